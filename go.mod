@@ -1,0 +1,3 @@
+module snapd
+
+go 1.26
