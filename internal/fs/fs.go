@@ -1,0 +1,123 @@
+// Package fs holds the words for storage: what a dataset and a snapshot are,
+// what a driver promises, and the errors that every driver uses. It has no
+// behaviour of its own; zfs, btrfs and lvm below it drive one storage each.
+package fs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// Names of the drivers, as they stand in restore points and in targets.
+const (
+	Btrfs = "btrfs"
+	ZFS   = "zfs"
+	LVM   = "lvm"
+)
+
+// Dataset is what one driver can snapshot atomically: a ZFS filesystem or
+// volume, a Btrfs subvolume, an LVM logical volume.
+type Dataset struct {
+	Driver string // Btrfs, ZFS or LVM
+	Name   string // what a person calls it: "tank/data", the path of a subvolume on this host, "vg/lv"
+	GUID   string // the storage's own identity, which survives a rename: subvolume UUID, ZFS guid, LV UUID
+	Domain string // datasets with an equal Domain are taken at one instant by one Take
+}
+
+// Snapshot is one dataset at one instant, read-only, as the storage keeps it.
+type Snapshot struct {
+	Dataset Dataset
+	Name    string    // ours, see SnapshotName
+	GUID    string    // the storage's own identity; never reused
+	Order   uint64    // grows from snapshot to snapshot of one dataset (txg, generation)
+	Time    time.Time // when the storage made it, UTC
+}
+
+// Place says where a path of this host lies.
+type Place struct {
+	Dataset Dataset
+	Path    string   // below the dataset's root, "." for the root itself, never starting with a slash
+	Nested  []string // host paths below the given path that are datasets of their own and therefore not in a snapshot of this one
+}
+
+// Errors that every driver wraps, so that callers can tell them apart with
+// errors.Is. The message around them says what to do.
+var (
+	ErrNotMine  = errors.New("not on this driver's storage")
+	ErrNotFound = errors.New("not found")
+	ErrExists   = errors.New("already exists")
+	ErrNoSpace  = errors.New("no space left")
+	ErrBase     = errors.New("base does not fit")
+	ErrBusy     = errors.New("in use")
+)
+
+// Driver drives one storage system. All methods may be called from several
+// goroutines at once, and every one may be repeated after a failure.
+type Driver interface {
+	// Locate finds the dataset that holds an existing path of this host.
+	// Symbolic links must have been resolved by the caller. ErrNotMine when
+	// the path lies on storage of another kind.
+	Locate(ctx context.Context, path string) (Place, error)
+
+	// Prepare does everything for a snapshot called name that can be done
+	// before the window: it resolves and opens, checks that name is free and
+	// that there is room, and flushes dirty data. The caller closes the result.
+	Prepare(ctx context.Context, name string, datasets []Dataset) (Prepared, error)
+
+	// Snapshots lists our own snapshots of a dataset, oldest first, complete
+	// ones only. A dataset that is gone gives ErrNotFound.
+	Snapshots(ctx context.Context, dataset Dataset) ([]Snapshot, error)
+
+	// Delete removes one of our snapshots. One that is already gone is no error.
+	Delete(ctx context.Context, snapshot Snapshot) error
+
+	// Send opens the stream from base to snapshot; base nil means the whole
+	// of it. The last Read returns io.EOF only if the stream is complete.
+	// The caller closes it; closing early ends the sender.
+	Send(ctx context.Context, snapshot Snapshot, base *Snapshot) (io.ReadCloser, error)
+
+	// Receive opens a restore into target, which is what stands behind
+	// "driver:" on the command line. A target that exists is ErrExists, and
+	// nothing was touched, unless the placement says what to do with it.
+	Receive(ctx context.Context, target string, placement Placement) (Receiver, error)
+}
+
+// Prepared is a snapshot about to be taken.
+type Prepared interface {
+	// Take makes the snapshots: those of one domain at one instant, domains
+	// as nearly together as the storage allows. It runs in the window: it
+	// does nothing else, and cannot be cancelled. On error some may exist;
+	// Result names those.
+	Take() error
+	// Result describes what Take made, in the order of the datasets given
+	// to Prepare. It is called after the window. After a failed Take it
+	// returns only those that exist.
+	Result(ctx context.Context) ([]Snapshot, error)
+	// Close lets go of what Prepare opened. It may be called twice.
+	Close() error
+}
+
+// Placement says what a restore does when its target exists.
+type Placement struct {
+	// ReplaceSuffix, if not empty, is appended to the name of what exists at
+	// the target, which is moved there by Finish and not before.
+	ReplaceSuffix string
+}
+
+// Receiver builds one dataset from a chain of streams. Nothing is seen at the
+// target before Finish.
+type Receiver interface {
+	// Apply receives one stream, which must make the snapshot guid from the
+	// snapshot base ("" for a full stream). When the reader fails or the
+	// stream is not whole, what it made is removed and what earlier calls
+	// made stays.
+	Apply(ctx context.Context, stream io.Reader, guid, base string) error
+	// Finish makes the last applied snapshot a writable dataset at the
+	// target and says where it lies.
+	Finish(ctx context.Context) (Dataset, error)
+	// Close removes everything that Finish did not hand over. It works on
+	// when ctx of the restore was cancelled, and may be called twice.
+	Close() error
+}

@@ -1,0 +1,39 @@
+package fs
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// All names that we give to things on a user's storage stand in this file.
+const (
+	// SnapshotPrefix starts the name of every snapshot of ours.
+	SnapshotPrefix = "snapd_"
+	// BtrfsDir lies at the top of a Btrfs filesystem (mode 0700) and holds
+	// one folder per subvolume id with our snapshots of it, and restores
+	// that are not finished yet.
+	BtrfsDir = ".snapd-agent"
+
+	nameTime = "20060102T150405Z"
+)
+
+// SnapshotName is the name of all snapshots of one restore point, such as
+// snapd_20261121T101112Z_01jd8k2m5x7qf3za.
+func SnapshotName(at time.Time, pointID string) string {
+	return SnapshotPrefix + at.UTC().Format(nameTime) + "_" + pointID
+}
+
+// ParseSnapshotName returns time and point id of a name that SnapshotName made.
+func ParseSnapshotName(name string) (at time.Time, pointID string, err error) {
+	rest, ours := strings.CutPrefix(name, SnapshotPrefix)
+	stamp, id, whole := strings.Cut(rest, "_")
+	if !ours || !whole || id == "" || strings.ContainsAny(id, "_/@ ") {
+		return time.Time{}, "", fmt.Errorf("%q is not the name of a snapd snapshot", name)
+	}
+	at, err = time.Parse(nameTime, stamp)
+	if err != nil {
+		return time.Time{}, "", fmt.Errorf("%q is not the name of a snapd snapshot: %w", name, err)
+	}
+	return at, id, nil
+}

@@ -1,0 +1,61 @@
+// Package point holds restore points, streams and their ids as values, and
+// the local record: what this host knows of its restore points by name. It
+// is not a database: everything needed to restore lies in the repository.
+package point
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// alphabet is Crockford's base 32 in lower case: in order, no letter twice
+// when read aloud (no i, l, o, u).
+const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+
+// idLength is 80 bits: 48 of milliseconds since 1970, 32 of chance.
+const idLength = 16
+
+// ID names a restore point or a stream. It has a fixed width, and sorts by
+// the time it was made. The zero value means none.
+type ID string
+
+func encoding() *base32.Encoding {
+	return base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
+}
+
+// NewID makes an id for this instant.
+func NewID(now time.Time) ID {
+	var raw [10]byte
+	ms := now.UnixMilli()
+	for i := range 6 {
+		raw[i] = byte(ms >> (40 - 8*i))
+	}
+	rand.Read(raw[6:]) //nolint:errcheck // crypto/rand.Read never fails since Go 1.24
+	return ID(encoding().EncodeToString(raw[:]))
+}
+
+// ParseID accepts what String gives and nothing else.
+func ParseID(s string) (ID, error) {
+	if len(s) != idLength || strings.Trim(s, alphabet) != "" {
+		return "", fmt.Errorf("%q is not an id (%d characters of 0-9 and a-z without i, l, o, u)", s, idLength)
+	}
+	return ID(s), nil
+}
+
+func (id ID) String() string { return string(id) }
+
+// Time is when the id was made, in milliseconds, UTC.
+func (id ID) Time() time.Time {
+	raw, err := encoding().DecodeString(string(id))
+	if err != nil || len(raw) != 10 {
+		return time.Time{}
+	}
+	var ms int64
+	for _, b := range raw[:6] {
+		ms = ms<<8 | int64(b)
+	}
+	return time.UnixMilli(ms).UTC()
+}

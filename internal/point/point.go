@@ -1,0 +1,91 @@
+package point
+
+import "time"
+
+// Consistency says how the datasets of a point fit together, weakest first.
+type Consistency string
+
+// The degrees of consistency.
+const (
+	Separate Consistency = "separate" // each dataset crash-consistent by itself, not among each other
+	Crash    Consistency = "crash"    // one instant over all datasets, as after a power cut
+	Frozen   Consistency = "frozen"   // members stood still as well
+	Quiesced Consistency = "quiesced" // the application agreed
+	Stopped  Consistency = "stopped"  // the members were shut down in order
+)
+
+// Point is one group at one instant.
+type Point struct {
+	ID          ID          `json:"id"`
+	Group       string      `json:"group"`
+	Host        string      `json:"host"`
+	Time        time.Time   `json:"time"`
+	Consistency Consistency `json:"consistency"`
+	WindowUS    int64       `json:"window_us"` // first member frozen to last one thawed
+	HeldUS      int64       `json:"held_us"`   // first database lock taken to last released
+	Timings     Timings     `json:"timings_us"`
+	Datasets    []Dataset   `json:"datasets"`
+	Shipped     []Shipped   `json:"shipped"`
+
+	Freeze   string   `json:"freeze,omitempty"`   // what was asked for: auto, none, freeze, …
+	Why      string   `json:"why,omitempty"`      // why this consistency and no other
+	Members  []Member `json:"members,omitempty"`  // what stood still
+	Warnings []string `json:"warnings,omitempty"` // what this point does not cover, and why
+}
+
+// Timings are the parts of a window in microseconds.
+type Timings struct {
+	Hold     int64 `json:"hold"`
+	Freeze   int64 `json:"freeze"`
+	Snapshot int64 `json:"snapshot"`
+	Thaw     int64 `json:"thaw"`
+}
+
+// Member is what stood still for a point.
+type Member struct {
+	Kind string `json:"kind"` // container, unit
+	Name string `json:"name"`
+	How  string `json:"how"` // cgroup, pause, …
+}
+
+// Dataset is one dataset of a point and the snapshot that holds it.
+type Dataset struct {
+	Driver   string   `json:"driver"`
+	Dataset  string   `json:"dataset"`
+	Snapshot string   `json:"snapshot"`
+	GUID     string   `json:"guid"`            // of the snapshot
+	Origin   string   `json:"origin"`          // guid of the dataset
+	Paths    []string `json:"paths,omitempty"` // which paths of the host made it part of the group
+}
+
+// Shipped says which stream carries a dataset of the point in a repository.
+type Shipped struct {
+	Repository  string `json:"repository"`
+	Dataset     string `json:"dataset"`
+	Stream      ID     `json:"stream"`
+	Base        *ID    `json:"base"` // the stream it builds on, null for a full one
+	SentBytes   int64  `json:"sent_bytes"`
+	StoredBytes int64  `json:"stored_bytes"`
+	Segments    int    `json:"segments"`
+	Why         string `json:"why,omitempty"`     // why this base
+	Resumed     string `json:"resumed,omitempty"` // how an interrupted ship went on
+}
+
+// InRepository tells whether every dataset of the point was shipped there.
+func (p *Point) InRepository(name string) bool {
+	if len(p.Datasets) == 0 {
+		return false
+	}
+	have := map[string]bool{}
+	for _, s := range p.Shipped {
+		if s.Repository == name {
+			have[s.Dataset] = true
+		}
+	}
+	for _, d := range p.Datasets {
+		if !have[d.Dataset] {
+			return false
+		}
+	}
+	return true
+}
