@@ -1,0 +1,157 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// Error is a fault in the configuration file, at the line to mend.
+type Error struct {
+	File string
+	Line int    // counted from 1; 0 when it concerns the whole file
+	Key  string // dotted, such as group.shop.freeze
+	Why  string
+}
+
+func (e *Error) Error() string {
+	where := e.File
+	if e.Line > 0 {
+		where = fmt.Sprintf("%s:%d", e.File, e.Line)
+	}
+	if e.Key == "" {
+		return where + ": " + e.Why
+	}
+	return fmt.Sprintf("%s: %s: %s", where, e.Key, e.Why)
+}
+
+// Parse reads a configuration file's content; file is its name for errors.
+func Parse(file string, content []byte) (*Config, error) {
+	var doc document
+	dec := toml.NewDecoder(bytes.NewReader(content)).DisallowUnknownFields()
+	if err := dec.Decode(&doc); err != nil {
+		return nil, decodeError(file, err)
+	}
+	lines := lineIndex(content)
+	fault := func(key, format string, args ...any) error {
+		return &Error{File: file, Line: lines.of(key), Key: key, Why: fmt.Sprintf(format, args...)}
+	}
+	c := &Config{File: file, IdentityFile: doc.IdentityFile, Repositories: map[string]Repository{}, Groups: map[string]Settings{}}
+	for _, name := range sortedKeys(doc.Repository) {
+		r, key, err := doc.Repository[name].check(name)
+		if err != nil {
+			return nil, fault(joinKey("repository."+name, key), "%v", err)
+		}
+		c.Repositories[name] = r
+	}
+	for _, name := range sortedKeys(doc.Group) {
+		settings, key, err := c.checkGroup(name, doc.Group[name])
+		if err != nil {
+			return nil, fault(joinKey("group."+name, key), "%v", err)
+		}
+		c.Groups[name] = settings
+	}
+	return c, nil
+}
+
+func decodeError(file string, err error) error {
+	var missing *toml.StrictMissingError
+	var decode *toml.DecodeError
+	switch {
+	case errors.As(err, &missing) && len(missing.Errors) > 0:
+		e := missing.Errors[0]
+		line, _ := e.Position()
+		key := unknownPart(e.Key())
+		return &Error{File: file, Line: line, Key: strings.Join(key, "."), Why: "no such key" + didYouMean(key[len(key)-1], knownKeys(key))}
+	case errors.As(err, &decode):
+		line, _ := decode.Position()
+		return &Error{File: file, Line: line, Key: strings.Join(decode.Key(), "."), Why: strings.TrimPrefix(decode.Error(), "toml: ")}
+	}
+	return &Error{File: file, Why: err.Error()}
+}
+
+// unknownPart cuts a key after the first part that is wrong: in [groups.shop]
+// that is groups.
+func unknownPart(key []string) []string {
+	if !slices.Contains(tomlKeys[document](), key[0]) {
+		return key[:1]
+	}
+	return key
+}
+
+func knownKeys(key []string) []string {
+	switch {
+	case len(key) >= 3 && key[0] == "repository":
+		return tomlKeys[repositoryDocument]()
+	case len(key) >= 3 && key[0] == "group":
+		return tomlKeys[groupDocument]()
+	}
+	return tomlKeys[document]()
+}
+
+// lines maps dotted keys and tables to the line they are written in.
+type lines map[string]int
+
+func (l lines) of(key string) int {
+	for key != "" {
+		if n, ok := l[key]; ok {
+			return n
+		}
+		i := strings.LastIndexByte(key, '.')
+		key = key[:max(i, 0)]
+	}
+	return 0
+}
+
+func lineIndex(content []byte) lines {
+	out := lines{}
+	var p unstable.Parser
+	p.Reset(content)
+	table := ""
+	for p.NextExpression() {
+		e := p.Expression()
+		if e.Kind != unstable.Table && e.Kind != unstable.KeyValue {
+			continue
+		}
+		key, line := "", 0
+		for it := e.Key(); it.Next(); {
+			line = p.Shape(it.Node().Raw).Start.Line
+			key = joinKey(key, string(it.Node().Data))
+		}
+		if e.Kind == unstable.Table {
+			table = key
+		} else {
+			key = joinKey(table, key)
+		}
+		if _, seen := out[key]; !seen {
+			out[key] = line
+		}
+	}
+	return out
+}
+
+func joinKey(a, b string) string {
+	return strings.Trim(a+"."+b, ".")
+}
+
+// tomlKeys are the keys that a struct decodes.
+func tomlKeys[T any]() []string {
+	var out []string
+	for f := range reflect.TypeFor[T]().Fields() {
+		if tag := f.Tag.Get("toml"); tag != "" {
+			out = append(out, tag)
+		}
+	}
+	return out
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	return slices.Sorted(maps.Keys(m))
+}

@@ -1,0 +1,26 @@
+package config
+
+import (
+	"slices"
+
+	"github.com/agext/levenshtein"
+)
+
+// Nearest returns the known word that somebody who wrote word probably
+// meant, or "" when none is near.
+func Nearest(word string, known []string) string {
+	best, distance := "", 3+len(word)/4 // at most this many letters apart
+	for _, k := range slices.Sorted(slices.Values(known)) {
+		if d := levenshtein.Distance(word, k, nil); d < distance && d < len(k) {
+			best, distance = k, d
+		}
+	}
+	return best
+}
+
+func didYouMean(word string, known []string) string {
+	if n := Nearest(word, known); n != "" {
+		return "; did you mean " + n + "?"
+	}
+	return ""
+}

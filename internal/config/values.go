@@ -1,0 +1,151 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Duration is a time.Duration written as 90s, 5m, 24h, 7d or 2w.
+type Duration time.Duration
+
+// UnmarshalText reads a positive duration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := ParseDuration(string(text))
+	if err != nil {
+		return err
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// ParseDuration reads what Go's durations are, and also days (d) and weeks (w).
+func ParseDuration(s string) (time.Duration, error) {
+	bad := fmt.Errorf(`%q is not a duration: write a number and a unit, such as "500ms", "5s", "24h", "7d" or "2w"`, s)
+	hours := map[byte]int{'d': 24, 'w': 7 * 24}
+	var parsed time.Duration
+	if s == "" {
+		return 0, bad
+	}
+	if h, long := hours[s[len(s)-1]]; long {
+		n, err := strconv.ParseUint(s[:len(s)-1], 10, 16)
+		if err != nil {
+			return 0, bad
+		}
+		parsed = time.Duration(n) * time.Duration(h) * time.Hour
+	} else {
+		var err error
+		if parsed, err = time.ParseDuration(s); err != nil {
+			return 0, bad
+		}
+	}
+	if parsed <= 0 {
+		return 0, fmt.Errorf("%q is not a positive duration", s)
+	}
+	return parsed, nil
+}
+
+// Freeze says how members are made to stand still.
+type Freeze string
+
+// The ways to stand still.
+const (
+	FreezeAuto  Freeze = "auto"   // as little as the datasets need
+	FreezeNone  Freeze = "none"   // nothing, even if that means separate
+	FreezeGroup Freeze = "freeze" // the members' cgroups
+	FreezePause Freeze = "pause"  // through the engine
+	FreezeStop  Freeze = "stop"   // shut down and started again
+)
+
+// UnmarshalText accepts one of the names above.
+func (f *Freeze) UnmarshalText(text []byte) error {
+	return oneOf(f, text, FreezeAuto, FreezeNone, FreezeGroup, FreezePause, FreezeStop)
+}
+
+// OnOverrun says what becomes of a point whose window lasted too long.
+type OnOverrun string
+
+// What can become of it.
+const (
+	OverrunFail  OnOverrun = "fail"  // discarded
+	OverrunCrash OnOverrun = "crash" // kept as crash-consistent, in one domain only
+)
+
+// UnmarshalText accepts one of the names above.
+func (o *OnOverrun) UnmarshalText(text []byte) error {
+	return oneOf(o, text, OverrunFail, OverrunCrash)
+}
+
+// Encryption of a repository.
+type Encryption string
+
+// The kinds of encryption.
+const (
+	EncryptionAge  Encryption = "age"
+	EncryptionNone Encryption = "none"
+)
+
+// UnmarshalText accepts one of the names above.
+func (e *Encryption) UnmarshalText(text []byte) error {
+	return oneOf(e, text, EncryptionAge, EncryptionNone)
+}
+
+func oneOf[T ~string](into *T, text []byte, allowed ...T) error {
+	names := make([]string, 0, len(allowed))
+	for _, a := range allowed {
+		if string(a) == string(text) {
+			*into = a
+			return nil
+		}
+		names = append(names, string(a))
+	}
+	return fmt.Errorf("%q is not one of %s%s", text, strings.Join(names, ", "), didYouMean(string(text), names))
+}
+
+// Keep is a retention policy: for how many hours, days, … one point is kept.
+type Keep struct {
+	Last, Hourly, Daily, Weekly, Monthly, Yearly int
+}
+
+// UnmarshalText reads "24 hourly, 7 daily, 4 weekly, 12 monthly".
+func (k *Keep) UnmarshalText(text []byte) error {
+	var out Keep
+	slots := map[string]*int{
+		"last": &out.Last, "hourly": &out.Hourly, "daily": &out.Daily,
+		"weekly": &out.Weekly, "monthly": &out.Monthly, "yearly": &out.Yearly,
+	}
+	names := []string{"last", "hourly", "daily", "weekly", "monthly", "yearly"}
+	const example = `write it like "24 hourly, 7 daily, 4 weekly, 12 monthly"`
+	for part := range strings.SplitSeq(string(text), ",") {
+		fields := strings.Fields(part)
+		if len(fields) != 2 {
+			return fmt.Errorf("%q is not a retention rule: %s", strings.TrimSpace(part), example)
+		}
+		slot, known := slots[fields[1]]
+		if !known {
+			return fmt.Errorf("%q is not one of %s%s", fields[1], strings.Join(names, ", "), didYouMean(fields[1], names))
+		}
+		n, err := strconv.ParseUint(fields[0], 10, 16)
+		if err != nil || n == 0 {
+			return fmt.Errorf("%q is not a number of points above 0: %s", fields[0], example)
+		}
+		if *slot != 0 {
+			return fmt.Errorf("%q stands twice in the retention rule", fields[1])
+		}
+		*slot = int(n)
+	}
+	*k = out
+	return nil
+}
+
+var groupName = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,62}$`)
+
+// CheckGroupName tells whether a name may be a group's.
+func CheckGroupName(name string) error {
+	if !groupName.MatchString(name) {
+		return fmt.Errorf("%q cannot be a group's name: use 1 to 63 of a-z, 0-9, dot, dash and underscore, starting with a letter or digit", name)
+	}
+	return nil
+}
