@@ -1,0 +1,69 @@
+package point
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestIDsSortByTimeAndCarryIt(t *testing.T) {
+	at := time.Date(2026, 11, 21, 10, 11, 12, 345e6, time.UTC)
+	a, b := NewID(at), NewID(at.Add(time.Millisecond))
+	if a >= b {
+		t.Errorf("%s is not before %s", a, b)
+	}
+	if !a.Time().Equal(at) {
+		t.Errorf("time of %s: %s", a, a.Time())
+	}
+	if back, err := ParseID(a.String()); err != nil || back != a {
+		t.Errorf("%v %v", back, err)
+	}
+	for _, bad := range []string{"", "short", strings.Repeat("i", 16), strings.Repeat("A", 16), "../../etc/passwd"} {
+		if _, err := ParseID(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+func TestRecordKeepsPointsAndNamesADamagedOne(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "points")
+	r, err := OpenRecord(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	a, b := Point{ID: NewID(now), Group: "a", Time: now}, Point{ID: NewID(now.Add(time.Second)), Group: "b", Time: now}
+	for _, p := range []Point{b, a} {
+		if err := r.Put(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := r.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]Point{a, b}, got); d != "" {
+		t.Error(d)
+	}
+	file := filepath.Join(dir, string(a.ID)+".json")
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode of the record: %v %v", info.Mode(), err)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err = r.All()
+	if len(got) != 1 || err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("%v %v", got, err)
+	}
+	if err := r.Delete(b.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Delete(b.ID); err != nil {
+		t.Errorf("deleting twice: %v", err)
+	}
+}

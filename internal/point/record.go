@@ -1,0 +1,120 @@
+package point
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Record is the local record of points: one file each, below a directory.
+// It can be lost: increments go on without it.
+type Record struct {
+	dir string
+}
+
+// OpenRecord uses dir, and makes it when it is missing.
+func OpenRecord(dir string) (*Record, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the local record of points: %w", err)
+	}
+	return &Record{dir: dir}, nil
+}
+
+// Put writes a point, whole or not at all, also through a power cut.
+func (r *Record) Put(p Point) error {
+	text, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode point %s: %w", p.ID, err)
+	}
+	if err := writeDurably(r.file(p.ID), append(text, '\n')); err != nil {
+		return fmt.Errorf("write point %s into the local record: %w", p.ID, err)
+	}
+	return nil
+}
+
+// Delete forgets a point. One that is not there is no error.
+func (r *Record) Delete(id ID) error {
+	if err := os.Remove(r.file(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove point %s from the local record: %w", id, err)
+	}
+	return syncDir(r.dir)
+}
+
+// All returns the points, oldest first. A file that cannot be read is named
+// in the error; the other points are returned all the same.
+func (r *Record) All() ([]Point, error) {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the local record of points: %w", err)
+	}
+	var points []Point
+	var faults []error
+	for _, e := range entries {
+		name, whole := strings.CutSuffix(e.Name(), ".json")
+		id, err := ParseID(name)
+		if !whole || err != nil {
+			continue // being written, or not ours
+		}
+		p, err := r.get(id)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		points = append(points, p)
+	}
+	slices.SortFunc(points, func(a, b Point) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return points, errors.Join(faults...)
+}
+
+func (r *Record) get(id ID) (Point, error) {
+	var p Point
+	text, err := os.ReadFile(r.file(id))
+	if err != nil {
+		return p, fmt.Errorf("read point %s: %w", id, err)
+	}
+	if err := json.Unmarshal(text, &p); err != nil {
+		return p, fmt.Errorf("read point %s: %s is damaged (%w); remove the file: the repository still has what was shipped", id, r.file(id), err)
+	}
+	if p.ID != id {
+		return p, fmt.Errorf("read point %s: %s speaks of point %s; remove the file", id, r.file(id), p.ID)
+	}
+	return p, nil
+}
+
+func (r *Record) file(id ID) string { return filepath.Join(r.dir, string(id)+".json") }
+
+// writeDurably writes aside, syncs, renames, and syncs the directory.
+func writeDurably(file string, content []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(file), ".new-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+		}
+	}()
+	if _, err = f.Write(content); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), file); err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), syncDir(filepath.Dir(file)))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,105 @@
+// Package retain decides, without touching anything: which points stay and
+// which go, each with a reason, and which stream the next one builds on. It
+// is pure; now is an argument.
+package retain
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"snapd/internal/point"
+)
+
+// Policy says for how many hours, days, … one point each is kept, counting
+// only hours, days, … that have one. Periods are those of UTC.
+type Policy struct {
+	Last, Hourly, Daily, Weekly, Monthly, Yearly int
+}
+
+// Candidate is a point that may stay or go.
+type Candidate struct {
+	ID   point.ID
+	Time time.Time
+}
+
+// Decision says what becomes of a point and why.
+type Decision struct {
+	ID     point.ID
+	Keep   bool
+	Reason string
+}
+
+// ErrEmpty refuses a policy that would keep nothing.
+var ErrEmpty = errors.New("the retention policy keeps nothing; name at least one rule")
+
+type rule struct {
+	count int
+	name  string
+	slot  func(time.Time) string // equal for points of one period
+}
+
+func (p Policy) rules() []rule {
+	return []rule{
+		{p.Last, "last", nil},
+		{p.Hourly, "hourly", func(t time.Time) string { return t.Format("2006-01-02 15h") }},
+		{p.Daily, "daily", func(t time.Time) string { return t.Format("2006-01-02") }},
+		{p.Weekly, "weekly", func(t time.Time) string { y, w := t.ISOWeek(); return fmt.Sprintf("%04d-W%02d", y, w) }},
+		{p.Monthly, "monthly", func(t time.Time) string { return t.Format("2006-01") }},
+		{p.Yearly, "yearly", func(t time.Time) string { return t.Format("2006") }},
+	}
+}
+
+// Apply decides on the points of one group, in the order newest first. Of
+// each period the newest point stays. The newest point of all always stays,
+// and so does one that lies in the future of now: that clock was wrong.
+func Apply(policy Policy, points []Candidate, now time.Time) ([]Decision, error) {
+	if policy == (Policy{}) {
+		return nil, ErrEmpty
+	}
+	sorted := slices.Clone(points)
+	slices.SortFunc(sorted, func(a, b Candidate) int {
+		return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.ID, a.ID))
+	})
+	out := make([]Decision, len(sorted))
+	for i, c := range sorted {
+		out[i] = Decision{ID: c.ID, Reason: "no rule keeps it"}
+		if c.Time.After(now) {
+			out[i] = Decision{ID: c.ID, Keep: true, Reason: "lies in the future: a clock is wrong"}
+		}
+	}
+	for _, r := range policy.rules() {
+		r.mark(sorted, out)
+	}
+	if len(out) > 0 && !out[0].Keep {
+		out[0].Keep, out[0].Reason = true, "newest"
+	}
+	return out, nil
+}
+
+func (r rule) mark(sorted []Candidate, out []Decision) {
+	used, current := 0, ""
+	for i, c := range sorted {
+		slot := ""
+		if r.slot != nil {
+			slot = r.slot(c.Time.UTC())
+			if used > 0 && slot == current {
+				continue
+			}
+		}
+		if used == r.count {
+			return
+		}
+		used, current = used+1, slot
+		if out[i].Keep {
+			continue
+		}
+		out[i].Keep = true
+		out[i].Reason = fmt.Sprintf("%s %d of %d", r.name, used, r.count)
+		if slot != "" {
+			out[i].Reason += " (" + slot + ")"
+		}
+	}
+}
