@@ -13,7 +13,6 @@ import (
 // Config is everything the configuration file says, checked, with defaults.
 type Config struct {
 	File         string // where it was read from, for errors
-	IdentityFile string // age identities for commands that read; "" means only --identity
 	Repositories map[string]Repository
 	Groups       map[string]Settings // as written; a label may fill what is not set
 }
@@ -30,13 +29,16 @@ type Repository struct {
 	Encryption      Encryption
 	Prune           bool          // whether this host may delete there
 	RetryFor        time.Duration // how long an unreachable repository is tried again
+
+	Signer       string // public key that must have signed it; "" means that of SigningKeyFile
+	Identity     string // age identity itself, from a recovery kit
+	IdentityFile string // where age identities lie; "" means only --identity
 }
 
 // Defaults of keys, as they stand in snapd.toml(5).
 const (
 	DefaultFile           = "/etc/snapd-agent/snapd.toml"
 	DefaultSigningKeyFile = "/etc/snapd-agent/signing.key"
-	DefaultIdentityFile   = "/etc/snapd-agent/identity.key"
 	DefaultRetryFor       = 10 * time.Minute
 	DefaultMaxWindow      = 5 * time.Second
 	DefaultHoldTimeout    = 10 * time.Second

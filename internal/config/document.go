@@ -11,9 +11,8 @@ import (
 
 // document is the file as written.
 type document struct {
-	IdentityFile string                        `toml:"identity-file"`
-	Repository   map[string]repositoryDocument `toml:"repository"`
-	Group        map[string]groupDocument      `toml:"group"`
+	Repository map[string]repositoryDocument `toml:"repository"`
+	Group      map[string]groupDocument      `toml:"group"`
 }
 
 type repositoryDocument struct {
@@ -25,6 +24,8 @@ type repositoryDocument struct {
 	SigningKeyFile  string   `toml:"signing-key-file"`
 	Encryption      *string  `toml:"encryption"`
 	Prune           *bool    `toml:"prune"`
+	IdentityFile    string   `toml:"identity-file"`
+	Signer          string   `toml:"signer"`
 	RetryFor        *string  `toml:"retry-for"`
 }
 
@@ -49,7 +50,7 @@ type groupDocument struct {
 func (d repositoryDocument) check(name string) (Repository, string, error) {
 	r := Repository{
 		Name: name, URL: d.URL, Endpoint: d.Endpoint, Region: d.Region, CredentialsFile: d.CredentialsFile,
-		Recipients: d.Recipients, SigningKeyFile: d.SigningKeyFile, Prune: value(d.Prune, true),
+		Recipients: d.Recipients, SigningKeyFile: d.SigningKeyFile, Prune: value(d.Prune, true), IdentityFile: d.IdentityFile, Signer: d.Signer,
 	}
 	encryption, err := parsed[Encryption](d.Encryption)
 	if err != nil {

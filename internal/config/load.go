@@ -35,15 +35,14 @@ func (e *Error) Error() string {
 // Parse reads a configuration file's content; file is its name for errors.
 func Parse(file string, content []byte) (*Config, error) {
 	var doc document
-	dec := toml.NewDecoder(bytes.NewReader(content)).DisallowUnknownFields()
-	if err := dec.Decode(&doc); err != nil {
-		return nil, decodeError(file, err)
+	if err := decodeStrict(file, content, &doc); err != nil {
+		return nil, err
 	}
 	lines := lineIndex(content)
 	fault := func(key, format string, args ...any) error {
 		return &Error{File: file, Line: lines.of(key), Key: key, Why: fmt.Sprintf(format, args...)}
 	}
-	c := &Config{File: file, IdentityFile: doc.IdentityFile, Repositories: map[string]Repository{}, Groups: map[string]Settings{}}
+	c := &Config{File: file, Repositories: map[string]Repository{}, Groups: map[string]Settings{}}
 	for _, name := range sortedKeys(doc.Repository) {
 		r, key, err := doc.Repository[name].check(name)
 		if err != nil {
@@ -59,6 +58,14 @@ func Parse(file string, content []byte) (*Config, error) {
 		c.Groups[name] = settings
 	}
 	return c, nil
+}
+
+func decodeStrict(file string, content []byte, into any) error {
+	dec := toml.NewDecoder(bytes.NewReader(content)).DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return decodeError(file, err)
+	}
+	return nil
 }
 
 func decodeError(file string, err error) error {

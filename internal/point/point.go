@@ -31,6 +31,10 @@ type Point struct {
 	Why      string   `json:"why,omitempty"`      // why this consistency and no other
 	Members  []Member `json:"members,omitempty"`  // what stood still
 	Warnings []string `json:"warnings,omitempty"` // what this point does not cover, and why
+
+	Numbers  map[string]int64 `json:"numbers,omitempty"`  // repository to number of the point there, once it is whole
+	Dropped  []string         `json:"dropped,omitempty"`  // repositories that retention removed it from
+	Verified *time.Time       `json:"verified,omitempty"` // when every byte of it was last checked
 }
 
 // Timings are the parts of a window in microseconds.
@@ -69,23 +73,18 @@ type Shipped struct {
 	Segments    int    `json:"segments"`
 	Why         string `json:"why,omitempty"`     // why this base
 	Resumed     string `json:"resumed,omitempty"` // how an interrupted ship went on
+	Digest      string `json:"digest,omitempty"`  // SHA-256 of the stream's manifest
 }
 
-// InRepository tells whether every dataset of the point was shipped there.
-func (p *Point) InRepository(name string) bool {
-	if len(p.Datasets) == 0 {
-		return false
-	}
-	have := map[string]bool{}
-	for _, s := range p.Shipped {
-		if s.Repository == name {
-			have[s.Dataset] = true
+// InRepository tells whether the whole point lies in the repository.
+func (p *Point) InRepository(name string) bool { return p.Numbers[name] > 0 }
+
+// ShippedTo finds the stream that carries a dataset in a repository, or nil.
+func (p *Point) ShippedTo(name, dataset string) *Shipped {
+	for i, s := range p.Shipped {
+		if s.Repository == name && s.Dataset == dataset {
+			return &p.Shipped[i]
 		}
 	}
-	for _, d := range p.Datasets {
-		if !have[d.Dataset] {
-			return false
-		}
-	}
-	return true
+	return nil
 }

@@ -17,6 +17,9 @@ type Record struct {
 	dir string
 }
 
+// ErrUnknown is what Get gives for a point that is not in the local record.
+var ErrUnknown = errors.New("not in the local record")
+
 // OpenRecord uses dir, and makes it when it is missing.
 func OpenRecord(dir string) (*Record, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -60,7 +63,7 @@ func (r *Record) All() ([]Point, error) {
 		if !whole || err != nil {
 			continue // being written, or not ours
 		}
-		p, err := r.get(id)
+		p, err := r.Get(id)
 		if err != nil {
 			faults = append(faults, err)
 			continue
@@ -71,9 +74,13 @@ func (r *Record) All() ([]Point, error) {
 	return points, errors.Join(faults...)
 }
 
-func (r *Record) get(id ID) (Point, error) {
+// Get returns one point.
+func (r *Record) Get(id ID) (Point, error) {
 	var p Point
 	text, err := os.ReadFile(r.file(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, fmt.Errorf("point %s: %w", id, ErrUnknown)
+	}
 	if err != nil {
 		return p, fmt.Errorf("read point %s: %w", id, err)
 	}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"snapd/internal/agent"
+	"snapd/internal/config"
+)
+
+// Exit statuses, as they stand in the manual.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2 // wrong usage or configuration
+	exitPartial     = 3 // for example the snapshot is taken, the ship waits for another
+	exitDamaged     = 4 // verification found damage
+	exitBusy        = 5
+	exitInterrupted = 130
+)
+
+func status(ctx context.Context, err error) int {
+	var conf *config.Error
+	switch {
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.Is(err, agent.ErrPartial):
+		return exitPartial
+	case errors.Is(err, agent.ErrDamaged):
+		return exitDamaged
+	case errors.Is(err, agent.ErrUsage), errors.As(err, &conf):
+		return exitUsage
+	case errors.Is(err, agent.ErrBusy):
+		return exitBusy
+	}
+	return exitFailed
+}
+
+// end prints what is left to print, the result as JSON or the error for
+// people, and returns the exit status.
+func (c *cli) end(ctx context.Context, called *cobra.Command, err error) int {
+	var fault *agent.Fault
+	if err != nil {
+		fault = &agent.Fault{What: strings.TrimSpace(called.CommandPath()), Why: why(ctx, err), Do: agent.Hint(err)}
+	}
+	if c.json {
+		c.printDocument(fault)
+	} else if fault != nil {
+		fmt.Fprintf(c.stderr, "%s: %s\n", fault.What, strings.ReplaceAll(fault.Why, "\n", "\n  "))
+		if fault.Do != "" {
+			fmt.Fprintf(c.stderr, "What to do: %s\n", fault.Do)
+		}
+	}
+	if err == nil {
+		return exitDone
+	}
+	return status(ctx, err)
+}
+
+func why(ctx context.Context, err error) string {
+	text := strings.TrimPrefix(err.Error(), agent.ErrUsage.Error()+": ")
+	text = strings.TrimPrefix(text, agent.ErrUsage.Error()+"\n")
+	text = strings.TrimPrefix(text, agent.ErrPartial.Error()+"\n")
+	if ctx.Err() != nil {
+		return "interrupted; nothing is frozen, and what was done so far is kept"
+	}
+	return text
+}
+
+// printDocument prints the one JSON document of a call: the result, and
+// beside it the error, if there are both.
+func (c *cli) printDocument(fault *agent.Fault) {
+	document := map[string]json.RawMessage{}
+	if c.result != nil {
+		text, err := json.Marshal(c.result)
+		if err == nil {
+			err = json.Unmarshal(text, &document)
+		}
+		if err != nil {
+			fault = &agent.Fault{What: "print the result", Why: err.Error()}
+		}
+	}
+	if fault != nil {
+		document["error"] = mustMarshal(fault)
+	}
+	if len(document) == 0 {
+		return // help, completion
+	}
+	enc := json.NewEncoder(c.stdout)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(document); err != nil {
+		fmt.Fprintf(c.stderr, "print the result: %v\n", err)
+	}
+}
+
+func mustMarshal(f *agent.Fault) json.RawMessage {
+	text, err := json.Marshal(f)
+	if err != nil {
+		return json.RawMessage(`{}`) // three strings always marshal
+	}
+	return text
+}

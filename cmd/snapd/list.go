@@ -1,0 +1,52 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"snapd/internal/agent"
+)
+
+func (c *cli) listCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list [GROUP]",
+		GroupID: "look",
+		Short:   "List restore points here and in the repositories",
+		Args:    atMost(1, "GROUP"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := c.agent(true)
+			if err != nil {
+				return err
+			}
+			group := ""
+			if len(args) == 1 {
+				group = args[0]
+			}
+			points, err := a.List(cmd.Context(), group)
+			c.showPoints(points)
+			if len(points) == 0 && err == nil {
+				c.say("No restore points yet: snapd run GROUP takes and ships one.")
+			}
+			return err
+		},
+	}
+}
+
+func atMost(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > n {
+			return errors.Join(agent.ErrUsage, errors.New("too many arguments: at most one "+what))
+		}
+		return nil
+	}
+}
+
+func exactlyOne(what, example string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return errors.Join(agent.ErrUsage, errors.New("name one "+what+", such as "+example))
+		}
+		return nil
+	}
+}

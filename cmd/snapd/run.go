@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"snapd/internal/agent"
+)
+
+// memoryLimit is what the garbage collector aims to stay below, in bytes; a
+// ship of any length needs less than 256 MiB of resident memory.
+const memoryLimit = 160 << 20
+
+// cli is one call of the program.
+type cli struct {
+	stdout, stderr io.Writer
+	json           bool
+	where          where
+	screen         *screen
+	result         any // what --json prints
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	debug.SetMemoryLimit(memoryLimit)
+	c := &cli{stdout: stdout, stderr: stderr, screen: newScreen(stderr)}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	called, err := root.ExecuteContextC(ctx)
+	c.screen.finish()
+	return c.end(ctx, called, err)
+}
+
+func (c *cli) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "snapd",
+		Short: "Atomic snapshots of what containers write, shipped to S3 and restored",
+		Long: `snapd finds which containers write where, stands them still for milliseconds
+if that is needed, takes an atomic snapshot of everything they use, and streams
+what changed to MinIO or any S3. It restores it, here or elsewhere.
+
+A first time:  snapd init --repository s3://bucket/prefix --endpoint https://minio:9000 --kit kit.txt
+               snapd doctor
+               snapd run GROUP
+To see it all: snapd demo`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return fmt.Errorf("%w: there is no command %q%s", agent.ErrUsage, args[0], suggestion(cmd, args[0]))
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	flags := root.PersistentFlags()
+	flags.BoolVar(&c.json, "json", false, "print one JSON document on standard output")
+	c.where.register(flags)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", agent.ErrUsage, err) })
+	root.AddGroup(
+		&cobra.Group{ID: "daily", Title: "Every day:"},
+		&cobra.Group{ID: "look", Title: "Look:"},
+		&cobra.Group{ID: "back", Title: "Get it back:"},
+		&cobra.Group{ID: "host", Title: "This host:"},
+	)
+	root.SetHelpCommandGroupID("host")
+	root.SetCompletionCommandGroupID("host")
+	root.AddCommand(
+		c.snapshotCommand(), c.shipCommand(), c.runCommand(), c.pruneCommand(),
+		c.listCommand(), c.showCommand(), c.statusCommand(),
+		c.restoreCommand(), c.verifyCommand(),
+		c.initCommand(), c.doctorCommand(), c.thawCommand(), c.demoCommand(), c.versionCommand(),
+	)
+	return root
+}
+
+func suggestion(cmd *cobra.Command, word string) string {
+	if near := cmd.SuggestionsFor(word); len(near) > 0 {
+		return "; did you mean " + near[0] + "?"
+	}
+	return "; snapd --help lists them"
+}

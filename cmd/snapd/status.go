@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *cli) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "status",
+		GroupID: "look",
+		Short:   "Say how each group stands and what needs attention",
+		Args:    atMost(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := c.agent(true)
+			if err != nil {
+				return err
+			}
+			st, err := a.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			c.result = st
+			if c.json {
+				return nil
+			}
+			var rows [][]string
+			for _, g := range st.Groups {
+				rows = append(rows, []string{g.Group, ago(g.NewestLocal), ago(g.NewestShipped), ago(g.NewestVerified), strings.Join(g.Attention, "; ")})
+			}
+			c.table([]string{"GROUP", "NEWEST HERE", "SHIPPED", "VERIFIED", "ATTENTION"}, rows)
+			if len(rows) == 0 {
+				c.say("No groups: name one in the configuration, or label a container with snapd.enable=true.")
+			}
+			return nil
+		},
+	}
+}
+
+func ago(t *time.Time) string {
+	if t == nil {
+		return "never"
+	}
+	d := time.Since(*t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s ago", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+}
+
+// say tells people something that is not the result.
+func (c *cli) say(text string) {
+	if !c.json {
+		fmt.Fprintln(c.stdout, text)
+	}
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"snapd/internal/point"
+)
+
+// table prints rows under a heading, in columns. Nothing that came from
+// outside can move the cursor: control characters are quoted.
+func (c *cli) table(heading []string, rows [][]string) {
+	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, strings.Join(heading, "\t"))
+	for _, row := range rows {
+		clean := make([]string, len(row))
+		for i, cell := range row {
+			clean[i] = printable(cell)
+		}
+		fmt.Fprintln(w, strings.TrimRight(strings.Join(clean, "\t"), "\t"))
+	}
+	_ = w.Flush() // a closed standard output is noticed by who closed it
+}
+
+func printable(s string) string {
+	quoted := fmt.Sprintf("%q", s)
+	plain := quoted[1 : len(quoted)-1]
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(plain)
+}
+
+// points prints restore points as a table.
+func (c *cli) points(points []point.Point) {
+	rows := make([][]string, len(points))
+	for i, p := range points {
+		group := p.Group
+		if group == "" {
+			group = "(sealed)"
+		}
+		rows[i] = []string{
+			string(p.ID), group, p.Time.Local().Format("2006-01-02 15:04:05"), string(p.Consistency),
+			window(p.WindowUS), fmt.Sprint(max(len(p.Datasets), len(p.Shipped))), shipped(p),
+		}
+	}
+	c.table([]string{"POINT", "GROUP", "TIME", "CONSISTENCY", "WINDOW", "DATASETS", "SHIPPED"}, rows)
+}
+
+func shipped(p point.Point) string {
+	type sum struct {
+		sent, stored int64
+		full         bool
+	}
+	var names []string
+	sums := map[string]*sum{}
+	for _, s := range p.Shipped {
+		t, known := sums[s.Repository]
+		if !known {
+			t = &sum{}
+			sums[s.Repository] = t
+			names = append(names, s.Repository)
+		}
+		t.sent += s.SentBytes
+		t.stored += s.StoredBytes
+		t.full = t.full || s.Base == nil
+	}
+	var out []string
+	for _, n := range names {
+		kind := "increment"
+		if sums[n].full {
+			kind = "full"
+		}
+		text := fmt.Sprintf("%s: %s (%s, %s of stream)", n, bytes(sums[n].stored), kind, bytes(sums[n].sent))
+		if !p.InRepository(n) {
+			text += " not whole yet"
+		}
+		out = append(out, text)
+	}
+	if len(out) == 0 {
+		return "no"
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *cli) thawCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "thaw",
+		GroupID: "host",
+		Short:   "Let go of whatever a killed snapd left frozen",
+		Args:    atMost(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := c.agent(true)
+			if err != nil {
+				return err
+			}
+			thawed, err := a.Thaw(cmd.Context())
+			c.result = struct {
+				Thawed []string `json:"thawed"`
+			}{thawed}
+			if !c.json {
+				for _, t := range thawed {
+					fmt.Fprintln(c.stdout, "thawed", printable(t))
+				}
+				if len(thawed) == 0 && err == nil {
+					fmt.Fprintln(c.stdout, "Nothing was left frozen.")
+				}
+			}
+			return err
+		},
+	}
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"snapd/internal/agent"
+	"snapd/internal/fs/btrfs"
+	"snapd/internal/point"
+)
+
+func (c *cli) verifyCommand() *cobra.Command {
+	var o agent.VerifyOptions
+	cmd := &cobra.Command{
+		Use:     "verify [POINT...]",
+		GroupID: "back",
+		Short:   "Read what lies in the repositories and check it",
+		Long: `Read what lies in the repositories and check every object against the digest
+that was signed. With --deep also unseal, decompress and walk each stream to its
+end; that needs an identity. Exit status 4 means damage was found.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := c.agent(true)
+			if err != nil {
+				return err
+			}
+			o.Points = args
+			o.Check = checkStream
+			verified, err := a.Verify(cmd.Context(), o)
+			c.result = verified
+			if c.json {
+				return err
+			}
+			for _, p := range verified.Problems {
+				fmt.Fprintf(c.stdout, "DAMAGED %s %s: %s (needed by %d points: %s)\n", p.Repository, p.Object, printable(p.Problem), len(p.Points), joinIDs(p.Points))
+			}
+			n := verified.Checked
+			fmt.Fprintf(c.stdout, "checked %d points, %d streams, %d segments, %s: %d problems\n", n.Points, n.Streams, n.Segments, bytes(n.Bytes), len(verified.Problems))
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&o.Deep, "deep", false, "also unseal, decompress and walk each stream")
+	return cmd
+}
+
+// checkStream walks a stream by its format.
+func checkStream(format string, r io.Reader) error {
+	if strings.HasPrefix(format, "btrfs-") {
+		_, err := btrfs.CheckStream(r)
+		return err
+	}
+	return fmt.Errorf("this version of snapd cannot read streams of the format %q", format)
+}
+
+func joinIDs(ids []point.ID) string {
+	words := make([]string, len(ids))
+	for i, id := range ids {
+		words[i] = string(id)
+	}
+	return strings.Join(words, ", ")
+}

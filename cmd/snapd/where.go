@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"github.com/spf13/pflag"
+
+	"snapd/internal/agent"
+	"snapd/internal/config"
+	storage "snapd/internal/fs"
+	"snapd/internal/fs/btrfs"
+	"snapd/internal/ship"
+	"snapd/internal/ship/dir"
+	"snapd/internal/ship/s3"
+	"snapd/internal/workload"
+)
+
+// where are the flags that say which configuration, repository and keys to
+// use.
+type where struct {
+	config, kit                          string
+	repository, endpoint, region, signer string
+	identity                             string
+	state, runDir                        string
+}
+
+func (w *where) register(f *pflag.FlagSet) {
+	f.StringVar(&w.config, "config", "", "configuration file (default "+config.DefaultFile+")")
+	f.StringVar(&w.kit, "kit", "", "recovery kit: repository, signer and identity in one file")
+	f.StringVar(&w.repository, "repository", "", "a configured repository by name, or s3://bucket/prefix, or file:///directory")
+	f.StringVar(&w.endpoint, "endpoint", "", "S3 server of --repository, such as https://minio:9000")
+	f.StringVar(&w.region, "region", "", "region of --repository, if it has one")
+	f.StringVar(&w.signer, "signer", "", "public key that must have signed --repository (RW…)")
+	f.StringVar(&w.identity, "identity", "", "file with the age identity that can read (AGE-SECRET-KEY-…)")
+	f.StringVar(&w.state, "state-dir", agent.DefaultState, "where this host remembers its points")
+	f.StringVar(&w.runDir, "run-dir", agent.DefaultRun, "where journals and locks lie (tmpfs)")
+}
+
+// agent builds the agent of this call.
+func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
+	if needRoot && os.Geteuid() != 0 {
+		return nil, agent.ErrNotRoot
+	}
+	conf, err := c.where.load()
+	if err != nil {
+		return nil, err
+	}
+	return agent.New(agent.Options{
+		Config:  conf,
+		Drivers: drivers(),
+		State:   c.where.state,
+		Run:     c.where.runDir,
+		Now:     time.Now,
+		Report:  c.screen.report,
+		Engine:  func(ctx context.Context) (*workload.Engine, error) { return workload.Connect(ctx, "") },
+		Open:    c.where.open,
+	})
+}
+
+func drivers() map[string]storage.Driver {
+	return map[string]storage.Driver{storage.Btrfs: btrfs.New()}
+}
+
+// load reads the configuration, or makes one from the flags.
+func (w *where) load() (*config.Config, error) {
+	if w.kit != "" {
+		return w.loadKit()
+	}
+	if strings.Contains(w.repository, "://") {
+		return w.single()
+	}
+	file := w.config
+	if file == "" {
+		file = config.DefaultFile
+	}
+	content, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) && w.config == "" {
+		return config.Parse(file, nil) // labels alone can say all there is
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: read the configuration: %w", agent.ErrUsage, err)
+	}
+	conf, err := config.Parse(file, content)
+	if err != nil {
+		return nil, err
+	}
+	if w.repository == "" {
+		return conf, nil
+	}
+	r, known := conf.Repositories[w.repository]
+	if !known {
+		return nil, fmt.Errorf("%w: there is no [repository.%s] in %s", agent.ErrUsage, w.repository, file)
+	}
+	conf.Repositories = map[string]config.Repository{w.repository: r}
+	return conf, nil
+}
+
+func (w *where) loadKit() (*config.Config, error) {
+	content, err := os.ReadFile(w.kit)
+	if err != nil {
+		return nil, fmt.Errorf("%w: read the recovery kit: %w", agent.ErrUsage, err)
+	}
+	return config.ParseKit(w.kit, content)
+}
+
+// single is a configuration of the one repository that the flags name.
+func (w *where) single() (*config.Config, error) {
+	r, err := config.NewRepository("main", w.repository, w.endpoint, w.region)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", agent.ErrUsage, err)
+	}
+	r.Signer = w.signer
+	return &config.Config{Repositories: map[string]config.Repository{r.Name: r}, Groups: map[string]config.Settings{}}, nil
+}
+
+// open opens a repository for writing if this host has the signing key, else
+// for reading.
+func (w *where) open(ctx context.Context, r config.Repository, report agent.Report) (*ship.Repository, error) {
+	store, err := openStore(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	o := ship.OpenOptions{}
+	if o.Signer, o.Trusted, err = w.keys(r); err != nil {
+		return nil, err
+	}
+	for _, text := range r.Recipients {
+		recipient, err := parseRecipient(text)
+		if err != nil {
+			return nil, fmt.Errorf("%w: repository %s: %w", agent.ErrUsage, r.Name, err)
+		}
+		o.Recipients = append(o.Recipients, recipient)
+	}
+	if o.Identities, err = w.identities(r); err != nil {
+		return nil, err
+	}
+	return ship.Open(ctx, retrying(store, r, report), o)
+}
+
+func retrying(store ship.Store, r config.Repository, report agent.Report) ship.Store {
+	return ship.Retry(store, ship.RetryPolicy{
+		Budget: r.RetryFor,
+		Notify: func(err error, wait time.Duration) {
+			report(agent.Event{Kind: agent.Warning, Text: fmt.Sprintf("repository %s: %v; trying again in %s", r.Name, err, wait.Round(time.Second/10))})
+		},
+	})
+}
+
+// keys returns the signing key of this host, or the public key that the
+// caller trusts. It never takes one from the bucket.
+func (w *where) keys(r config.Repository) (*ship.Signer, ship.PublicKey, error) {
+	if text := r.Signer; text != "" {
+		trusted, err := ship.ParsePublicKey(text)
+		if err != nil {
+			return nil, trusted, fmt.Errorf("%w: signer: %w", agent.ErrUsage, err)
+		}
+		return nil, trusted, nil
+	}
+	signer, err := ship.LoadSigner(r.SigningKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ship.PublicKey{}, fmt.Errorf("%w: who signed repository %s is not known here: there is no %s; run snapd init, or name the key with --signer or --kit",
+			agent.ErrUsage, r.Name, r.SigningKeyFile)
+	}
+	if err != nil {
+		return nil, ship.PublicKey{}, err
+	}
+	return signer, signer.Public(), nil
+}
+
+func (w *where) identities(r config.Repository) ([]age.Identity, error) {
+	if r.Identity != "" {
+		return age.ParseIdentities(strings.NewReader(r.Identity))
+	}
+	file := w.identity
+	if file == "" {
+		file = r.IdentityFile
+	}
+	if file == "" {
+		return nil, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("%w: read the identity: %w", agent.ErrUsage, err)
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	ids, err := age.ParseIdentities(f)
+	if err != nil {
+		return nil, fmt.Errorf("%w: read the identity in %s: %w", agent.ErrUsage, file, err)
+	}
+	return ids, nil
+}
+
+func parseRecipient(text string) (age.Recipient, error) {
+	if strings.HasPrefix(text, "age1") {
+		return age.ParseX25519Recipient(text)
+	}
+	return nil, fmt.Errorf("%q is not an age recipient (age1…)", text)
+}
+
+// openStore decides which store an address means.
+func openStore(ctx context.Context, r config.Repository) (ship.Store, error) {
+	u, err := url.Parse(r.URL)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme == "file" {
+		return dir.New(filepath.Clean(u.Path))
+	}
+	return s3.New(ctx, s3Options(r, u))
+}
+
+func s3Options(r config.Repository, u *url.URL) s3.Options {
+	return s3.Options{
+		Endpoint: r.Endpoint, Bucket: u.Host, Prefix: strings.Trim(u.Path, "/"),
+		Region: r.Region, CredentialsFile: r.CredentialsFile,
+	}
+}

@@ -1,0 +1,82 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"snapd/internal/config"
+	"snapd/internal/fs"
+	"snapd/internal/ship"
+)
+
+// What callers can tell apart, besides the sentinels of the packages below.
+var (
+	ErrNotRoot  = errors.New("only root may do this: snapshots, mounts and freezing need it")
+	ErrUsage    = errors.New("wrong usage")
+	ErrBusy     = errors.New("busy")
+	ErrPartial  = errors.New("done in part")
+	ErrDamaged  = errors.New("damage was found")
+	ErrNotThere = errors.New("no such restore point")
+)
+
+// Fault is an error as a person reads it: what failed, why, and what to do.
+type Fault struct {
+	What string `json:"what"`
+	Why  string `json:"why"`
+	Do   string `json:"do"`
+}
+
+// hinted is an error that itself knows what its reader should do.
+type hinted struct {
+	err error
+	do  string
+}
+
+func (h *hinted) Error() string { return h.err.Error() }
+func (h *hinted) Unwrap() error { return h.err }
+
+// hint adds what to do to an error.
+func hint(err error, format string, args ...any) error {
+	return &hinted{err: err, do: fmt.Sprintf(format, args...)}
+}
+
+// usage makes an error of a wrong call.
+func usage(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrUsage, fmt.Sprintf(format, args...))
+}
+
+// Hint says what the reader of an error should do, "" when nothing better is
+// known than what the error itself says.
+func Hint(err error) string {
+	var h *hinted
+	if errors.As(err, &h) {
+		return h.do
+	}
+	var c *config.Error
+	if errors.As(err, &c) {
+		return "mend that line; the keys are described in docs/snapd.toml.md"
+	}
+	for _, known := range []struct {
+		err error
+		do  string
+	}{
+		{context.Canceled, "run the same command again: it goes on where it stopped"},
+		{ErrNotRoot, "run it as root, for example with sudo"},
+		{ErrBusy, "wait for the other one, or look at it with: snapd status"},
+		{ErrNotThere, "snapd list shows the restore points"},
+		{fs.ErrExists, "name another target, or say --beside (a new name next to it) or --replace (what is there is kept under another name)"},
+		{fs.ErrNoSpace, "make room and run the same command again; what was there before is untouched"},
+		{ship.ErrSignature, "do not trust what lies there; compare the signer's key with the recovery kit"},
+		{ship.ErrDamaged, "run: snapd verify, which names every damaged object and the points that need it"},
+		{ship.ErrDenied, "check the access key, the secret key and the rights of that user on the bucket; snapd doctor tests them one by one"},
+		{ship.ErrNoBucket, "make the bucket first, or mend the name in the configuration; snapd never makes buckets"},
+		{ship.ErrNotRepository, "if the address is right and nothing was ever shipped there, run: snapd init"},
+		{ship.ErrUnavailable, "check the endpoint and the network; what was shipped so far is kept, and the next run goes on from there"},
+	} {
+		if errors.Is(err, known.err) {
+			return known.do
+		}
+	}
+	return ""
+}

@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"snapd/internal/workload"
+)
+
+// scene is what an operation knows of this host: its groups and, if there is
+// one, its engine.
+type scene struct {
+	engine   *workload.Engine // nil without one
+	noEngine error            // why there is none
+	groups   []workload.Group
+	problems []workload.Problem
+}
+
+// look asks the engine and forms the groups. A host without an engine has the
+// groups of its configuration.
+func (a *Agent) look(ctx context.Context) (*scene, error) {
+	s := &scene{}
+	var containers []workload.Container
+	engine, err := a.Engine(ctx)
+	switch {
+	case errors.Is(err, workload.ErrNoEngine):
+		s.noEngine = err
+	case err != nil:
+		return nil, err
+	default:
+		s.engine = engine
+		if containers, err = engine.Containers(ctx); err != nil {
+			return nil, errors.Join(err, engine.Close())
+		}
+	}
+	s.groups, s.problems = workload.Groups(a.Config, containers)
+	return s, nil
+}
+
+func (s *scene) close() error {
+	if s.engine == nil {
+		return nil
+	}
+	return s.engine.Close()
+}
+
+// find returns a group by name, or an error with the nearest right one.
+func (s *scene) find(name string) (workload.Group, error) {
+	g, err := workload.Find(s.groups, s.problems, name)
+	if err != nil {
+		if s.noEngine != nil {
+			err = fmt.Errorf("%w (%w, so groups made by labels are not known)", err, s.noEngine)
+		}
+		return g, errors.Join(ErrUsage, err)
+	}
+	return g, nil
+}
+
+// pick returns the named groups, or all of them when none is named.
+func (s *scene) pick(names []string) ([]workload.Group, error) {
+	if len(names) == 0 {
+		return s.groups, nil
+	}
+	var out []workload.Group
+	for _, n := range names {
+		g, err := s.find(n)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, g)
+	}
+	return out, nil
+}

@@ -1,0 +1,286 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"snapd/internal/fs"
+	"snapd/internal/point"
+	"snapd/internal/retain"
+	"snapd/internal/ship"
+	"snapd/internal/workload"
+)
+
+// Ship streams to the repositories of the groups what they lack, oldest
+// points first. No names means all groups. The points returned are those that
+// had something to ship. A fault with one point does not keep the others back.
+func (a *Agent) Ship(ctx context.Context, names []string) ([]point.Point, error) {
+	s, err := a.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close() //nolint:errcheck // only read from
+	groups, err := s.pick(names)
+	if err != nil {
+		return nil, err
+	}
+	var out []point.Point
+	var faults []error
+	for _, g := range groups {
+		points, err := a.shipGroup(ctx, g)
+		out = append(out, points...)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return out, errors.Join(faults...)
+}
+
+func (a *Agent) shipGroup(ctx context.Context, g workload.Group) ([]point.Point, error) {
+	if len(g.Repositories) == 0 {
+		return nil, hint(usage("group %s names no repository to ship to", g.Name),
+			"add a [repository.NAME] to %s, then run: snapd init", a.Config.File)
+	}
+	var faults []error
+	done := map[point.ID]point.Point{}
+	for _, name := range g.Repositories {
+		points, err := a.shipTo(ctx, g, name)
+		for _, p := range points {
+			done[p.ID] = p
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("ship group %s to %s: %w", g.Name, name, err))
+		}
+	}
+	var out []point.Point
+	for _, p := range done {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, byIDOrder)
+	return out, errors.Join(faults...)
+}
+
+func byIDOrder(a, b point.Point) int { return cmp.Compare(a.ID, b.ID) }
+
+// shipTo ships all points of a group that one repository lacks.
+func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string) ([]point.Point, error) {
+	points, err := a.unshipped(g.Name, repository)
+	if err != nil || len(points) == 0 {
+		return nil, err
+	}
+	conf, known := a.Config.Repositories[repository]
+	if !known {
+		return nil, usage("there is no [repository.%s]", repository)
+	}
+	repo, err := a.Open(ctx, conf, a.Report)
+	if err != nil {
+		return nil, err
+	}
+	var out []point.Point
+	var faults []error
+	for _, p := range points {
+		p, err := a.shipPoint(ctx, p, repo, repository, g.Name)
+		if err == nil {
+			out = append(out, p)
+			continue
+		}
+		faults = append(faults, fmt.Errorf("point %s: %w", p.ID, err))
+		if ctx.Err() != nil || !errors.Is(err, fs.ErrNotFound) {
+			break // the next point would fail the same way
+		}
+	}
+	return out, errors.Join(faults...)
+}
+
+// unshipped are the points of a group that a repository does not hold whole.
+func (a *Agent) unshipped(group, repository string) ([]point.Point, error) {
+	points, err := a.record.All()
+	if err != nil {
+		a.warn(group, "%v", err)
+	}
+	return slices.DeleteFunc(points, func(p point.Point) bool {
+		return p.Group != group || p.InRepository(repository)
+	}), nil
+}
+
+// shipPoint ships each dataset of a point, then the point itself.
+func (a *Agent) shipPoint(ctx context.Context, p point.Point, repo *ship.Repository, name, group string) (point.Point, error) {
+	for _, d := range p.Datasets {
+		if p.ShippedTo(name, d.Dataset) != nil {
+			continue
+		}
+		shipped, err := a.shipDataset(ctx, p, d, repo, group)
+		if err != nil {
+			return p, fmt.Errorf("%s: %w", d.Dataset, err)
+		}
+		shipped.Repository = name
+		if p, err = a.remember(ctx, p.ID, func(q *point.Point) { q.Shipped = append(q.Shipped, *shipped) }); err != nil {
+			return p, err
+		}
+	}
+	return a.commitPoint(ctx, p, repo, name)
+}
+
+// shipDataset ships one dataset of a point, from the base that retain names.
+func (a *Agent) shipDataset(ctx context.Context, p point.Point, d point.Dataset, repo *ship.Repository, group string) (_ *point.Shipped, err error) {
+	held, err := a.tryLock("ship-"+repo.ID+"-"+d.Origin, "the ship of "+d.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	index, err := repo.Index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := a.driver(d.Driver)
+	if err != nil {
+		return nil, err
+	}
+	local, err := driver.Snapshots(ctx, datasetOf(d))
+	if err != nil {
+		return nil, err
+	}
+	snap := snapshotWith(local, d.GUID)
+	if snap == nil {
+		return nil, hint(fmt.Errorf("the snapshot %s is gone from this host: %w", d.Snapshot, fs.ErrNotFound),
+			"it cannot be shipped any more; snapd prune forgets the point")
+	}
+	streams := streamsOf(index, d.Origin)
+	if done := slices.IndexFunc(streams, func(s ship.StreamRef) bool { return s.GUID == d.GUID }); done >= 0 {
+		return a.alreadyThere(ctx, repo, d, streams[done])
+	}
+	choice := retain.Base(chainOf(streams), func(guid string) bool {
+		s := snapshotWith(local, guid)
+		return s != nil && s.Order < snap.Order
+	})
+	return a.upload(ctx, p, d, repo, upload{driver: driver, snap: *snap, local: local, streams: streams, choice: choice, group: group})
+}
+
+type upload struct {
+	driver  fs.Driver
+	snap    fs.Snapshot
+	local   []fs.Snapshot
+	streams []ship.StreamRef
+	choice  retain.Choice
+	group   string
+}
+
+func (a *Agent) upload(ctx context.Context, p point.Point, d point.Dataset, repo *ship.Repository, u upload) (*point.Shipped, error) {
+	head := ship.Head{
+		Point: p.ID, Driver: d.Driver, Origin: d.Origin, GUID: d.GUID, Format: formatOf(u.driver),
+		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID),
+	}
+	var base *fs.Snapshot
+	if b := u.choice.Base; b != nil {
+		base = snapshotWith(u.local, b.GUID)
+		at := slices.IndexFunc(u.streams, func(s ship.StreamRef) bool { return s.ID == b.ID })
+		head.Base = &u.streams[at]
+	}
+	open := func(ctx context.Context) (io.ReadCloser, error) { return u.driver.Send(ctx, u.snap, base) }
+	stream, err := repo.Upload(ctx, head, open, a.records, func(pr ship.Progress) {
+		a.Report(Event{Kind: Progress, Group: u.group, Text: d.Dataset, Bytes: pr.SentBytes})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return shippedOf(d, stream, u.choice.Why), nil
+}
+
+// alreadyThere answers for a stream whose manifest lies in the repository
+// although the local record does not say so: we were killed in between.
+func (a *Agent) alreadyThere(ctx context.Context, repo *ship.Repository, d point.Dataset, ref ship.StreamRef) (*point.Shipped, error) {
+	m, err := repo.Manifest(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return shippedOf(d, m.Stream(), "was there already"), nil
+}
+
+func shippedOf(d point.Dataset, s ship.Stream, why string) *point.Shipped {
+	out := &point.Shipped{
+		Dataset: d.Dataset, Stream: s.ID, SentBytes: s.SentBytes, StoredBytes: s.StoredBytes,
+		Segments: s.Segments, Why: why, Resumed: s.Resumed, Digest: s.Digest,
+	}
+	if s.Base != "" {
+		out.Base = &s.Base
+	}
+	return out
+}
+
+// commitPoint puts the point, which makes it exist for readers. Points are
+// numbered, so one process of this host does it at a time.
+func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repository, name string) (_ point.Point, err error) {
+	held, err := a.waitLock(ctx, "points-"+repo.ID, "the list of points in "+name, time.Minute)
+	if err != nil {
+		return p, err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	index, err := repo.Index(ctx)
+	if err != nil {
+		return p, err
+	}
+	number, err := repo.PutPoint(ctx, a.repositoryPoint(p, repo, name), index)
+	if err != nil {
+		return p, fmt.Errorf("commit the point: %w", err)
+	}
+	return a.remember(ctx, p.ID, func(q *point.Point) {
+		if q.Numbers == nil {
+			q.Numbers = map[string]int64{}
+		}
+		q.Numbers[name] = number
+	})
+}
+
+// remember changes a point in the local record; several ships may do so.
+func (a *Agent) remember(ctx context.Context, id point.ID, change func(*point.Point)) (_ point.Point, err error) {
+	held, err := a.waitLock(ctx, "record", "the local record", time.Minute)
+	if err != nil {
+		return point.Point{ID: id}, err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	p, err := a.record.Get(id)
+	if err != nil {
+		return point.Point{ID: id}, err
+	}
+	change(&p)
+	return p, a.record.Put(p)
+}
+
+func streamsOf(index *ship.Index, origin string) []ship.StreamRef {
+	var out []ship.StreamRef
+	for _, s := range index.Streams {
+		if s.Origin == origin {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func chainOf(streams []ship.StreamRef) []retain.Stream {
+	out := make([]retain.Stream, len(streams))
+	for i, s := range streams {
+		out[i] = retain.Stream{ID: s.ID, GUID: s.GUID, Number: s.Number, Depth: s.Depth}
+	}
+	return out
+}
+
+func datasetOf(d point.Dataset) fs.Dataset {
+	return fs.Dataset{Driver: d.Driver, Name: d.Dataset, GUID: d.Origin}
+}
+
+func snapshotWith(snaps []fs.Snapshot, guid string) *fs.Snapshot {
+	for i := range snaps {
+		if snaps[i].GUID == guid {
+			return &snaps[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"snapd/internal/point"
+	"snapd/internal/ship"
+)
+
+// VerifyOptions say what to check.
+type VerifyOptions struct {
+	Points     []string // as people write them; none means all
+	Repository string   // "" means all that are configured
+	Deep       bool     // also unseal, decompress and walk the streams: needs an identity
+	// Check walks a stream of a format, such as btrfs-2, without storage.
+	Check func(format string, r io.Reader) error
+}
+
+// Verified is what was checked and what is wrong.
+type Verified struct {
+	Checked  Checked   `json:"checked"`
+	Problems []Problem `json:"problems"`
+}
+
+// Checked counts what was read.
+type Checked struct {
+	Points   int   `json:"points"`
+	Streams  int   `json:"streams"`
+	Segments int   `json:"segments"`
+	Bytes    int64 `json:"bytes"`
+}
+
+// Problem names a damaged object and the points that need it.
+type Problem struct {
+	Repository string     `json:"repository"`
+	Object     string     `json:"object"`
+	Problem    string     `json:"problem"`
+	Points     []point.ID `json:"points"`
+}
+
+// Verify reads what lies in the repositories and checks it against what was
+// signed. ErrDamaged when something is wrong.
+func (a *Agent) Verify(ctx context.Context, o VerifyOptions) (Verified, error) {
+	out := Verified{Problems: []Problem{}}
+	names := a.repositoryNames(o.Repository)
+	if len(names) == 0 {
+		return out, usage("there is no [repository.%s] to verify", o.Repository)
+	}
+	var faults []error
+	for _, name := range names {
+		if err := a.verifyIn(ctx, name, o, &out); err != nil {
+			faults = append(faults, fmt.Errorf("verify repository %s: %w", name, err))
+		}
+	}
+	if len(out.Problems) > 0 {
+		faults = append(faults, fmt.Errorf("%w: %d of the objects read are not what was shipped", ErrDamaged, len(out.Problems)))
+	}
+	return out, errors.Join(faults...)
+}
+
+func (a *Agent) verifyIn(ctx context.Context, name string, o VerifyOptions, out *Verified) error {
+	ids, err := a.pointIDs(ctx, name, o.Points)
+	if err != nil {
+		return err
+	}
+	repo, err := a.Open(ctx, a.Config.Repositories[name], a.Report)
+	if err != nil {
+		return err
+	}
+	checked, problems, err := repo.Verify(ctx, ship.VerifyOptions{Points: ids, Deep: o.Deep, Check: o.Check}, func(p ship.Progress) {
+		a.Report(Event{Kind: Progress, Text: "verify " + name, Bytes: p.StoredBytes})
+	})
+	out.Checked.Points += checked.Points
+	out.Checked.Streams += checked.Streams
+	out.Checked.Segments += checked.Segments
+	out.Checked.Bytes += checked.Bytes
+	for _, p := range problems {
+		out.Problems = append(out.Problems, Problem{Repository: name, Object: p.Object, Problem: p.Problem, Points: p.Points})
+	}
+	if err == nil {
+		err = a.rememberVerified(ctx, ids, problems)
+	}
+	return err
+}
+
+func (a *Agent) pointIDs(ctx context.Context, name string, wanted []string) ([]point.ID, error) {
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	local, err := a.record.All()
+	if err != nil {
+		a.warn("", "%v", err)
+	}
+	records, err := a.pointsIn(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var ids []point.ID
+	for _, w := range wanted {
+		p, err := match(joinPoints(name, records, local), w)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, p.ID)
+	}
+	return ids, nil
+}
+
+// rememberVerified writes down, for status, when a point was last found whole.
+func (a *Agent) rememberVerified(ctx context.Context, ids []point.ID, problems []ship.Problem) error {
+	points, err := a.record.All()
+	if err != nil {
+		a.warn("", "%v", err)
+	}
+	damaged := map[point.ID]bool{}
+	for _, p := range problems {
+		for _, id := range p.Points {
+			damaged[id] = true
+		}
+	}
+	only := map[point.ID]bool{}
+	for _, id := range ids {
+		only[id] = true
+	}
+	now := a.Now().UTC()
+	for _, p := range points {
+		if damaged[p.ID] || len(p.Numbers) == 0 || len(only) > 0 && !only[p.ID] {
+			continue
+		}
+		if _, err := a.remember(ctx, p.ID, func(q *point.Point) { q.Verified = &now }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
