@@ -88,8 +88,7 @@ func joinPoints(name string, records []ship.PointRecord, local []point.Point) []
 	for _, r := range records {
 		p, known := byID[r.ID]
 		if !known {
-			p = r.Point
-			p.Shipped = nil
+			p = pointOf(r)
 		}
 		if !slices.ContainsFunc(p.Shipped, func(s point.Shipped) bool { return s.Repository == name }) {
 			p.Shipped = append(p.Shipped, shippedFrom(name, r)...)
@@ -101,20 +100,4 @@ func joinPoints(name string, records []ship.PointRecord, local []point.Point) []
 		byID[r.ID] = p
 	}
 	return slices.SortedFunc(maps.Values(byID), byIDOrder)
-}
-
-func shippedFrom(name string, r ship.PointRecord) []point.Shipped {
-	var out []point.Shipped
-	for _, s := range r.Streams {
-		at := slices.IndexFunc(r.Datasets, func(d point.Dataset) bool { return d.GUID == s.GUID })
-		dataset := s.Origin
-		if at >= 0 && r.Datasets[at].Dataset != "" {
-			dataset = r.Datasets[at].Dataset
-		}
-		out = append(out, point.Shipped{
-			Repository: name, Dataset: dataset, Stream: s.Stream, Base: s.Base,
-			SentBytes: s.SentBytes, StoredBytes: s.StoredBytes, Segments: s.Segments,
-		})
-	}
-	return out
 }

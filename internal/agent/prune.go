@@ -152,9 +152,13 @@ func (a *Agent) decide(points []point.Point, name string, groups []workload.Grou
 // unfinished are the streams whose ship was begun: their segments have no
 // manifest yet, and are not garbage.
 func (a *Agent) unfinished() []point.ID {
-	ids, err := a.records.Streams()
+	heads, err := a.records.Active()
 	if err != nil {
 		a.warn("", "%v", err)
+	}
+	ids := make([]point.ID, len(heads))
+	for i, h := range heads {
+		ids[i] = h.Stream
 	}
 	return ids
 }

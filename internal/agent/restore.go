@@ -323,5 +323,3 @@ func match(points []point.Point, wanted string) (point.Point, error) {
 	}
 	return found[0], nil
 }
-
-func since(t time.Time, now time.Time) time.Duration { return now.Sub(t).Truncate(time.Second) }

@@ -201,7 +201,10 @@ func (a *Agent) alreadyThere(ctx context.Context, repo *ship.Repository, d point
 	if err != nil {
 		return nil, err
 	}
-	return shippedOf(d, m.Stream(), "was there already"), nil
+	return shippedOf(d, ship.Stream{
+		StreamRef: m.StreamRef, SentBytes: m.SentBytes, StoredBytes: m.StoredBytes,
+		Segments: m.Segments, Digest: m.Digest.String(),
+	}, "was there already"), nil
 }
 
 func shippedOf(d point.Dataset, s ship.Stream, why string) *point.Shipped {
@@ -227,7 +230,11 @@ func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repos
 	if err != nil {
 		return p, err
 	}
-	number, err := repo.PutPoint(ctx, a.repositoryPoint(p, repo, name), index)
+	rec, err := repositoryPoint(p, repo, name)
+	if err != nil {
+		return p, err
+	}
+	number, err := repo.PutPoint(ctx, rec, index)
 	if err != nil {
 		return p, fmt.Errorf("commit the point: %w", err)
 	}
@@ -273,7 +280,7 @@ func chainOf(streams []ship.StreamRef) []retain.Stream {
 }
 
 func datasetOf(d point.Dataset) fs.Dataset {
-	return fs.Dataset{Driver: d.Driver, Name: d.Dataset, GUID: d.Origin}
+	return fs.Dataset{Driver: d.Driver, Name: d.Dataset, GUID: d.Origin, Domain: d.Domain}
 }
 
 func snapshotWith(snaps []fs.Snapshot, guid string) *fs.Snapshot {

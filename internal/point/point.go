@@ -1,6 +1,9 @@
 package point
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Consistency says how the datasets of a point fit together, weakest first.
 type Consistency string
@@ -32,6 +35,10 @@ type Point struct {
 	Members  []Member `json:"members,omitempty"`  // what stood still
 	Warnings []string `json:"warnings,omitempty"` // what this point does not cover, and why
 
+	// Containers are the definitions of the members, for who rebuilds them. They
+	// may hold passwords: they are sealed in a repository and never shown.
+	Containers json.RawMessage `json:"containers,omitempty"`
+
 	Numbers  map[string]int64 `json:"numbers,omitempty"`  // repository to number of the point there, once it is whole
 	Dropped  []string         `json:"dropped,omitempty"`  // repositories that retention removed it from
 	Verified *time.Time       `json:"verified,omitempty"` // when every byte of it was last checked
@@ -59,6 +66,7 @@ type Dataset struct {
 	Snapshot string   `json:"snapshot"`
 	GUID     string   `json:"guid"`            // of the snapshot
 	Origin   string   `json:"origin"`          // guid of the dataset
+	Domain   string   `json:"domain"`          // which datasets share an instant
 	Paths    []string `json:"paths,omitempty"` // which paths of the host made it part of the group
 }
 

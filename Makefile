@@ -1,0 +1,40 @@
+# Everything a person or CI does here. "make help" lists it.
+
+GO      ?= go
+CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/snapd-agent
+TESTLOG := .testlog
+
+.DEFAULT_GOAL := build
+.PHONY: help build demo test test-fast test-host lint bench fmt clean
+
+help: ## say what make can do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+build: ## build bin/snapd, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/snapd ./cmd/snapd
+
+demo: build ## show the main job on a real Btrfs (root; S3=1 ships to a real MinIO)
+	@scripts/host-packages demo
+	@$(if $(S3),SNAPD_DEMO_MINIO="$$(scripts/minio)") bin/snapd demo $(if $(JSON),--json)
+
+test: test-fast test-host ## everything that must pass before a change lands (root)
+
+test-fast: ## the tests that need no root, in seconds
+	@scripts/test plain
+
+test-host: ## the tests on real Btrfs, Docker and MinIO (root)
+	@scripts/host-packages test
+	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host
+
+lint: ## all linters, module tidiness, known vulnerabilities
+	@scripts/lint
+
+bench: build ## side-by-side measurements on this machine (root); see bench/README.md
+	@scripts/host-packages bench
+	@SNAPD_MINIO="$$(scripts/minio)" bench/run
+
+fmt: ## format the code
+	gofmt -w cmd internal
+
+clean: ## remove what was built
+	rm -rf bin $(TESTLOG)
