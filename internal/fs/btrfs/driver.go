@@ -1,0 +1,79 @@
+// Package btrfs drives Btrfs: it finds subvolumes, takes and deletes
+// snapshots, and sends and receives them, by the kernel's ioctls. Only
+// receiving runs a program, btrfs receive, since the kernel has no receiver.
+//
+// Our snapshots lie in fs.BtrfsDir at the filesystem's top, one folder for
+// each subvolume id. The top is reached by a mount that belongs to no
+// namespace, so nobody else sees it and it ends with us.
+//
+// It is no general library for Btrfs: it makes no filesystems, balances
+// nothing, and touches no subvolume that it did not make.
+package btrfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"snapd/internal/fs"
+)
+
+// Driver implements fs.Driver on Btrfs. It keeps nothing open between calls,
+// so that filesystems can be unmounted while it lives.
+type Driver struct{}
+
+var _ fs.Driver = (*Driver)(nil)
+
+// New returns the driver.
+func New() *Driver { return &Driver{} }
+
+// identity is what a dataset's Domain says: one subvolume of one filesystem.
+type identity struct {
+	fsid uuid
+	id   uint64 // of the subvolume
+}
+
+func (i identity) String() string { return fmt.Sprintf("%s:%s/%d", fs.Btrfs, i.fsid, i.id) }
+
+// folder is the name of the directory below fs.BtrfsDir with our snapshots.
+func (i identity) folder() string { return strconv.FormatUint(i.id, 10) }
+
+func parseIdentity(domain string) (identity, error) {
+	rest, ours := strings.CutPrefix(domain, fs.Btrfs+":")
+	text, number, whole := strings.Cut(rest, "/")
+	if !ours || !whole {
+		return identity{}, fmt.Errorf("%q does not name a Btrfs subvolume", domain)
+	}
+	fsid, err := parseUUID(text)
+	if err != nil {
+		return identity{}, fmt.Errorf("%q does not name a Btrfs subvolume: %w", domain, err)
+	}
+	id, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return identity{}, fmt.Errorf("%q does not name a Btrfs subvolume: %w", domain, err)
+	}
+	return identity{fsid: fsid, id: id}, nil
+}
+
+// explain adds to an error of the kernel the sentinel that callers test for
+// and what the person who reads it can do.
+func explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%w: %w; free some space or add a device (btrfs filesystem usage shows where it went)", fs.ErrNoSpace, err)
+	case errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w; raise the quota (btrfs qgroup show -re tells which)", fs.ErrNoSpace, err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w; remount the filesystem for writing, and look in the kernel's log for why it is read-only", err)
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
+		if os.Geteuid() != 0 {
+			return fmt.Errorf("%w; run this as root", err)
+		}
+	}
+	return err
+}

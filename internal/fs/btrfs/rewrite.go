@@ -1,0 +1,127 @@
+package btrfs
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"snapd/internal/fs"
+)
+
+// rewriter passes a stream on to btrfs receive, checked, with two changes:
+//
+//   - The new subvolume gets a name of ours, so that what a cut receive leaves
+//     can be found and removed.
+//   - The base is named by its identity on this filesystem. btrfs receive
+//     looks a base up by received_uuid first and takes whichever subvolume it
+//     finds; there can be several with the same (another restore, a replica, one
+//     that somebody made writable and changed).
+//
+// The END command comes through only when the whole stream has been seen and
+// nothing follows it.
+type rewriter struct {
+	commands *commandReader
+	name     string
+	guid     uuid
+	base     uuid // as the stream names it; zero for a full one
+	local    uuid // of the base on this filesystem
+	out      []byte
+	scratch  []byte
+	err      error
+}
+
+// newRewriter reads as far as the stream's first command, so that a stream of
+// another snapshot or on another base is refused before anything is made.
+func newRewriter(r io.Reader, name string, guid, base, local uuid) (*rewriter, error) {
+	commands, err := newCommandReader(r)
+	if err != nil {
+		return nil, err
+	}
+	w := &rewriter{commands: commands, name: name, guid: guid, base: base, local: local}
+	kind, raw, err := commands.next()
+	if err != nil {
+		return nil, err
+	}
+	first, err := w.begin(kind, raw)
+	if err != nil {
+		return nil, err
+	}
+	w.out = append([]byte(streamMagic), 0, 0, 0, 0)
+	binary.LittleEndian.PutUint32(w.out[len(streamMagic):], commands.version)
+	w.out = append(w.out, first...)
+	return w, nil
+}
+
+func (w *rewriter) begin(kind uint16, raw []byte) ([]byte, error) {
+	b, err := parseBeginning(kind, raw)
+	switch {
+	case err != nil:
+		return nil, err
+	case b.uuid != w.guid:
+		return nil, fmt.Errorf("the stream makes snapshot %s, and %s is wanted: %w", b.uuid, w.guid, fs.ErrBase)
+	case b.cloneUUID != w.base:
+		return nil, fmt.Errorf("the stream of snapshot %s builds on %s, and %s was announced: %w",
+			b.uuid, orNothing(b.cloneUUID), orNothing(w.base), fs.ErrBase)
+	}
+	out := make([]byte, commandHeaderSize)
+	out = appendAttribute(out, attrPath, []byte(w.name))
+	out = appendAttribute(out, attrUUID, b.uuid[:])
+	out = appendAttribute(out, attrCTransID, binary.LittleEndian.AppendUint64(nil, b.ctransid))
+	if kind == cmdSnapshot {
+		out = appendAttribute(out, attrCloneUUID, w.local[:])
+		out = appendAttribute(out, attrCloneCTransID, binary.LittleEndian.AppendUint64(nil, b.cloneCTransID))
+	}
+	sealCommand(out, kind)
+	return out, nil
+}
+
+func orNothing(u uuid) string {
+	if u.isZero() {
+		return "nothing"
+	}
+	return u.String()
+}
+
+// clone renames the base in a command that shares one of its extents.
+func (w *rewriter) clone(raw []byte) ([]byte, error) {
+	w.scratch = append(w.scratch[:0], make([]byte, commandHeaderSize)...)
+	err := attributes(raw, func(kind uint16, value []byte) error {
+		if kind == attrCloneUUID {
+			var from uuid
+			if err := from.set(value); err != nil {
+				return err
+			}
+			switch from {
+			case w.guid: // from itself
+			case w.base:
+				value = w.local[:]
+			default:
+				return fmt.Errorf("the stream shares data with snapshot %s, which it does not build on: %w", from, fs.ErrBase)
+			}
+		}
+		w.scratch = appendAttribute(w.scratch, kind, value)
+		return nil
+	})
+	sealCommand(w.scratch, cmdClone)
+	return w.scratch, err
+}
+
+func (w *rewriter) Read(p []byte) (int, error) {
+	for len(w.out) == 0 {
+		if w.err != nil {
+			return 0, w.err
+		}
+		kind, raw, err := w.commands.next()
+		if err == nil && kind == cmdClone {
+			raw, err = w.clone(raw)
+		}
+		if err != nil {
+			w.err = err
+			return 0, err
+		}
+		w.out = raw
+	}
+	n := copy(p, w.out)
+	w.out = w.out[n:]
+	return n, nil
+}

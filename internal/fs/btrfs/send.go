@@ -1,0 +1,279 @@
+package btrfs
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"snapd/internal/fs"
+	"snapd/internal/run"
+)
+
+const (
+	sendVersion    = 0x8  // BTRFS_SEND_FLAG_VERSION
+	sendCompressed = 0x10 // BTRFS_SEND_FLAG_COMPRESSED
+
+	// sendPipeSize lets the kernel work on while the reader is busy, in bytes.
+	sendPipeSize = 1 << 20
+
+	// progsForV2 is the first btrfs-progs that reads protocol 2.
+	progsForV2 = 6
+)
+
+// Format is the format of the streams that Send makes on this host, as it
+// stands in a manifest: "btrfs-1" or "btrfs-2". The second carries compressed
+// extents as they are. It is chosen where the kernel makes it and the
+// installed btrfs-progs, standing for those of the host that will restore,
+// read it.
+func (d *Driver) Format(ctx context.Context) (string, error) {
+	version, err := sendProtocol(ctx)
+	if err != nil {
+		return "", err
+	}
+	return formatName(version), nil
+}
+
+func sendProtocol(ctx context.Context) (uint32, error) {
+	text, err := os.ReadFile("/sys/fs/btrfs/features/send_stream_version")
+	if errors.Is(err, os.ErrNotExist) {
+		return 1, nil // a kernel before 5.10 knows only that
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask the kernel for its stream protocol: %w", err)
+	}
+	if kernel, err := strconv.Atoi(strings.TrimSpace(string(text))); err != nil || kernel < 2 {
+		return 1, err
+	}
+	out, err := run.Output(ctx, "btrfs", "--version")
+	if err != nil {
+		return 0, fmt.Errorf("ask btrfs-progs for their version: %w", err)
+	}
+	if major, err := progsMajor(string(out)); err != nil || major < progsForV2 {
+		return 1, err
+	}
+	return 2, nil
+}
+
+// progsMajor parses what btrfs --version prints, such as "btrfs-progs v6.2".
+func progsMajor(out string) (int, error) {
+	_, version, found := strings.Cut(out, "btrfs-progs v")
+	major, _, whole := strings.Cut(version, ".")
+	n, err := strconv.Atoi(major)
+	if !found || !whole || err != nil {
+		return 0, fmt.Errorf("btrfs --version printed %q, and that has no version number", out)
+	}
+	return n, nil
+}
+
+// Send implements fs.Driver. What it returns also has a method Format() string.
+func (d *Driver) Send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (io.ReadCloser, error) {
+	r, err := d.send(ctx, s, base)
+	if err != nil {
+		return nil, fmt.Errorf("send snapshot %s of %s: %w", s.Name, s.Dataset.Name, err)
+	}
+	return r, nil
+}
+
+func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (io.ReadCloser, error) {
+	version, err := sendProtocol(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id, err := d.identify(ctx, s.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	f, err := openFilesystem(id.fsid)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	args := &sendArgs{}
+	if version > 1 {
+		args.version, args.flags = version, sendVersion|sendCompressed
+	}
+	if base != nil {
+		if args.parentRoot, err = d.baseID(ctx, f, id, *base); err != nil {
+			return nil, fmt.Errorf("base %s: %w: %w", base.Name, fs.ErrBase, err)
+		}
+	}
+	root, _, err := openSnapshot(f, id, s)
+	if err != nil {
+		return nil, err
+	}
+	sending, err := startSend(ctx, root, args, version)
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return sending, nil
+}
+
+// baseID returns the subvolume id of a base on the same filesystem.
+func (d *Driver) baseID(ctx context.Context, f *os.File, of identity, base fs.Snapshot) (uint64, error) {
+	id, err := d.identify(ctx, base.Dataset)
+	if err != nil {
+		return 0, err
+	}
+	if id != of {
+		return 0, errors.New("it is a snapshot of another subvolume")
+	}
+	root, info, err := openSnapshot(f, id, base)
+	if err != nil {
+		return 0, err
+	}
+	return info.treeID, root.Close()
+}
+
+// sending is a stream that the kernel writes into a pipe.
+type sending struct {
+	r       *os.File
+	version uint32
+	frames  frames
+	ctx     context.Context //nolint:containedctx // of the one Send that made it
+	unhook  func() bool
+	done    chan struct{} // closed when the kernel is through
+	err     error         // the kernel's; valid after done
+	once    sync.Once
+	closed  error // valid after once
+}
+
+func startSend(ctx context.Context, root *os.File, args *sendArgs, version uint32) (*sending, error) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("pipe2", err)
+	}
+	// More than pipe-max-size allows is refused; then the usual size serves.
+	_, _ = unix.FcntlInt(uintptr(pipe[0]), unix.F_SETPIPE_SZ, sendPipeSize)
+	// Only our end may be non-blocking: the kernel does not wait on its own.
+	if err := unix.SetNonblock(pipe[0], true); err != nil {
+		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(pipe[0]), unix.Close(pipe[1]))
+	}
+	s := &sending{r: os.NewFile(uintptr(pipe[0]), "stream of "+root.Name()), version: version, ctx: ctx, done: make(chan struct{})}
+	s.unhook = context.AfterFunc(ctx, func() { _ = s.r.Close() })
+	go onThread(func() {
+		defer close(s.done)
+		s.err = sendInto(root, args, pipe[1])
+	})
+	return s, nil
+}
+
+// sendInto runs the ioctl on a thread that no signal reaches: a signal in the
+// middle would make the kernel begin the stream again from its start.
+func sendInto(root *os.File, args *sendArgs, w int) error {
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil)
+	if err == nil {
+		args.sendFD = int64(w)
+		if args.parentRoot != 0 { // extents can be shared with the base, too
+			sources := [1]uint64{args.parentRoot}
+			args.cloneSources, args.cloneSourcesCount = &sources[0], 1
+		}
+		err = ioctl(root, iocSend, unsafe.Pointer(args))
+	}
+	if errors.Is(err, unix.EAGAIN) {
+		err = fmt.Errorf("%w: %w; a balance or deduplication is running, wait for it (btrfs balance status)", fs.ErrBusy, err)
+	}
+	return errors.Join(err, root.Close(), unix.Close(w))
+}
+
+// onThread runs f on an OS thread that ends with it.
+func onThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f()
+		return // still locked, so the thread ends
+	}
+	// The main thread cannot end: hold it, and take another.
+	defer runtime.UnlockOSThread()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		onThread(f)
+	}()
+	<-done
+}
+
+// Format is the stream's format as it stands in a manifest.
+func (s *sending) Format() string { return formatName(s.version) }
+
+func (s *sending) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.frames.pass(p[:n])
+	if n > 0 || err == nil {
+		return n, nil
+	}
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	<-s.done
+	if s.err != nil {
+		return 0, fmt.Errorf("the kernel's send: %w", explain(s.err))
+	}
+	if !s.frames.whole() {
+		return 0, fmt.Errorf("the kernel's send: %w: it ended without its end mark: %w", ErrStream, io.ErrUnexpectedEOF)
+	}
+	return 0, io.EOF
+}
+
+// Close ends the sender and waits for it. It may be called twice.
+func (s *sending) Close() error {
+	s.once.Do(func() {
+		s.unhook()
+		if err := s.r.Close(); !errors.Is(err, os.ErrClosed) {
+			s.closed = err
+		}
+		<-s.done // a broken pipe ends the ioctl
+	})
+	return s.closed
+}
+
+// frames follows the commands of a stream that passes, to see whether it ends
+// with an END.
+type frames struct {
+	head []byte // of the stream or of a command, as far as it has passed
+	skip int64  // bytes of the present command's body still to pass
+	in   bool   // past the stream's header
+	last uint16 // kind of the last command
+}
+
+func (f *frames) pass(p []byte) {
+	for len(p) > 0 {
+		if f.skip > 0 {
+			n := min(f.skip, int64(len(p)))
+			f.skip, p = f.skip-n, p[n:]
+			continue
+		}
+		want := commandHeaderSize
+		if !f.in {
+			want = streamHeaderSize
+		}
+		n := min(want-len(f.head), len(p))
+		f.head, p = append(f.head, p[:n]...), p[n:]
+		if len(f.head) < want {
+			return
+		}
+		if f.in {
+			f.skip, f.last = int64(binary.LittleEndian.Uint32(f.head)), binary.LittleEndian.Uint16(f.head[4:])
+		}
+		f.in, f.head = true, f.head[:0]
+	}
+}
+
+// whole says whether all that passed are commands, the last one an END.
+func (f *frames) whole() bool { return f.skip == 0 && len(f.head) == 0 && f.last == cmdEnd }
