@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -88,10 +89,12 @@ func hostID(repository string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// formatOf is the name of a driver's stream format, such as btrfs-2.
-func formatOf(d fs.Driver) string {
-	if f, ok := d.(interface{ Format() string }); ok {
-		return f.Format()
+// formatOf is the name of the streams that a driver makes, such as btrfs-2.
+func formatOf(ctx context.Context, d fs.Driver) (string, error) {
+	if f, ok := d.(interface {
+		Format(ctx context.Context) (string, error)
+	}); ok {
+		return f.Format(ctx)
 	}
-	return ""
+	return "", fmt.Errorf("the driver does not say which streams it makes")
 }

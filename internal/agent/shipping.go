@@ -174,8 +174,12 @@ type upload struct {
 }
 
 func (a *Agent) upload(ctx context.Context, p point.Point, d point.Dataset, repo *ship.Repository, u upload) (*point.Shipped, error) {
+	format, err := formatOf(ctx, u.driver)
+	if err != nil {
+		return nil, err
+	}
 	head := ship.Head{
-		Point: p.ID, Driver: d.Driver, Origin: d.Origin, GUID: d.GUID, Format: formatOf(u.driver),
+		Point: p.ID, Driver: d.Driver, Origin: d.Origin, GUID: d.GUID, Format: format,
 		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID),
 	}
 	var base *fs.Snapshot
