@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"snapd/internal/agent"
+	"snapd/internal/config"
+)
+
+func (c *cli) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "doctor",
+		GroupID: "host",
+		Short:   "Check this host, its groups and repositories, and say what to mend",
+		Args:    atMost(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := c.agent(true)
+			if err != nil {
+				return err
+			}
+			checks := a.Doctor(cmd.Context(), probe)
+			c.result = struct {
+				Checks []agent.Check `json:"checks"`
+			}{checks}
+			if !c.json {
+				for _, k := range checks {
+					c.showCheck(k)
+				}
+			}
+			return agent.Failed(checks)
+		},
+	}
+}
+
+func (c *cli) showCheck(k agent.Check) {
+	mark := "ok  "
+	if !k.OK {
+		mark = "MEND"
+	}
+	fmt.Fprintf(c.stdout, "%s  %-20s %s\n", mark, printable(k.Check), printable(k.Why))
+	if k.Do != "" {
+		fmt.Fprintf(c.stdout, "      %-20s do: %s\n", "", printable(k.Do))
+	}
+}
+
+// probe says what the server behind a repository does and does not do.
+func probe(ctx context.Context, r config.Repository) []agent.Check {
+	u, err := url.Parse(r.URL)
+	if err != nil || u.Scheme != "s3" {
+		return nil
+	}
+	return probeS3(ctx, r, u)
+}

@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"snapd/internal/config"
+	"snapd/internal/workload"
+)
+
+// Check is one thing that doctor looked at.
+type Check struct {
+	Check string `json:"check"`
+	OK    bool   `json:"ok"`
+	Why   string `json:"why"`
+	Do    string `json:"do"` // "" when it is well
+}
+
+// Doctor checks this host, its storage, Docker and the repositories, and says
+// what to mend. probe looks at what lies behind a repository's address. It
+// changes nothing but for objects that a probe puts and removes.
+func (a *Agent) Doctor(ctx context.Context, probe func(ctx context.Context, r config.Repository) []Check) []Check {
+	checks := []Check{a.checkRunDir(), checkCgroups(), checkProgram("btrfs", "btrfs-progs", "restores on Btrfs")}
+	checks = append(checks, a.checkGroups(ctx)...)
+	names := slices.Sorted(maps.Keys(a.Config.Repositories))
+	if len(names) == 0 {
+		checks = append(checks, Check{
+			Check: "repositories", Why: "none is configured: restore points stay on this host, and are lost with it",
+			Do: "run: snapd init --repository s3://bucket/prefix --endpoint https://minio:9000 --kit kit.txt",
+		})
+	}
+	for _, name := range names {
+		checks = append(checks, a.checkRepository(ctx, name))
+		checks = append(checks, probe(ctx, a.Config.Repositories[name])...)
+	}
+	return checks
+}
+
+func well(check, format string, args ...any) Check {
+	return Check{Check: check, OK: true, Why: fmt.Sprintf(format, args...)}
+}
+
+func ill(check string, err error) Check {
+	return Check{Check: check, Why: strings.TrimPrefix(err.Error(), ErrUsage.Error()+": "), Do: Hint(err)}
+}
+
+// checkRunDir: a journal must not survive a power cut, which thaws by itself.
+func (a *Agent) checkRunDir() Check {
+	var st unix.Statfs_t
+	if err := unix.Statfs(a.Run, &st); err != nil {
+		return ill("run directory", fmt.Errorf("%s: %w", a.Run, err))
+	}
+	if st.Type != unix.TMPFS_MAGIC {
+		return Check{
+			Check: "run directory", Why: a.Run + " is not on a tmpfs: after a power cut snapd thaw would find stale journals there",
+			Do: "mount a tmpfs on /run, as every systemd host has, or name another directory with --run-dir",
+		}
+	}
+	return well("run directory", "%s is on a tmpfs", a.Run)
+}
+
+func checkCgroups() Check {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return ill("cgroup v2", err)
+	}
+	if !strings.Contains(string(mounts), " - cgroup2 ") {
+		return Check{
+			Check: "cgroup v2", Why: "no cgroup v2 tree is mounted: containers are frozen by docker pause, which takes 50 to 75 ms each way and turns a HEALTHCHECK unhealthy",
+			Do: "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 on /sys/fs/cgroup/unified",
+		}
+	}
+	return well("cgroup v2", "containers can be frozen without the engine")
+}
+
+func checkProgram(program, debianPackage, purpose string) Check {
+	if _, err := exec.LookPath(program); err != nil {
+		return Check{Check: program, Why: "it is not installed; " + purpose + " need it", Do: "run: apt-get install " + debianPackage}
+	}
+	return well(program, "is installed")
+}
+
+// checkGroups resolves every group, as a snapshot would.
+func (a *Agent) checkGroups(ctx context.Context) []Check {
+	s, err := a.look(ctx)
+	if err != nil {
+		return []Check{ill("Docker engine", err)}
+	}
+	defer s.close() //nolint:errcheck // only read from
+	var out []Check
+	if s.noEngine != nil {
+		out = append(out, well("Docker engine", "there is none: only groups of paths work (%v)", s.noEngine))
+	} else {
+		out = append(out, well("Docker engine", "answers"))
+	}
+	for _, p := range s.problems {
+		out = append(out, Check{Check: "labels", Why: p.String(), Do: p.Do})
+	}
+	for _, g := range s.groups {
+		out = append(out, a.checkGroup(ctx, s, g))
+	}
+	if len(s.groups) == 0 {
+		out = append(out, Check{
+			Check: "groups", Why: "there is none, so nothing is protected",
+			Do: "label a container with snapd.enable=true, or add a [group.NAME] to " + a.Config.File,
+		})
+	}
+	return out
+}
+
+func (a *Agent) checkGroup(ctx context.Context, s *scene, g workload.Group) Check {
+	name := "group " + g.Name
+	sc, err := a.resolve(ctx, s, g)
+	if err != nil {
+		return ill(name, err)
+	}
+	text := fmt.Sprintf("%d datasets; %s", len(sc.datasets), sc.plan.Why)
+	if len(sc.warnings) > 0 {
+		return Check{Check: name, Why: text + "; " + strings.Join(sc.warnings, "; "), Do: "if that is not what you want: snapd show latest:" + g.Name + " says what a point covers"}
+	}
+	return well(name, "%s", text)
+}
+
+func (a *Agent) checkRepository(ctx context.Context, name string) Check {
+	check := "repository " + name
+	repo, err := a.Open(ctx, a.Config.Repositories[name], a.Report)
+	if err != nil {
+		return ill(check, err)
+	}
+	index, err := repo.Index(ctx)
+	if err != nil {
+		return ill(check, err)
+	}
+	return well(check, "is ours, signed as it should be, and holds %d restore points", len(index.Points))
+}
+
+// Failed counts the checks that are not well.
+func Failed(checks []Check) error {
+	n := 0
+	for _, c := range checks {
+		if !c.OK {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return errors.New(plural(n, "check needs", "checks need") + " attention")
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
