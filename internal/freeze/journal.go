@@ -1,0 +1,151 @@
+package freeze
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A journal is a file window-<pid>-<number> that its window holds a lock on.
+// Its first line is magic, version and a state of fixed width that is
+// overwritten in place; the rest is a record as JSON. It need outlive the
+// process, not the machine: a restart thaws everything.
+const (
+	journalMagic  = "snapd-window-1 "
+	journalPrefix = "window-"
+
+	statePrepared = "prepared" // nothing has been touched
+	stateOpen     = "open    " // members may be frozen
+	stateThawed   = "thawed  " // nothing is any more
+)
+
+type record struct {
+	Pid     int              `json:"pid"`
+	Started time.Time        `json:"started"`
+	Members []recordedMember `json:"members"`
+}
+
+type recordedMember struct {
+	Kind   string `json:"kind"`
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	How    How    `json:"how"`
+	Cgroup string `json:"cgroup,omitempty"`
+	Dev    uint64 `json:"dev,omitempty"`
+	Ino    uint64 `json:"ino,omitempty"`
+}
+
+type journal struct {
+	path string
+	file *os.File
+}
+
+// writeJournal makes the file without a name, locks it, fills it, and only
+// then gives it one: whoever finds it finds it whole, and locked for as long
+// as its window lives.
+func writeJournal(dir string, r record) (_ *journal, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	content, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "make a file in", Path: dir, Err: err}
+	}
+	j := &journal{file: os.NewFile(uintptr(fd), dir+"/(journal)")}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, j.close())
+		}
+	}()
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("lock the journal: %w", err)
+	}
+	if _, err := j.file.Write([]byte(journalMagic + statePrepared + "\n" + string(content) + "\n")); err != nil {
+		return nil, err
+	}
+	for n := range 1000 {
+		j.path = filepath.Join(dir, journalPrefix+strconv.Itoa(r.Pid)+"-"+strconv.Itoa(n))
+		err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), unix.AT_FDCWD, j.path, unix.AT_SYMLINK_FOLLOW)
+		if !errors.Is(err, unix.EEXIST) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "make", Path: j.path, Err: err}
+	}
+	return j, nil
+}
+
+// mark overwrites the state. It is one write of a few bytes into a tmpfs.
+func (j *journal) mark(state string) error {
+	_, err := j.file.WriteAt([]byte(state), int64(len(journalMagic)))
+	if err != nil {
+		return fmt.Errorf("mark the journal: %w", err)
+	}
+	return nil
+}
+
+func (j *journal) remove() error {
+	if err := os.Remove(j.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the journal: %w", err)
+	}
+	return nil
+}
+
+func (j *journal) close() error { return j.file.Close() }
+
+// errAlive means that the window of a journal is still being used.
+var errAlive = errors.New("its window is alive")
+
+// openJournal opens what a dead window left and locks it. errAlive when it is
+// not dead, os.ErrNotExist when somebody else has just mended it.
+func openJournal(path string) (*journal, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	j := &journal{path: path, file: f}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errAlive
+		}
+		return nil, errors.Join(err, j.close())
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, errors.Join(err, j.close())
+	}
+	if st.Nlink == 0 {
+		return nil, errors.Join(os.ErrNotExist, j.close())
+	}
+	return j, nil
+}
+
+// read returns the state and the record.
+func (j *journal) read() (state string, r record, err error) {
+	content, err := os.ReadFile(j.path)
+	if err != nil {
+		return "", r, err
+	}
+	first, rest, _ := bytes.Cut(content, []byte("\n"))
+	state, ok := strings.CutPrefix(string(first), journalMagic)
+	if !ok || len(state) != len(statePrepared) {
+		return "", r, fmt.Errorf("%s is not a journal that this version of snapd can read", j.path)
+	}
+	if err := json.Unmarshal(rest, &r); err != nil {
+		return "", r, fmt.Errorf("read journal %s: %w", j.path, err)
+	}
+	return state, r, nil
+}

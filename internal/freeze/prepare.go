@@ -1,0 +1,213 @@
+package freeze
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"snapd/internal/cgroup"
+)
+
+// Window is prepared once, run once, and closed.
+type Window struct {
+	options Options
+	targets []*target // in the order of the members, those that are to be frozen
+	stood   []Stood   // of all members; filled in by Run
+	index   []int     // of a target in stood
+	left    []*target // frozen by somebody else before; only looked at
+	journal *journal  // nil when there is nothing to freeze
+	ran     bool
+
+	mu       sync.Mutex    // held for each write to a cgroup, so that no freeze comes after the thaw
+	thawing  bool          // under mu: the thaw has begun
+	expired  bool          // under mu: the deadline began it
+	released chan struct{} // closed when the thaw begins
+	thawed   chan struct{} // closed when it is over
+	thawErr  error         // read after thawed
+	thawedAt time.Time     // read after thawed
+}
+
+// Prepare does everything for a window that can be done before it: it checks
+// every member, opens what the window writes to, and writes the journal.
+// Members that do not run are passed over, those that somebody else froze or
+// paused are left alone. The caller closes the result, also without Run.
+//
+// ErrNeverFreeze and ErrChanged are wrapped; nothing has been frozen then.
+func Prepare(ctx context.Context, members []Member, o Options) (_ *Window, err error) {
+	if o.Deadline <= 0 {
+		return nil, errors.New("prepare the window: max-window must be above 0")
+	}
+	w := &Window{options: o, released: make(chan struct{}), thawed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.Close())
+		}
+	}()
+	guard, err := newChecker(members)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the window: %w", err)
+	}
+	for i, m := range members {
+		t, err := guard.target(ctx, m, o.Engine)
+		if err != nil {
+			return nil, fmt.Errorf("prepare to freeze %s: %w", m, err)
+		}
+		w.stood = append(w.stood, Stood{Member: m, How: t.how})
+		switch t.how {
+		case ByCgroup, ByPause:
+			w.targets, w.index = append(w.targets, t), append(w.index, i)
+		case LeftAlone:
+			w.left = append(w.left, t)
+		}
+	}
+	if len(w.targets) == 0 {
+		return w, nil
+	}
+	if w.journal, err = writeJournal(o.Dir, w.record()); err != nil {
+		return nil, fmt.Errorf("write down what the window freezes: %w", err)
+	}
+	w.fault(StepJournal)
+	return w, nil
+}
+
+// Stood says how every member stood, in the order given to Prepare.
+func (w *Window) Stood() []Stood { return w.stood }
+
+func (w *Window) fault(step string) {
+	if w.options.Fault != nil {
+		w.options.Fault(step)
+	}
+}
+
+func (w *Window) record() record {
+	r := record{Pid: os.Getpid(), Started: time.Now().UTC()}
+	for _, t := range w.targets {
+		r.Members = append(r.Members, recordedMember{
+			Kind: t.Kind, ID: t.ID, Name: t.Name, How: t.how,
+			Cgroup: t.Cgroup, Dev: t.dev, Ino: t.ino,
+		})
+	}
+	return r
+}
+
+// checker knows where the v2 tree is and which part of it is ours.
+type checker struct {
+	mount string // "" without a v2 tree
+	own   string // absolute directory of our own cgroup, "" without a v2 tree
+}
+
+func newChecker(members []Member) (checker, error) {
+	mount, err := cgroup.Mount()
+	if errors.Is(err, cgroup.ErrNone) {
+		for _, m := range members {
+			if m.Cgroup != "" {
+				return checker{}, fmt.Errorf("freeze %s: %w", m, err)
+			}
+		}
+		return checker{}, nil
+	}
+	if err != nil {
+		return checker{}, err
+	}
+	self, err := cgroup.Of(0)
+	if err != nil {
+		return checker{}, err
+	}
+	own, err := cgroup.Dir(mount, self.V2)
+	return checker{mount: mount, own: own}, err
+}
+
+// target opens one member, or says with how that it is not to be touched.
+func (c checker) target(ctx context.Context, m Member, engine Engine) (_ *target, err error) {
+	t := newTarget(m)
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	if m.Kind == Container && engine != nil {
+		running, paused, err := engine.State(ctx, m.ID)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("ask the engine about it: %w", err)
+		case !running:
+			t.how = NotRunning
+			return t, nil
+		case paused:
+			t.how, t.askEngine = LeftAlone, stateCall(ctx, engine, m.ID)
+			return t, nil
+		}
+	}
+	if m.Cgroup == "" && (m.Kind != Container || engine == nil) {
+		return nil, errors.New("it has no cgroup in the v2 tree, and there is no engine that could pause it")
+	}
+	if m.Cgroup != "" {
+		if err := c.open(t); err != nil {
+			return nil, err
+		}
+	}
+	if t.how == ByCgroup && (m.Pause || m.Cgroup == "") {
+		if engine == nil {
+			return nil, errors.New("there is no engine that could pause it")
+		}
+		t.how, t.engine = ByPause, newPauser(ctx, engine, m.ID)
+	}
+	return t, nil
+}
+
+// open opens the cgroup of t and checks that it is the member's, that it may
+// be frozen, and that nobody else has frozen it.
+func (c checker) open(t *target) error {
+	dir := filepath.Clean(t.Cgroup)
+	if rel, err := filepath.Rel(c.mount, dir); err != nil || !filepath.IsLocal(rel) || rel == "." {
+		return fmt.Errorf("cgroup %s lies not below the v2 tree at %s: %w", dir, c.mount, ErrNeverFreeze)
+	}
+	if t.Kind != Process && cgroup.Cut(filepath.Base(dir), t.ID) == "" {
+		return fmt.Errorf("cgroup %s does not carry its id %s: %w", dir, t.ID, ErrNeverFreeze)
+	}
+	if rel, err := filepath.Rel(dir, c.own); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("cgroup %s holds snapd itself: %w", dir, ErrNeverFreeze)
+	}
+	err := t.open(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		// With an engine it was running a moment ago, so it is being
+		// replaced; without one, there is nobody to freeze.
+		if t.Kind == Container {
+			return fmt.Errorf("its cgroup is gone: %w", ErrChanged)
+		}
+		t.how = NotRunning
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if t.Pid > 0 {
+		// Read after the cgroup was opened: what was swapped before is seen.
+		in, err := cgroup.Of(t.Pid)
+		if err != nil {
+			return fmt.Errorf("its process %d is gone: %w", t.Pid, ErrChanged)
+		}
+		where, err := cgroup.Dir(c.mount, in.V2)
+		if err != nil {
+			return err
+		}
+		if rel, err := filepath.Rel(dir, where); err != nil || !filepath.IsLocal(rel) {
+			return fmt.Errorf("its process %d is in cgroup %s and not in %s: %w", t.Pid, where, dir, ErrChanged)
+		}
+	}
+	if err := neverFreeze(dir); err != nil {
+		return err
+	}
+	frozen, err := t.alreadyFrozen()
+	if err != nil {
+		return fmt.Errorf("read whether it is frozen: %w", err)
+	}
+	if frozen {
+		t.how = LeftAlone
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package freeze
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"snapd/internal/cgroup"
+)
+
+// Recovered is one member that a dead window had told to stand still.
+type Recovered struct {
+	Member
+	Outcome Outcome
+	Window  time.Time // when that window was prepared
+}
+
+// Outcome says what Recover found and did.
+type Outcome string
+
+// The outcomes.
+const (
+	Thawed   Outcome = "thawed"                       // it stood still, and moves again
+	Moving   Outcome = "was not standing still"       // the window had not come to it, or was done with it
+	Vanished Outcome = "is gone"                      // it ended, or was started anew since
+	Taken    Outcome = "was paused by somebody since" // and stays so
+)
+
+// Recover mends what windows of dead processes left behind: it thaws what
+// they froze, and only that, and removes their journals. Windows that are
+// alive are not touched. It can be called at any time, also by several at
+// once. A journal whose members could not all be thawed stays, and the error
+// says so; the rest is done all the same.
+func Recover(ctx context.Context, o Options) ([]Recovered, error) {
+	paths, err := filepath.Glob(filepath.Join(o.Dir, journalPrefix+"*"))
+	if err != nil {
+		return nil, err
+	}
+	var out []Recovered
+	var errs error
+	for _, path := range paths {
+		mended, err := recoverOne(ctx, path, o.Engine)
+		out = append(out, mended...)
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("mend what a window left (%s): %w", path, err))
+		}
+	}
+	return out, errs
+}
+
+func recoverOne(ctx context.Context, path string, engine Engine) (_ []Recovered, err error) {
+	j, err := openJournal(path)
+	if errors.Is(err, errAlive) || errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, j.close()) }()
+	state, r, err := j.read()
+	if err != nil {
+		return nil, err
+	}
+	var out []Recovered
+	var errs error
+	if state == stateOpen {
+		for i := len(r.Members) - 1; i >= 0; i-- { // thaw in reverse
+			m := r.Members[i]
+			outcome, err := m.mend(ctx, engine)
+			if err != nil {
+				errs = errors.Join(errs, fmt.Errorf("thaw %s %s: %w", m.Kind, m.Name, err))
+				continue
+			}
+			out = append(out, Recovered{Member: m.member(), Outcome: outcome, Window: r.Started})
+		}
+	}
+	if errs != nil {
+		return out, errs
+	}
+	return out, j.remove()
+}
+
+func (m recordedMember) member() Member {
+	return Member{Kind: m.Kind, ID: m.ID, Name: m.Name, Cgroup: m.Cgroup, Pause: m.How == ByPause}
+}
+
+// mend thaws one member if it is still what the window froze.
+func (m recordedMember) mend(ctx context.Context, engine Engine) (Outcome, error) {
+	ctx = context.WithoutCancel(ctx)
+	var s state
+	if m.Kind == Container && engine != nil {
+		s = stateCall(ctx, engine, m.ID)()
+	}
+	if m.How == ByPause {
+		return m.mendPause(ctx, engine, s)
+	}
+	t, outcome, err := m.reopen()
+	if t == nil {
+		return outcome, err
+	}
+	defer t.close()
+	on, err := t.switchedOn()
+	switch {
+	case err != nil:
+		return "", err
+	case t.gone:
+		return Vanished, nil
+	case !on:
+		return Moving, nil
+	case s.err == nil && s.paused && !pausesElsewhere():
+		return Taken, nil
+	}
+	if err := t.write('0'); err != nil {
+		return "", err
+	}
+	if on, err := t.switchedOn(); err != nil || on {
+		return "", errors.Join(errors.New("it is still frozen after cgroup.freeze was written"), err)
+	}
+	return Thawed, nil
+}
+
+// pausesElsewhere tells whether the engine pauses through a v1 hierarchy. On
+// hosts without one, pausing writes to the same cgroup.freeze as we do.
+func pausesElsewhere() bool {
+	m, err := cgroup.Of(0)
+	return err == nil && m.V1["freezer"] != ""
+}
+
+// reopen opens the cgroup if it is the very one that was frozen; otherwise
+// the target is nil.
+func (m recordedMember) reopen() (*target, Outcome, error) {
+	t := newTarget(m.member())
+	err := t.open(m.Cgroup)
+	switch {
+	case vanished(err):
+		t.close()
+		return nil, Vanished, nil
+	case err != nil:
+		t.close()
+		return nil, "", err
+	case t.dev != m.Dev || t.ino != m.Ino:
+		t.close()
+		return nil, Vanished, nil
+	}
+	return t, "", nil
+}
+
+func (m recordedMember) mendPause(ctx context.Context, engine Engine, s state) (Outcome, error) {
+	if engine == nil {
+		return "", errors.New(`the engine had been asked to pause it, and cannot be reached now; start the engine and run "snapd thaw"`)
+	}
+	if s.err != nil {
+		return "", s.err
+	}
+	if !s.running {
+		return Vanished, nil
+	}
+	outcome := Moving
+	if s.paused {
+		ctx, cancel := context.WithTimeout(ctx, unpauseLimit)
+		defer cancel()
+		if err := engine.Unpause(ctx, m.ID); err != nil {
+			return "", err
+		}
+		outcome = Thawed
+	}
+	// runc can leave the cgroup frozen behind the engine's back.
+	t, _, err := m.reopen()
+	if t == nil {
+		return outcome, err
+	}
+	defer t.close()
+	if on, err := t.switchedOn(); err != nil || !on {
+		return outcome, err
+	}
+	return Thawed, t.write('0')
+}

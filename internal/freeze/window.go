@@ -1,0 +1,309 @@
+package freeze
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// poll is how long the window sleeps before it looks again whether a member
+// stands still. The kernel limits notifications about it to one in 10 ms.
+const poll = 50 * time.Microsecond
+
+// Run makes the members stand still, calls take, and lets them go, in reverse
+// order, whatever take did. It can be called once.
+//
+// take runs on a thread with real-time priority; it must do nothing but take
+// the snapshots. Run returns only when take has returned, but the members do
+// not wait for that: at the deadline they are let go, and the error wraps an
+// *Overrun beside whatever take said. Everything taken is worthless when the
+// error is not nil, except that after an *Overrun alone what lies in one
+// domain is still of one instant. When members were let go in time but
+// letting go itself lasted, that is no error: Timings say so.
+//
+// With nobody to freeze, take is called and nothing else.
+func (w *Window) Run(take func() error) (Timings, error) {
+	if w.ran {
+		return Timings{}, errors.New("run the window: it has been run before")
+	}
+	w.ran = true
+	if len(w.targets) == 0 {
+		start := time.Now()
+		err := take()
+		return Timings{Snapshot: time.Since(start)}, errors.Join(err, w.checkLeft())
+	}
+	p := passage{window: w, finished: make(chan struct{})}
+	go p.run(take)
+	<-p.finished
+	if p.panicked != nil {
+		panic(p.panicked)
+	}
+	w.note()
+	return p.timings, p.result()
+}
+
+// passage is one way through the window on a thread of its own.
+type passage struct {
+	window   *Window
+	timings  Timings
+	err      error // of freezing or of take
+	overrun  *Overrun
+	panicked any
+	finished chan struct{}
+}
+
+func (p *passage) run(take func() error) {
+	defer close(p.finished)
+	runtime.LockOSThread()
+	lower := raise(windowPriority)
+	defer func() {
+		if lower() {
+			runtime.UnlockOSThread()
+		} // otherwise the thread ends with this goroutine
+	}()
+	w := p.window
+	alarm, err := w.arm()
+	if err != nil {
+		p.err = err
+		return
+	}
+	defer alarm.stop()
+	if p.err = w.journal.mark(stateOpen); p.err != nil {
+		return
+	}
+	w.fault(StepOpen)
+	p.through(take)
+	w.fault(StepThawed)
+	if w.thawErr == nil {
+		p.err = errors.Join(p.err, w.journal.mark(stateThawed))
+	}
+}
+
+// through is the window itself: from here to its end nothing logs, and
+// nothing allocates unless it fails.
+func (p *passage) through(take func() error) {
+	w := p.window
+	start := time.Now()
+	var frozen, taken time.Time
+	defer func() {
+		p.panicked = recover()
+		if taken.IsZero() {
+			taken = time.Now()
+		}
+		if frozen.IsZero() {
+			frozen = taken
+		}
+		w.thaw(false)
+		p.timings = Timings{
+			Window: w.thawedAt.Sub(start), Freeze: frozen.Sub(start),
+			Snapshot: taken.Sub(frozen), Thaw: max(0, w.thawedAt.Sub(taken)),
+		}
+		if w.expired {
+			p.overrun = &Overrun{Asked: w.options.Deadline, Took: p.timings.Window}
+		}
+	}()
+	if p.err = w.freeze(); p.err != nil {
+		return
+	}
+	frozen = time.Now()
+	w.fault(StepFrozen)
+	p.err = errNoReturn
+	p.err = take()
+	taken = time.Now()
+	w.fault(StepTaken)
+	if p.err == nil {
+		p.err = w.check()
+	}
+}
+
+// result joins what went wrong, and finds out who kept the window waiting.
+func (p *passage) result() error {
+	w := p.window
+	var overrun error
+	if p.overrun != nil {
+		p.overrun.Waiting = w.waiting()
+		overrun = p.overrun
+	}
+	if errors.Is(p.err, errExpired) { // the overrun says it better
+		p.err = nil
+	}
+	err := errors.Join(p.err, overrun, w.thawErr, w.checkLeft())
+	if err != nil {
+		return fmt.Errorf("window: %w", err)
+	}
+	return nil
+}
+
+// errNoReturn stands while take runs, for the case that it ends its goroutine.
+var errNoReturn = errors.New("taking the snapshots did not return")
+
+// errExpired ends the freezing when the thaw has begun meanwhile.
+var errExpired = errors.New("the deadline passed while members were being frozen")
+
+// freeze tells all members to stand still and waits until they do. Those that
+// the engine pauses take tens of milliseconds and so come first.
+func (w *Window) freeze() error {
+	if err := w.pauseAll(); err != nil {
+		return err
+	}
+	for _, t := range w.targets {
+		if t.how != ByCgroup {
+			continue
+		}
+		if err := w.touch(t); err != nil {
+			return err
+		}
+		w.fault(StepFreezing)
+	}
+	for _, t := range w.targets {
+		if t.how != ByCgroup {
+			continue
+		}
+		if err := w.await(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// touch writes 1, unless the thaw has begun.
+func (w *Window) touch(t *target) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.thawing {
+		return errExpired
+	}
+	t.touched = true
+	if err := t.write('1'); err != nil {
+		return fmt.Errorf("freeze %s: %w", t.Member, err)
+	}
+	return nil
+}
+
+// await looks at cgroup.events until the member stands still or the deadline
+// has let it go.
+func (w *Window) await(t *target) error {
+	pause := unix.NsecToTimespec(int64(poll))
+	for {
+		still, err := t.look()
+		if err != nil {
+			return fmt.Errorf("read whether %s stands still: %w", t.Member, err)
+		}
+		if still {
+			t.frozen = true
+			return nil
+		}
+		select {
+		case <-w.released:
+			return errExpired
+		default:
+		}
+		_ = unix.Nanosleep(&pause, nil) // woken early by a signal, it only looks sooner
+	}
+}
+
+func (w *Window) pauseAll() error {
+	w.mu.Lock()
+	for _, t := range w.targets {
+		if t.how == ByPause && !w.thawing {
+			t.touched = true
+			t.engine.start()
+		}
+	}
+	w.mu.Unlock()
+	for _, t := range w.targets {
+		if t.how != ByPause {
+			continue
+		}
+		select {
+		case <-w.released:
+			return errExpired
+		case <-t.engine.done:
+		}
+		if t.engine.err != nil {
+			return fmt.Errorf("pause %s: %w", t.Member, t.engine.err)
+		}
+		t.frozen = true
+		w.fault(StepFreezing)
+	}
+	return nil
+}
+
+// check makes sure that everybody stood still until now: another one that
+// froze or thawed the same cgroup would go unnoticed otherwise.
+func (w *Window) check() error {
+	for _, group := range [][]*target{w.targets, w.left} {
+		for _, t := range group {
+			if t.events < 0 || t.how == ByPause {
+				continue
+			}
+			if still, err := t.look(); err != nil || !still {
+				// At the deadline it is our own thaw.
+				select {
+				case <-w.released:
+					return nil
+				default:
+				}
+				return errors.Join(fmt.Errorf("%s %w: somebody else thawed it", t.Member, ErrDisturbed), err)
+			}
+		}
+	}
+	return nil
+}
+
+// thaw lets everybody go, once; who comes second waits until it is done.
+// Cgroups are thawed in reverse order and at once; the engine is waited for.
+func (w *Window) thaw(byAlarm bool) {
+	w.mu.Lock()
+	if w.thawing {
+		w.mu.Unlock()
+		<-w.thawed
+		return
+	}
+	w.thawing, w.expired = true, byAlarm
+	err := w.thawCgroups()
+	close(w.released)
+	w.mu.Unlock()
+	w.thawErr = errors.Join(err, w.thawEngine())
+	w.thawedAt = time.Now()
+	close(w.thawed)
+}
+
+func (w *Window) thawCgroups() error {
+	var errs error
+	for i := len(w.targets) - 1; i >= 0; i-- {
+		t := w.targets[i]
+		if t.how != ByCgroup || !t.touched {
+			continue
+		}
+		if err := t.write('0'); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("thaw %s: %w", t.Member, err))
+			continue
+		}
+		t.touched = false
+		w.fault(StepThawing)
+	}
+	return errs
+}
+
+func (w *Window) thawEngine() error {
+	var all sync.WaitGroup
+	errs := make([]error, len(w.targets))
+	for i, t := range w.targets {
+		if t.how != ByPause || !t.touched {
+			continue
+		}
+		all.Go(func() {
+			if errs[i] = t.release(); errs[i] == nil {
+				t.touched = false
+				w.fault(StepThawing)
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,322 @@
+package ship
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"snapd/internal/point"
+)
+
+// Records keeps what unfinished uploads have achieved, one file each, in a
+// folder of this host. It can be lost: then a stream starts again. It holds
+// digests of plain data, which is why it never leaves the host.
+type Records struct{ dir string }
+
+// OpenRecords makes the folder if need be, readable by its owner only.
+func OpenRecords(dir string) (*Records, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open ship records: %w", err)
+	}
+	return &Records{dir: dir}, nil
+}
+
+const recordSuffix = ".jsonl"
+
+// maxRecordLine bounds a line; ours have some 200 bytes.
+const maxRecordLine = 4096
+
+// RecordHead says which upload a record belongs to. An upload is continued
+// only if all of it is equal, the stream's id apart.
+type RecordHead struct {
+	Format     int      `json:"format"`
+	Type       string   `json:"type"`
+	Repository string   `json:"repository"`
+	Stream     point.ID `json:"stream"`
+	Driver     string   `json:"driver"`
+	StreamForm string   `json:"stream_format"`
+	Origin     string   `json:"origin"`
+	GUID       string   `json:"guid"`
+	Base       point.ID `json:"base"`
+	SliceBytes int      `json:"slice_bytes"`
+	Recipients string   `json:"recipients"` // digest of their names
+}
+
+const typeRecord = "ship-record"
+
+type recordLine struct {
+	N           int    `json:"n"`
+	Plain       Digest `json:"plain_sha256"`
+	Object      Digest `json:"object_sha256"`
+	PlainBytes  int64  `json:"plain_bytes"`
+	StoredBytes int64  `json:"stored_bytes"`
+}
+
+// done is one acknowledged segment, as kept in memory while resuming: 72
+// bytes, 4.5 MiB for each TiB of the stream.
+type done struct {
+	plain, object Digest
+	plainBytes    uint32
+	storedBytes   uint32 // 0: not acknowledged
+}
+
+// Active lists the uploads that were begun and neither finished nor forgotten.
+// A prune keeps their segments.
+func (r *Records) Active() ([]RecordHead, error) {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list ship records: %w", err)
+	}
+	var heads []RecordHead
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), recordSuffix)
+		if !ok || parseStored(point.ID(id)) != nil {
+			continue
+		}
+		head, err := r.head(point.ID(id))
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrDamaged) {
+			continue // just finished, or died before its first line was whole
+		}
+		if err != nil {
+			return nil, err
+		}
+		heads = append(heads, head)
+	}
+	return heads, nil
+}
+
+// Forget removes a record: its stream will start again, and what it uploaded
+// is removed by a prune. One that is gone is no error.
+func (r *Records) Forget(stream point.ID) error {
+	if err := parseStored(stream); err != nil {
+		return err
+	}
+	if err := os.Remove(r.file(stream)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("forget ship record: %w", err)
+	}
+	return nil
+}
+
+func (r *Records) file(stream point.ID) string {
+	return filepath.Join(r.dir, string(stream)+recordSuffix)
+}
+
+func (r *Records) head(stream point.ID) (RecordHead, error) {
+	f, err := os.Open(r.file(stream))
+	if err != nil {
+		return RecordHead{}, fmt.Errorf("read ship record: %w", err)
+	}
+	defer f.Close()
+	head, _, err := readRecord(f, stream, nil)
+	return head, err
+}
+
+// readRecord reads a record and calls each for its lines, if set. A torn last
+// line is what a crash leaves, and is left out; whole is how many bytes are
+// good. A line that is bad in the middle ends the reading in the same way.
+func readRecord(f io.Reader, stream point.ID, each func(recordLine)) (head RecordHead, whole int64, err error) {
+	in := bufio.NewReaderSize(f, maxRecordLine)
+	line, err := in.ReadSlice('\n')
+	if err != nil || decodeLine(line, &head) != nil || head.Type != typeRecord || head.Format != formatVersion || head.Stream != stream {
+		return RecordHead{}, 0, fmt.Errorf("ship record %s: %w", stream, ErrDamaged)
+	}
+	whole = int64(len(line))
+	for each != nil {
+		line, err := in.ReadSlice('\n')
+		var l recordLine
+		if err != nil || decodeLine(line, &l) != nil || l.check() != nil {
+			break
+		}
+		whole += int64(len(line))
+		each(l)
+	}
+	return head, whole, nil
+}
+
+func decodeLine(line []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
+func (l recordLine) check() error {
+	if l.N < 0 || l.N >= 100_000_000 || l.PlainBytes < 1 || l.PlainBytes > maxSlice || l.StoredBytes < 1 || l.StoredBytes > maxStored(maxSlice) {
+		return ErrDamaged
+	}
+	return nil
+}
+
+// record is an open one. Its methods may be called on nil, which records
+// nothing.
+type record struct {
+	head RecordHead
+	name string
+	done []done // from before, by number of the segment
+
+	mu     sync.Mutex
+	file   *os.File
+	synced time.Time
+	broken error // writing failed; the upload goes on without
+}
+
+// syncEvery bounds what a power cut can take from a record. A killed process
+// takes nothing: its writes are the kernel's.
+const syncEvery = time.Second
+
+// begin continues the record of an upload that is equal to want, or makes one
+// for the new stream id in want.
+func (r *Records) begin(want RecordHead) (*record, error) {
+	heads, err := r.Active()
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range heads {
+		same := h
+		same.Stream = want.Stream
+		if same != want || want.Recipients == "" {
+			continue
+		}
+		rec, err := r.resume(h.Stream)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		return rec, err
+	}
+	return r.create(want)
+}
+
+func (r *Records) create(head RecordHead) (*record, error) {
+	f, err := os.OpenFile(r.file(head.Stream), os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make ship record: %w", err)
+	}
+	rec := &record{head: head, name: f.Name(), file: f, synced: time.Now()}
+	if err := rec.lock(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if err := rec.write(head); err != nil {
+		return nil, errors.Join(fmt.Errorf("make ship record: %w", err), rec.finish())
+	}
+	return rec, nil
+}
+
+func (r *Records) resume(stream point.ID) (*record, error) {
+	f, err := os.OpenFile(r.file(stream), os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		return nil, fmt.Errorf("continue ship record: %w", err)
+	}
+	rec := &record{name: f.Name(), file: f, synced: time.Now()}
+	if err := rec.lock(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	head, whole, err := readRecord(f, stream, rec.remember)
+	if err == nil {
+		// Cut a torn line off, or the next would be glued to it.
+		err = f.Truncate(whole)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("continue ship record: %w", err), f.Close())
+	}
+	rec.head = head
+	return rec, nil
+}
+
+// lock keeps two processes from shipping one stream at once.
+func (r *record) lock() error {
+	if err := syscall.Flock(int(r.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("ship record %s: %w by another process: %w", r.name, ErrBusy, err)
+	}
+	return nil
+}
+
+func (r *record) remember(l recordLine) {
+	for len(r.done) <= l.N {
+		if l.N > len(r.done)+rowsPerPart {
+			return // no upload of ours runs so far ahead
+		}
+		r.done = append(r.done, done{})
+	}
+	r.done[l.N] = done{plain: l.Plain, object: l.Object, plainBytes: uint32(l.PlainBytes), storedBytes: uint32(l.StoredBytes)}
+}
+
+// resumed tells whether an earlier attempt achieved anything.
+func (r *record) resumed() bool { return r != nil && len(r.done) > 0 }
+
+// confirm keeps of what was recorded only what a listing of the store found.
+func (r *record) confirm(found map[int]found) {
+	for n := range r.done {
+		f, ok := found[n]
+		if d := &r.done[n]; !ok || f.size != int64(d.storedBytes) || f.suffix != d.object.String()[:16] {
+			d.storedBytes = 0
+		}
+	}
+}
+
+// reuse returns the row of a slice that was uploaded before with this content.
+func (r *record) reuse(n int, plain Digest, length int) (Row, bool) {
+	if r == nil || n >= len(r.done) {
+		return Row{}, false
+	}
+	d := r.done[n]
+	if d.storedBytes == 0 || d.plain != plain || int(d.plainBytes) != length {
+		return Row{}, false
+	}
+	return Row{Digest: d.object, Plain: int64(d.plainBytes), Stored: int64(d.storedBytes)}, true
+}
+
+// add records an acknowledged segment. When that fails (a full disk) the
+// upload goes on, and a later one starts from what was recorded so far.
+func (r *record) add(l recordLine) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.broken != nil {
+		return
+	}
+	r.broken = r.write(l)
+	if r.broken == nil && time.Since(r.synced) >= syncEvery {
+		r.broken = r.file.Sync()
+		r.synced = time.Now()
+	}
+}
+
+func (r *record) write(v any) error {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = r.file.Write(append(line, '\n'))
+	return err
+}
+
+// close keeps the record for the next attempt.
+func (r *record) close() error {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return errors.Join(r.broken, r.file.Sync(), r.file.Close())
+}
+
+// finish removes the record: the stream is committed.
+func (r *record) finish() error {
+	if r == nil {
+		return nil
+	}
+	if err := os.Remove(r.name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return errors.Join(fmt.Errorf("remove ship record: %w", err), r.file.Close())
+	}
+	return r.file.Close()
+}

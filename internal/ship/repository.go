@@ -1,0 +1,266 @@
+package ship
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+
+	"snapd/internal/point"
+)
+
+const (
+	keyRepository = "repository"
+
+	// defaultSlice is how much of a stream goes into one segment.
+	defaultSlice = 16 << 20
+	// maxSlice bounds what a reader takes into memory for one segment.
+	maxSlice = 64 << 20
+)
+
+// Repository is a bucket or folder and prefix that describes itself, bound to
+// one signing key. Its methods may be called from several goroutines at once.
+type Repository struct {
+	ID         string    // 32 hexadecimal digits, random
+	Encryption string    // EncryptionAge or EncryptionNone
+	Created    time.Time // UTC
+	SliceBytes int       // of a stream, in one segment
+
+	store      Store
+	signer     *Signer // nil: read only
+	trusted    PublicKey
+	recipients []age.Recipient
+	identities []age.Identity
+	memory     *Memory
+
+	// numbering keeps two groups of one process from taking one number.
+	numbering sync.Mutex
+	newest    pointLink // the newest point that this process put
+}
+
+type repositoryDoc struct {
+	header
+	Created    time.Time `json:"created"`
+	Encryption string    `json:"encryption"`
+	Signer     string    `json:"signer"`
+	SliceBytes int       `json:"slice_bytes"`
+}
+
+// CreateOptions say what a new repository is.
+type CreateOptions struct {
+	Signer     *Signer
+	Encryption string // EncryptionAge or EncryptionNone
+	Now        time.Time
+	SliceBytes int // 16 MiB if 0; small ones are for tests
+}
+
+// Create makes a repository, and is the only thing that ever does. ErrExists
+// when there is one.
+func Create(ctx context.Context, s Store, o CreateOptions) (*Repository, error) {
+	if o.Signer == nil {
+		return nil, errors.New("create repository: a signing key is needed")
+	}
+	if o.SliceBytes == 0 {
+		o.SliceBytes = defaultSlice
+	}
+	var id [16]byte
+	rand.Read(id[:]) //nolint:errcheck // never fails since Go 1.24
+	doc := repositoryDoc{
+		header:     header{Format: formatVersion, Type: typeRepository, Repository: hex.EncodeToString(id[:])},
+		Created:    o.Now.UTC().Truncate(time.Second),
+		Encryption: o.Encryption,
+		Signer:     o.Signer.Public().String(),
+		SliceBytes: o.SliceBytes,
+	}
+	if err := doc.check(); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	object, err := sign(o.Signer, typeRepository, doc.Repository, keyRepository, &doc)
+	if err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	if _, err := putOnce(ctx, s, keyRepository, object); err != nil {
+		if errors.Is(err, ErrExists) {
+			return nil, fmt.Errorf("create repository: a repository %w here", ErrExists)
+		}
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	return newRepository(s, &doc, OpenOptions{Signer: o.Signer}), nil
+}
+
+// putOnce puts an object that nobody may put twice. When something lies there
+// that is byte for byte ours, an answer was lost and all is well. Otherwise
+// it returns what lies there with ErrExists.
+func putOnce(ctx context.Context, s Store, key string, object []byte) (there []byte, err error) {
+	err = s.Put(ctx, key, object, true)
+	if !errors.Is(err, ErrExists) {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	if ferr := fetch(ctx, s, key, maxSigned, &buf); ferr != nil {
+		return nil, errors.Join(err, ferr)
+	}
+	if bytes.Equal(buf.Bytes(), object) {
+		return nil, nil
+	}
+	return buf.Bytes(), err
+}
+
+func (d *repositoryDoc) check() error {
+	if id, err := hex.DecodeString(d.Repository); err != nil || len(id) != 16 {
+		return fmt.Errorf("%w: repository id %q", ErrDamaged, d.Repository)
+	}
+	if d.Encryption != EncryptionAge && d.Encryption != EncryptionNone {
+		return fmt.Errorf("encryption %q is neither %q nor %q", d.Encryption, EncryptionAge, EncryptionNone)
+	}
+	if d.SliceBytes < 1<<10 || d.SliceBytes > maxSlice {
+		return fmt.Errorf("slices of %d bytes are not between 1 KiB and %d MiB", d.SliceBytes, maxSlice>>20)
+	}
+	return nil
+}
+
+// OpenOptions say who opens a repository.
+type OpenOptions struct {
+	Signer     *Signer         // nil: read only
+	Trusted    PublicKey       // whose signatures count; the signer's own if zero
+	Recipients []age.Recipient // to whom an upload is sealed
+	Identities []age.Identity  // what opens the seals; none: names stay hidden and nothing can be restored
+	Memory     *Memory         // shared by repositories of one process; its own if nil
+}
+
+// Open reads the description of a repository and checks that it was signed by
+// the trusted key. ErrNotRepository when there is none, ErrSignature when it
+// belongs to another key.
+func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
+	if o.Trusted.IsZero() && o.Signer != nil {
+		o.Trusted = o.Signer.Public()
+	}
+	if o.Trusted.IsZero() {
+		return nil, WithHint(errors.New("open repository: no signer's key is known, and one found in the bucket would prove nothing"),
+			"give it with --signer KEY; it stands in the recovery kit")
+	}
+	if o.Signer != nil && !o.Trusted.Equal(o.Signer.Public()) {
+		return nil, fmt.Errorf("open repository: the trusted key %s is not that of the signing key, %s", o.Trusted, o.Signer.Public())
+	}
+	var object bytes.Buffer
+	if err := fetch(ctx, s, keyRepository, maxSigned, &object); err != nil {
+		if errors.Is(err, ErrNotFound) {
+			return nil, WithHint(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
+				"check bucket and prefix for a mistake; if it shall be made here, run `snapd init`")
+		}
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	var doc repositoryDoc
+	if err := open(o.Trusted, object.Bytes(), typeRepository, "", keyRepository, &doc); err != nil {
+		return nil, foreign(err, object.Bytes(), o.Trusted)
+	}
+	if err := checkHeader(doc.header, typeRepository, doc.Repository); err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	if err := doc.check(); err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	if doc.Encryption == EncryptionNone && len(o.Recipients) > 0 {
+		return nil, WithHint(errors.New("open repository: it is not encrypted, but recipients are configured"),
+			"take the recipients away and set encryption = \"none\", or make a new repository")
+	}
+	if doc.Encryption == EncryptionAge && o.Signer != nil && len(o.Recipients) == 0 {
+		return nil, WithHint(errors.New("open repository: it is encrypted, but no recipients are configured"),
+			"set recipients = [\"age1…\"] for it")
+	}
+	return newRepository(s, &doc, o), nil
+}
+
+// foreign says whose the repository seems to be.
+func foreign(err error, object []byte, trusted PublicKey) error {
+	if !errors.Is(err, ErrSignature) {
+		return fmt.Errorf("open repository: %w", err)
+	}
+	_, body, serr := split(object)
+	var doc repositoryDoc
+	if serr == nil && decode(body, &doc) == nil {
+		if key, perr := ParsePublicKey(doc.Signer); perr == nil && !key.Equal(trusted) {
+			return WithHint(fmt.Errorf("open repository: %w: it belongs to the key %s, not to %s", ErrSignature, key, trusted),
+				"each host needs a prefix of its own; to read another host's, give its key with --signer")
+		}
+	}
+	return fmt.Errorf("open repository: %w", err)
+}
+
+func newRepository(s Store, d *repositoryDoc, o OpenOptions) *Repository {
+	if o.Memory == nil {
+		o.Memory = NewMemory()
+	}
+	r := &Repository{
+		ID: d.Repository, Encryption: d.Encryption, Created: d.Created, SliceBytes: d.SliceBytes,
+		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory,
+	}
+	if r.trusted.IsZero() {
+		r.trusted = o.Signer.Public()
+	}
+	if d.Encryption == EncryptionAge {
+		r.recipients = o.Recipients
+		r.identities = o.Identities
+	}
+	return r
+}
+
+// canUnseal tells whether this process can read what is sealed.
+func (r *Repository) canUnseal() bool {
+	return r.Encryption == EncryptionNone || len(r.identities) > 0
+}
+
+func (r *Repository) checkWritable() error {
+	if r.signer == nil {
+		return fmt.Errorf("repository %s: %w", r.ID, ErrReadOnly)
+	}
+	if r.Encryption == EncryptionAge && len(r.recipients) == 0 {
+		return fmt.Errorf("repository %s is encrypted, but no recipients are known", r.ID)
+	}
+	return nil
+}
+
+// signedObject fetches and checks one signed object.
+func (r *Repository) signedObject(ctx context.Context, typ, key string, doc any) (Digest, error) {
+	return r.signedObjectAs(ctx, typ, key, key, doc)
+}
+
+// signedObjectAs is for an object that was signed for another name than its
+// key, because the key holds its digest.
+func (r *Repository) signedObjectAs(ctx context.Context, typ, key, name string, doc any) (Digest, error) {
+	var object bytes.Buffer
+	if err := fetch(ctx, r.store, key, maxSigned, &object); err != nil {
+		return Digest{}, err
+	}
+	if err := open(r.trusted, object.Bytes(), typ, r.ID, name, doc); err != nil {
+		return Digest{}, err
+	}
+	return digestOf(object.Bytes()), nil
+}
+
+// checkWord tells whether a storage's guid, a host's id or a driver's name can
+// stand in a key and before anyone's eyes.
+func checkWord(what, s string) error {
+	if len(s) == 0 || len(s) > 64 {
+		return fmt.Errorf("%s %q must be 1 to 64 characters long", what, s)
+	}
+	if i := strings.IndexFunc(s, func(c rune) bool { return c > 127 || !isAlnum(byte(c)) && c != '-' }); i >= 0 {
+		return fmt.Errorf("%s %q has characters other than letters, digits and '-'", what, s)
+	}
+	return nil
+}
+
+// parseStored is ParseID for what lies in a repository.
+func parseStored(s point.ID) error {
+	if _, err := point.ParseID(string(s)); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+package ship
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"filippo.io/age"
+	"github.com/klauspost/compress/zstd"
+)
+
+// Encryption of a repository.
+const (
+	EncryptionAge  = "age"  // segments and secrets are sealed to recipients
+	EncryptionNone = "none" // compressed only: whoever reads the bucket reads everything
+)
+
+// zstdWindow bounds what a reader needs for one frame, ours or another
+// program's (zstd -d takes up to 128 MiB without asking).
+const zstdWindow = 4 << 20
+
+// newEncoder makes an encoder that works in its caller's goroutine alone:
+// segments are compressed beside each other, so each needs only one thread.
+func newEncoder() (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(zstdWindow))
+}
+
+func newDecoder() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(1),
+		zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(2*zstdWindow))
+}
+
+// sealInto appends plain to dst as one zstd frame, in an age file if there
+// are recipients.
+func sealInto(dst *bytes.Buffer, plain []byte, enc *zstd.Encoder, recipients []age.Recipient) error {
+	var out io.Writer = dst
+	var box io.WriteCloser
+	if len(recipients) > 0 {
+		var err error
+		if box, err = age.Encrypt(dst, recipients...); err != nil {
+			return fmt.Errorf("seal: %w", err)
+		}
+		out = box
+	}
+	enc.ResetContentSize(out, int64(len(plain)))
+	if _, err := enc.Write(plain); err != nil {
+		return fmt.Errorf("compress: %w", err)
+	}
+	if err := enc.Close(); err != nil {
+		return fmt.Errorf("compress: %w", err)
+	}
+	if box != nil {
+		if err := box.Close(); err != nil {
+			return fmt.Errorf("seal: %w", err)
+		}
+	}
+	return nil
+}
+
+// unseal fills all of plain from what sealInto made, and refuses what holds
+// less or more: the length is signed, so a few bytes cannot become terabytes.
+func unseal(plain, stored []byte, dec *zstd.Decoder, identities []age.Identity) error {
+	var in io.Reader = bytes.NewReader(stored)
+	if identities != nil {
+		var err error
+		if in, err = age.Decrypt(in, identities...); err != nil {
+			return unsealError(err)
+		}
+	}
+	// Wrapped, so that the decoder streams whatever the size.
+	if err := dec.Reset(struct{ io.Reader }{in}); err != nil {
+		return fmt.Errorf("decompress: %w: %w", ErrDamaged, err)
+	}
+	if n, err := io.ReadFull(dec, plain); err != nil {
+		return fmt.Errorf("decompress: %w: only %d of %d bytes: %w", ErrDamaged, n, len(plain), err)
+	}
+	var more [1]byte
+	if n, err := io.ReadFull(dec, more[:]); n > 0 {
+		return fmt.Errorf("decompress: %w: more than the signed %d bytes", ErrDamaged, len(plain))
+	} else if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("decompress: %w: %w", ErrDamaged, err)
+	}
+	return nil
+}
+
+func unsealError(err error) error {
+	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
+		return WithHint(fmt.Errorf("open the seal: %w: %w", ErrNoIdentity, err),
+			"give the identity from the recovery kit with --identity FILE")
+	}
+	return fmt.Errorf("open the seal: %w: %w", ErrDamaged, err)
+}
+
+// maxSecret bounds the plain form of a point's sealed part.
+const maxSecret = 32 << 20
+
+func sealSecret(plain []byte, recipients []age.Recipient) ([]byte, error) {
+	if len(plain) > maxSecret {
+		return nil, fmt.Errorf("the secret part of a point is %d bytes long, more than %d", len(plain), maxSecret)
+	}
+	enc, err := newEncoder()
+	if err != nil {
+		return nil, err
+	}
+	var dst bytes.Buffer
+	if err := sealInto(&dst, plain, enc, recipients); err != nil {
+		return nil, err
+	}
+	return dst.Bytes(), nil
+}
+
+// unsealSecret returns what sealSecret was given.
+func unsealSecret(stored []byte, identities []age.Identity) ([]byte, error) {
+	var in io.Reader = bytes.NewReader(stored)
+	if identities != nil {
+		var err error
+		if in, err = age.Decrypt(in, identities...); err != nil {
+			return nil, unsealError(err)
+		}
+	}
+	dec, err := newDecoder()
+	if err != nil {
+		return nil, err
+	}
+	defer dec.Close()
+	if err := dec.Reset(struct{ io.Reader }{in}); err != nil {
+		return nil, fmt.Errorf("decompress: %w: %w", ErrDamaged, err)
+	}
+	plain, err := io.ReadAll(io.LimitReader(dec, maxSecret+1))
+	if err != nil {
+		return nil, fmt.Errorf("decompress: %w: %w", ErrDamaged, err)
+	}
+	if len(plain) > maxSecret {
+		return nil, fmt.Errorf("decompress: %w: more than %d bytes", ErrDamaged, maxSecret)
+	}
+	return plain, nil
+}
+
+// recipientsDigest names a set of recipients, so that an upload is not
+// continued with segments that other people can read. "" when one of them
+// cannot be named.
+func recipientsDigest(recipients []age.Recipient) string {
+	names := make([]string, 0, len(recipients))
+	for _, r := range recipients {
+		s, ok := r.(fmt.Stringer)
+		if !ok {
+			return ""
+		}
+		names = append(names, s.String())
+	}
+	slices.Sort(names)
+	sum := sha256.Sum256([]byte(strings.Join(names, "\n")))
+	return Digest(sum).String()
+}

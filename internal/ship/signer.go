@@ -1,0 +1,127 @@
+package ship
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"aead.dev/minisign"
+)
+
+// Signer is the host's private signing key, an unencrypted minisign key.
+type Signer struct {
+	key minisign.PrivateKey
+}
+
+// NewSigner makes a new key.
+func NewSigner() (*Signer, error) {
+	_, key, err := minisign.GenerateKey(nil)
+	if err != nil {
+		return nil, fmt.Errorf("make a signing key: %w", err)
+	}
+	return &Signer{key: key}, nil
+}
+
+// LoadSigner reads a key that Save wrote, or that `minisign -G -W` made.
+func LoadSigner(file string) (*Signer, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, WithHint(fmt.Errorf("read signing key: %w", err), "`snapd init` makes one")
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, WithHint(fmt.Errorf("signing key %s can be read by others (mode %04o)", file, info.Mode().Perm()), "chmod 0600 "+file)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read signing key: %w", err)
+	}
+	if minisign.IsEncrypted(text) {
+		return nil, WithHint(fmt.Errorf("signing key %s has a password", file), "nobody can type it for the agent: remove it with minisign -C -W")
+	}
+	var s Signer
+	if err := s.key.UnmarshalText(text); err != nil {
+		return nil, fmt.Errorf("signing key %s: %w", file, err)
+	}
+	// The file has no checksum; a key whose halves do not fit would sign
+	// what nobody can verify.
+	probe := minisign.NewReader(strings.NewReader("probe"))
+	if !probe.Verify(s.Public().key, probe.SignWithComments(s.key, "probe", "probe")) {
+		return nil, fmt.Errorf("signing key %s: %w: its halves do not belong together", file, ErrDamaged)
+	}
+	return &s, nil
+}
+
+// Save writes the key to a new file that only its owner can read. It never
+// overwrites: a file that is there is ErrExists.
+func (s *Signer) Save(file string) (err error) {
+	text, err := s.key.MarshalText()
+	if err != nil {
+		return fmt.Errorf("save signing key: %w", err)
+	}
+	aside, err := os.CreateTemp(filepath.Dir(file), ".signing-key-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("save signing key: %w", err)
+	}
+	defer os.Remove(aside.Name())
+	_, err = aside.Write(append(bytes.TrimRight(text, "\n"), '\n'))
+	if err == nil {
+		err = aside.Sync()
+	}
+	if err = errors.Join(err, aside.Close()); err != nil {
+		return fmt.Errorf("save signing key: %w", err)
+	}
+	// link, unlike rename, does not replace.
+	if err := os.Link(aside.Name(), file); errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("save signing key: %s %w", file, ErrExists)
+	} else if err != nil {
+		return fmt.Errorf("save signing key: %w", err)
+	}
+	return syncDir(filepath.Dir(file))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync folder: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Public is the key by which others know this signer.
+func (s *Signer) Public() PublicKey {
+	return PublicKey{key: s.key.Public().(minisign.PublicKey), set: true}
+}
+
+// PublicKey is a signer as its readers know it. The zero value means none.
+type PublicKey struct {
+	key minisign.PublicKey
+	set bool
+}
+
+// ParsePublicKey reads minisign's base64 form ("RW…"), also from a whole
+// public key file with its comment line.
+func ParsePublicKey(s string) (PublicKey, error) {
+	var k PublicKey
+	if err := k.key.UnmarshalText([]byte(strings.TrimSpace(s))); err != nil {
+		return PublicKey{}, fmt.Errorf("%q is not a signer's key (minisign's, beginning with RW): %w", s, err)
+	}
+	k.set = true
+	return k, nil
+}
+
+// String is minisign's base64 form, "" for none.
+func (k PublicKey) String() string {
+	if !k.set {
+		return ""
+	}
+	return k.key.String()
+}
+
+// IsZero tells whether this is no key.
+func (k PublicKey) IsZero() bool { return !k.set }
+
+// Equal compares two keys.
+func (k PublicKey) Equal(x PublicKey) bool { return k.set == x.set && k.key.Equal(x.key) }

@@ -1,0 +1,118 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Store keeps whole objects under keys. Keys are slash-separated paths that
+// satisfy CheckKey; a store puts them below its own prefix. All methods may
+// be called from several goroutines at once, and every one may be repeated
+// after a failure. Errors wrap the sentinels below wherever one fits;
+// ErrUnavailable means that trying again later may help.
+type Store interface {
+	// Put stores body as one object, whole or not at all: when it returns
+	// nil, the object is durable; when it returns an error, the object is
+	// there whole or is not there. With ifAbsent an object that lies under
+	// key stays as it is and ErrExists is returned (also to the one who put
+	// it, when a first answer was lost and the call is repeated). Without, an
+	// existing object is replaced. body is not looked at after Put returned.
+	Put(ctx context.Context, key string, body []byte, ifAbsent bool) error
+
+	// Get opens an object. ErrNotFound when there is none. A reader that is
+	// cut short ends with an error other than io.EOF. The caller closes it.
+	Get(ctx context.Context, key string) (io.ReadCloser, error)
+
+	// List calls each for every object whose key begins with prefix (which
+	// need not end at a slash), ascending by key as bytes. An error of each
+	// ends the listing and is returned. A prefix without objects, and a store
+	// that was never written to, list nothing and are no error.
+	List(ctx context.Context, prefix string, each func(Object) error) error
+
+	// Delete removes an object. One that is not there is no error.
+	Delete(ctx context.Context, key string) error
+}
+
+// Object is an entry of a listing.
+type Object struct {
+	Key  string
+	Size int64     // bytes, as stored
+	Time time.Time // when it was put, by the store's clock
+}
+
+// Errors that stores and repositories wrap, so that callers can tell them
+// apart with errors.Is.
+var (
+	ErrNotFound      = errors.New("not found")
+	ErrExists        = errors.New("already exists")
+	ErrDenied        = errors.New("access denied")
+	ErrNoBucket      = errors.New("no such bucket or directory")
+	ErrUnavailable   = errors.New("store does not answer")
+	ErrDamaged       = errors.New("damaged")
+	ErrSignature     = errors.New("signature does not verify")
+	ErrNotRepository = errors.New("not a repository")
+	ErrConflict      = errors.New("another host writes into this prefix with the same key")
+	ErrReadOnly      = errors.New("opened for reading only")
+	ErrNoIdentity    = errors.New("no identity opens it")
+	ErrBusy          = errors.New("in use")
+)
+
+// hintError is an error with a word for the person who reads it.
+type hintError struct {
+	err error
+	do  string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+
+// WithHint adds to err what a person can do about it. nil stays nil.
+func WithHint(err error, do string) error {
+	if err == nil {
+		return nil
+	}
+	return &hintError{err: err, do: do}
+}
+
+// Hint returns what a person can do about err, or "".
+func Hint(err error) string {
+	if h, ok := errors.AsType[*hintError](err); ok {
+		return h.do
+	}
+	return ""
+}
+
+// maxKey is what a key may measure, so that prefix and key together stay
+// under S3's 1024 bytes, and each part under a file name's 255.
+const (
+	maxKey     = 512
+	maxKeyPart = 255
+)
+
+// CheckKey tells whether key can name an object: parts of letters, digits,
+// '-', '_' and '.', none of them empty or beginning with a dot, joined by
+// slashes. Such a key is the same on every store and cannot leave a folder.
+func CheckKey(key string) error {
+	if key == "" || len(key) > maxKey {
+		return fmt.Errorf("object key %q: must be 1 to %d bytes long", key, maxKey)
+	}
+	for part := range strings.SplitSeq(key, "/") {
+		if part == "" || part[0] == '.' || len(part) > maxKeyPart {
+			return fmt.Errorf("object key %q: a part is empty, begins with a dot or is longer than %d bytes", key, maxKeyPart)
+		}
+		for i := range len(part) {
+			if c := part[i]; !isAlnum(c) && c != '-' && c != '_' && c != '.' {
+				return fmt.Errorf("object key %q: byte %q is not allowed", key, c)
+			}
+		}
+	}
+	return nil
+}
+
+func isAlnum(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}
