@@ -1,0 +1,30 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"snapd/internal/freeze"
+	"snapd/internal/workload"
+)
+
+// Thaw lets go of whatever a window left behind whose process died, and says
+// what that was. Windows of living processes are not touched.
+func (a *Agent) Thaw(ctx context.Context) ([]string, error) {
+	o := freeze.Options{Dir: a.Run}
+	engine, err := a.Engine(ctx)
+	switch {
+	case err == nil:
+		o.Engine = engine
+		defer engine.Close() //nolint:errcheck // only asked
+	case !errors.Is(err, workload.ErrNoEngine):
+		a.warn("", "%v; cgroups are thawed all the same", err)
+	}
+	recovered, err := freeze.Recover(ctx, o)
+	out := []string{}
+	for _, r := range recovered {
+		out = append(out, fmt.Sprintf("%s (%s, frozen at %s)", r.Member, r.Outcome, r.Window.Format("15:04:05")))
+	}
+	return out, err
+}
