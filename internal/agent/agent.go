@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"snapd/internal/config"
+	"snapd/internal/freeze"
 	"snapd/internal/fs"
 	"snapd/internal/point"
 	"snapd/internal/ship"
@@ -37,6 +38,11 @@ type Options struct {
 	// Engine connects to the Docker engine. workload.ErrNoEngine when this
 	// host has none. It is called once an operation.
 	Engine func(ctx context.Context) (*workload.Engine, error)
+	// Processes are members of a group that are neither containers nor units:
+	// the demo's writer on a host without an engine. May be nil.
+	Processes func(group string) []freeze.Member
+	// Fault is called at every step of a window by tests; nil in production.
+	Fault func(step string)
 	// Open opens a repository, with the identities that the caller has.
 	Open func(ctx context.Context, r config.Repository, report Report) (*ship.Repository, error)
 }

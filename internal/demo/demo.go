@@ -276,8 +276,8 @@ func (s *show) configure(r repository) (string, error) {
 	return s.place.path("snapd.toml"), os.MkdirAll(s.place.path("repository"), 0o700)
 }
 
-func ms(us int64) float64  { return float64(us) / 1000 }
-func mib(n int64) float64  { return float64(n) / (1 << 20) }
+func ms(us int64) float64 { return float64(us) / 1000 }
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
 func closing(c io.Closer) func(context.Context) error {
 	return func(context.Context) error { return c.Close() }
 }

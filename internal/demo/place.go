@@ -42,7 +42,9 @@ func newPlace(ctx context.Context) (*place, error) {
 	return p, nil
 }
 
-func (p *place) path(name ...string) string { return filepath.Join(append([]string{p.dir}, name...)...) }
+func (p *place) path(name ...string) string {
+	return filepath.Join(append([]string{p.dir}, name...)...)
+}
 
 // filesystem makes and mounts a Btrfs of 2 GiB on a sparse file. The loop
 // device goes with the mount.

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"snapd/internal/agent"
+	"snapd/internal/demo"
+)
+
+func (c *cli) demoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "demo",
+		GroupID: "host",
+		Short:   "Show the main job on a Btrfs of its own, and leave nothing behind",
+		Long: `Show the main job on a Btrfs of its own: a container that writes all the time,
+two restore points, a destroyed volume, and a restore that is compared to the
+last byte. With SNAPD_DEMO_MINIO=FILE it starts that MinIO server and ships
+there, else to a directory. It takes what is on the host (dockerd or a running
+engine, btrfs-progs, busybox-static); "make demo" installs them.`,
+		Args: atMost(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if os.Geteuid() != 0 {
+				return agent.ErrNotRoot
+			}
+			result, err := demo.Run(cmd.Context(), demo.Options{
+				Say:     func(format string, args ...any) { c.say(fmt.Sprintf(format, args...)) },
+				MinIO:   os.Getenv("SNAPD_DEMO_MINIO"),
+				Drivers: drivers(),
+				Store:   openStore,
+				Open:    c.where.open,
+			})
+			c.result = result
+			return err
+		},
+	}
+}

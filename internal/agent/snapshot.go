@@ -1,0 +1,240 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"snapd/internal/config"
+	"snapd/internal/freeze"
+	"snapd/internal/fs"
+	"snapd/internal/point"
+	"snapd/internal/workload"
+)
+
+// patience is how long a snapshot waits for another one's window.
+const patience = 30 * time.Second
+
+// Snapshot takes one restore point of each group. A fault with one group does
+// not keep the others back.
+func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, error) {
+	s, err := a.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close() //nolint:errcheck // only read from
+	groups, err := s.pick(names)
+	if err != nil {
+		return nil, err
+	}
+	var out []point.Point
+	var faults []error
+	for _, g := range groups {
+		p, err := a.snapshotGroup(ctx, s, g)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("restore point of group %s: %w", g.Name, err))
+			continue
+		}
+		out = append(out, p)
+	}
+	return out, errors.Join(faults...)
+}
+
+func (a *Agent) snapshotGroup(ctx context.Context, s *scene, g workload.Group) (_ point.Point, err error) {
+	held, err := a.waitLock(ctx, "window", "the window of this host", patience)
+	if err != nil {
+		return point.Point{}, err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	if err := a.sweep(ctx, s); err != nil {
+		return point.Point{}, err
+	}
+	r, err := a.resolve(ctx, s, g)
+	if err != nil {
+		return point.Point{}, err
+	}
+	now := a.Now()
+	p := point.Point{
+		ID: point.NewID(now), Group: g.Name, Host: hostName(), Time: now.UTC(),
+		Consistency: r.plan.Consistency, Freeze: string(g.Freeze), Why: r.plan.Why,
+		Warnings: r.warnings, Shipped: []point.Shipped{}, Containers: definitions(g.Members),
+	}
+	if err := a.take(ctx, s, g, r, &p); err != nil {
+		return point.Point{}, err
+	}
+	for _, w := range p.Warnings {
+		a.warn(g.Name, "%s", w)
+	}
+	return p, a.record.Put(p)
+}
+
+// sweep mends what a killed process left, before anything new is frozen.
+func (a *Agent) sweep(ctx context.Context, s *scene) error {
+	recovered, err := freeze.Recover(ctx, a.windowOptions(s, 0))
+	for _, r := range recovered {
+		a.warn("", "a killed snapd had left %s frozen at %s: %s", r.Member, r.Window.Format("15:04:05"), r.Outcome)
+	}
+	return err
+}
+
+func (a *Agent) windowOptions(s *scene, deadline time.Duration) freeze.Options {
+	o := freeze.Options{Dir: a.Run, Deadline: deadline, Fault: a.Fault}
+	if s.engine != nil {
+		o.Engine = s.engine
+	}
+	return o
+}
+
+// take prepares everything, opens the window, and fills in what came of it.
+// When it fails, no snapshot stays.
+func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolved, p *point.Point) (err error) {
+	shots, err := a.prepare(ctx, r, fs.SnapshotName(p.Time, string(p.ID)))
+	defer func() { err = errors.Join(err, shots.close()) }()
+	if err != nil {
+		return err
+	}
+	window, err := freeze.Prepare(ctx, r.members, a.windowOptions(s, g.MaxWindow))
+	if err != nil {
+		return fmt.Errorf("prepare the window: %w", err)
+	}
+	p.Time = a.Now().UTC() // the instant of the snapshots, as near as names allow
+	timings, err := window.Run(shots.take)
+	err = errors.Join(err, window.Close())
+	snaps, listErr := shots.result(context.WithoutCancel(ctx))
+	overrun := (*freeze.Overrun)(nil)
+	keep := err == nil || errors.As(err, &overrun) && onlyOverrun(err) && g.OnOverrun == config.OverrunCrash && len(snaps) == len(r.datasets)
+	if !keep || listErr != nil {
+		return errors.Join(err, listErr, a.discard(context.WithoutCancel(ctx), snaps))
+	}
+	if err != nil {
+		p.Consistency = point.Crash
+		p.Warnings = append(p.Warnings, err.Error()+"; kept as crash, as on-overrun says")
+	}
+	p.WindowUS = timings.Window.Microseconds()
+	p.Timings = point.Timings{Freeze: timings.Freeze.Microseconds(), Snapshot: timings.Snapshot.Microseconds(), Thaw: timings.Thaw.Microseconds()}
+	for _, m := range window.Stood() {
+		p.Members = append(p.Members, point.Member{Kind: m.Kind, Name: m.Name, How: string(m.How)})
+	}
+	for _, snap := range snaps {
+		p.Datasets = append(p.Datasets, r.dataset(snap))
+	}
+	return nil
+}
+
+// shots are the prepared snapshots of all drivers that a group needs.
+type shots []fs.Prepared
+
+func (a *Agent) prepare(ctx context.Context, r *resolved, name string) (shots, error) {
+	byDriver := map[string][]fs.Dataset{}
+	var order []string
+	for _, d := range r.datasets {
+		if !slices.Contains(order, d.Driver) {
+			order = append(order, d.Driver)
+		}
+		byDriver[d.Driver] = append(byDriver[d.Driver], d)
+	}
+	var out shots
+	for _, d := range order {
+		driver, err := a.driver(d)
+		if err != nil {
+			return out, err
+		}
+		prepared, err := driver.Prepare(ctx, name, byDriver[d])
+		if err != nil {
+			return out, fmt.Errorf("prepare the snapshot: %w", err)
+		}
+		out = append(out, prepared)
+	}
+	return out, nil
+}
+
+// take runs in the window.
+func (s shots) take() error {
+	for _, p := range s {
+		if err := p.Take(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s shots) result(ctx context.Context) ([]fs.Snapshot, error) {
+	var out []fs.Snapshot
+	var faults []error
+	for _, p := range s {
+		snaps, err := p.Result(ctx)
+		out = append(out, snaps...)
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return out, errors.Join(faults...)
+}
+
+func (s shots) close() error {
+	var faults []error
+	for _, p := range s {
+		faults = append(faults, p.Close())
+	}
+	return errors.Join(faults...)
+}
+
+// discard removes snapshots that are not worth what they claim.
+func (a *Agent) discard(ctx context.Context, snaps []fs.Snapshot) error {
+	var faults []error
+	for _, s := range snaps {
+		driver, err := a.driver(s.Dataset.Driver)
+		if err == nil {
+			err = driver.Delete(ctx, s)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("discard the snapshot %s of %s: %w", s.Name, s.Dataset.Name, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// onlyOverrun tells whether nothing but the time was wrong.
+func onlyOverrun(err error) bool {
+	joined, many := err.(interface{ Unwrap() []error }) //nolint:errorlint // looks at each of the joined errors
+	if !many {
+		var o *freeze.Overrun
+		return errors.As(err, &o)
+	}
+	for _, e := range joined.Unwrap() {
+		if !onlyOverrun(e) {
+			return false
+		}
+	}
+	return true
+}
+
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}
+
+// definitions are what the engine says of the members, for who rebuilds them.
+func definitions(members []workload.Container) json.RawMessage {
+	all := map[string]json.RawMessage{}
+	for _, m := range members {
+		if len(m.Definition) > 0 {
+			all[m.Name] = m.Definition
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return nil // what the engine said was no JSON; the point is worth as much
+	}
+	return text
+}
