@@ -246,7 +246,7 @@ func (r *Repository) Points(ctx context.Context, index *Index) ([]PointRecord, [
 	g.SetLimit(pointFetches)
 	for i, ref := range index.Points {
 		g.Go(func() error {
-			rec, err := r.point(gctx, ref)
+			rec, err := r.point(gctx, ref, r.canUnseal())
 			if isDamage(err) {
 				bad[i] = err
 				return nil
@@ -278,7 +278,7 @@ func isDamage(err error) bool {
 	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrSignature) || errors.Is(err, ErrNotFound)
 }
 
-func (r *Repository) point(ctx context.Context, ref PointRef) (*PointRecord, error) {
+func (r *Repository) point(ctx context.Context, ref PointRef, unseal bool) (*PointRecord, error) {
 	var doc pointDoc
 	digest, err := r.signedObject(ctx, typePoint, ref.Key, &doc)
 	if err != nil {
@@ -299,7 +299,7 @@ func (r *Repository) point(ctx context.Context, ref PointRef) (*PointRecord, err
 		WindowUS: doc.WindowUS, HeldUS: doc.HeldUS, Timings: doc.Timings, Streams: doc.Streams,
 		StoreTime: ref.Time, Digest: digest, previous: doc.Previous,
 	}
-	if !r.canUnseal() {
+	if !unseal {
 		rec.Sealed = true
 		return rec, nil
 	}

@@ -100,15 +100,13 @@ func (p *prune) run(ctx context.Context) error {
 
 // readPoints needs no identity, and must see a point twice that was put twice.
 func (p *prune) readPoints(ctx context.Context, index *Index) ([]*PointRecord, []Problem, error) {
-	reader := *new(Repository)
-	reader.ID, reader.store, reader.trusted, reader.Encryption = p.repo.ID, p.repo.store, p.repo.trusted, EncryptionAge
 	all := make([]*PointRecord, len(index.Points))
 	bad := make([]error, len(index.Points))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(pointFetches)
 	for i, ref := range index.Points {
 		g.Go(func() error {
-			rec, err := reader.point(gctx, ref)
+			rec, err := p.repo.point(gctx, ref, false)
 			if isDamage(err) {
 				bad[i] = err
 				return nil

@@ -73,8 +73,8 @@ func (v *verify) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v.links(points)
 	if len(v.o.Points) == 0 {
+		v.links(points)
 		v.problems = append(v.problems, problems...)
 	}
 	points, err = v.chosen(points, problems)
@@ -248,52 +248,46 @@ func (v *verify) stream(ctx context.Context, m *Manifest) error {
 
 // plain reads every object of the stream, and goes on after a bad one.
 func (v *verify) plain(ctx context.Context, m *Manifest) error {
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(readAhead)
-	results := make(chan error)
+	type result struct {
+		seg segment
+		err error
+	}
+	results := make(chan result)
 	buffers := make(chan *bytes.Buffer, readAhead)
 	for range cap(buffers) {
 		buffers <- &bytes.Buffer{}
 	}
-	type result struct {
-		segment
-		err error
-	}
-	_ = results
-	out := make(chan result)
-	var listing error
-	go func() {
-		listing = v.repo.eachSegment(gctx, m, func(seg segment) error {
-			g.Go(func() error {
-				b := <-buffers
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		readers, ctx := errgroup.WithContext(ctx)
+		defer close(results)
+		err := v.repo.eachSegment(ctx, m, func(seg segment) error {
+			b := <-buffers
+			readers.Go(func() error {
 				defer func() { buffers <- b }()
-				err := v.repo.fetchSegment(gctx, seg, b)
-				out <- result{seg, err}
+				err := v.repo.fetchSegment(ctx, seg, b)
+				if err != nil && !isDamage(err) {
+					return err
+				}
+				results <- result{seg, err}
 				return nil
 			})
-			return gctx.Err()
+			return ctx.Err()
 		})
-		_ = g.Wait()
-		close(out)
-	}()
-	var stop error
-	for res := range out {
-		switch {
-		case isDamage(res.err):
-			v.add(res.key, res.err, v.needs[m.ID])
-		case res.err != nil:
-			stop = res.err
+		return errors.Join(readers.Wait(), err)
+	})
+	for res := range results {
+		if res.err != nil {
+			v.add(res.seg.key, res.err, v.needs[m.ID])
 		}
-		v.count(res.segment)
+		v.count(res.seg)
 	}
-	if stop != nil {
-		return stop
-	}
-	if isDamage(listing) {
-		v.add(m.Key, listing, v.needs[m.ID])
+	err := g.Wait()
+	if isDamage(err) { // a part of the manifest
+		v.add(m.Key, err, v.needs[m.ID])
 		return nil
 	}
-	return listing
+	return err
 }
 
 func (v *verify) count(seg segment) {

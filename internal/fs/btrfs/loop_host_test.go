@@ -94,3 +94,13 @@ func mount(t testing.TB, node, at string, options ...string) {
 	command(t, append(append([]string{"mount", "-t", "btrfs"}, options...), node, at)...)
 	t.Cleanup(func() { command(t, "umount", at) })
 }
+
+// available is the room on a filesystem, in bytes.
+func available(t testing.TB, dir string) uint64 {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Bavail * uint64(st.Bsize)
+}

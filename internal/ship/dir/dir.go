@@ -193,7 +193,7 @@ func (s *Store) List(ctx context.Context, prefix string, each func(ship.Object) 
 
 func (s *Store) list(ctx context.Context, folder, prefix string, each func(ship.Object) error) error {
 	entries, err := os.ReadDir(filepath.Join(s.root, filepath.FromSlash(folder)))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	}
 	if err != nil {

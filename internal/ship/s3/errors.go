@@ -1,0 +1,90 @@
+package s3
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"github.com/minio/minio-go/v7"
+
+	"snapd/internal/ship"
+)
+
+// explain maps an error to ship's sentinels and says what to do about it.
+func (s *Store) explain(ctx context.Context, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", what, ctx.Err())
+	}
+	// minio-go returns its answer as a value, sometimes wrapped.
+	if answer, ok := errors.AsType[minio.ErrorResponse](err); ok {
+		return fmt.Errorf("%s: %w", what, s.answered(answer))
+	}
+	return fmt.Errorf("%s: %w", what, s.unanswered(err))
+}
+
+// answered is for what the server said.
+func (s *Store) answered(a minio.ErrorResponse) error {
+	where := fmt.Sprintf("bucket %s at %s", s.bucket, s.endpoint)
+	switch a.Code {
+	case "NoSuchKey", "NoSuchVersion", "XMinioObjectNotFound":
+		return fmt.Errorf("%w in %s", ship.ErrNotFound, where)
+	case "NoSuchBucket", "InvalidBucketName":
+		return ship.WithHint(fmt.Errorf("%s: %w", where, ship.ErrNoBucket), "check the name in url = \"s3://BUCKET/PREFIX\", or make the bucket; snapd never does")
+	case "PreconditionFailed":
+		return ship.ErrExists
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "InvalidToken", "ExpiredToken", "ExpiredTokenException":
+		return ship.WithHint(fmt.Errorf("%s: %w: the credentials are wrong (%s: %s)", where, ship.ErrDenied, a.Code, a.Message),
+			"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the credentials file, to keys that the server knows")
+	case "RequestTimeTooSkewed", "RequestExpired":
+		return ship.WithHint(fmt.Errorf("%s: %w: the clock of this host and that of the server differ too much (%s)", where, ship.ErrDenied, a.Message),
+			"set both clocks, for example with systemd-timesyncd or chrony")
+	case "AccessDenied", "AllAccessDisabled", "Forbidden":
+		return ship.WithHint(fmt.Errorf("%s: %w (%s)", where, ship.ErrDenied, a.Message),
+			"the keys are known but lack a right: s3:ListBucket on the bucket, s3:GetObject and s3:PutObject below the prefix, s3:DeleteObject if this host prunes")
+	case "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded":
+		return ship.WithHint(fmt.Errorf("%s is full: %s", where, a.Message), "make room there, or let `snapd prune` remove old points; the next ship goes on where this one stopped")
+	case "AuthorizationHeaderMalformed", "InvalidRegion":
+		return ship.WithHint(fmt.Errorf("%s: wrong region: %s", where, a.Message), "set region for this repository")
+	case "SlowDown", "SlowDownWrite", "SlowDownRead", "Throttling", "ThrottlingException", "RequestTimeout", "InternalError",
+		"ServiceUnavailable", "ConditionalRequestConflict", "OperationAborted", "XMinioServerNotInitialized":
+		return fmt.Errorf("%s: %w (%s: %s)", where, ship.ErrUnavailable, a.Code, a.Message)
+	}
+	switch {
+	case a.StatusCode >= 500, a.StatusCode == http.StatusTooManyRequests, a.StatusCode == http.StatusRequestTimeout:
+		return fmt.Errorf("%s: %w (%s: %s)", where, ship.ErrUnavailable, a.Code, a.Message)
+	case a.StatusCode == http.StatusForbidden, a.StatusCode == http.StatusUnauthorized:
+		return fmt.Errorf("%s: %w (%s: %s)", where, ship.ErrDenied, a.Code, a.Message)
+	}
+	return fmt.Errorf("%s: the server answered %s: %s", where, a.Code, a.Message)
+}
+
+// unanswered is for when there was none.
+func (s *Store) unanswered(err error) error {
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &authority), errors.As(err, &name), errors.As(err, &invalid):
+		return ship.WithHint(fmt.Errorf("%s: its certificate does not hold: %w", s.endpoint, err),
+			"add the server's authority to this host's trusted ones (update-ca-certificates), or correct the endpoint")
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return ship.WithHint(fmt.Errorf("%s: it does not speak TLS: %w", s.endpoint, err), "write http:// in the endpoint, if the network in between can be trusted")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ship.WithHint(fmt.Errorf("%s: %w: connection refused", s.endpoint, ship.ErrUnavailable), "is the server running, and the port right?")
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return ship.WithHint(fmt.Errorf("%s: %w: %w", s.endpoint, ship.ErrUnavailable, dns), "check the name of the endpoint")
+	}
+	if strings.Contains(err.Error(), "InvalidBucketName") || strings.Contains(err.Error(), "Bucket name") {
+		return ship.WithHint(fmt.Errorf("bucket %q: %w: %w", s.bucket, ship.ErrNoBucket, err), "check url = \"s3://BUCKET/PREFIX\"")
+	}
+	return fmt.Errorf("%s: %w: %w", s.endpoint, ship.ErrUnavailable, err)
+}

@@ -1,0 +1,198 @@
+// Package shiptest helps to test what ships: the contract suite that every
+// ship.Store passes, a strict store in memory, one that fails as scripted, and
+// a real MinIO server. It is for tests only.
+package shiptest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"snapd/internal/ship"
+)
+
+// Memory is the strictest ship.Store: it keeps account of what a polite user
+// would not do.
+type Memory struct {
+	// Now is the store's clock; time.Now if nil.
+	Now func() time.Time
+
+	mu       sync.Mutex
+	objects  map[string]object
+	rewrites []string
+	open     int
+	requests map[string]int
+}
+
+type object struct {
+	body []byte
+	time time.Time
+}
+
+// NewMemory makes an empty store.
+func NewMemory() *Memory {
+	return &Memory{objects: map[string]object{}, requests: map[string]int{}}
+}
+
+func (m *Memory) begin(ctx context.Context, op, key string) error {
+	m.requests[op]++
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s %s: %w", op, key, err)
+	}
+	return nil
+}
+
+// Put is as ship.Store says.
+func (m *Memory) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "put", key); err != nil {
+		return err
+	}
+	if err := ship.CheckKey(key); err != nil {
+		return err
+	}
+	old, there := m.objects[key]
+	if there && ifAbsent {
+		return fmt.Errorf("put %s: %w", key, ship.ErrExists)
+	}
+	if there && !bytes.Equal(old.body, body) {
+		m.rewrites = append(m.rewrites, key)
+	}
+	now := time.Now
+	if m.Now != nil {
+		now = m.Now
+	}
+	m.objects[key] = object{body: bytes.Clone(body), time: now().UTC()}
+	return nil
+}
+
+// Get is as ship.Store says.
+func (m *Memory) Get(ctx context.Context, key string) (io.ReadCloser, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "get", key); err != nil {
+		return nil, err
+	}
+	if err := ship.CheckKey(key); err != nil {
+		return nil, err
+	}
+	o, ok := m.objects[key]
+	if !ok {
+		return nil, fmt.Errorf("get %s: %w", key, ship.ErrNotFound)
+	}
+	m.open++
+	return &memoryReader{Reader: bytes.NewReader(o.body), m: m}, nil
+}
+
+type memoryReader struct {
+	*bytes.Reader
+	m    *Memory
+	once sync.Once
+}
+
+// WriteTo is hidden, so that readers are met as a network gives them.
+func (r *memoryReader) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{r.Reader})
+}
+
+func (r *memoryReader) Close() error {
+	r.once.Do(func() {
+		r.m.mu.Lock()
+		defer r.m.mu.Unlock()
+		r.m.open--
+	})
+	return nil
+}
+
+// List is as ship.Store says.
+func (m *Memory) List(ctx context.Context, prefix string, each func(ship.Object) error) error {
+	m.mu.Lock()
+	err := m.begin(ctx, "list", prefix)
+	var found []ship.Object
+	for key, o := range m.objects {
+		if strings.HasPrefix(key, prefix) {
+			found = append(found, ship.Object{Key: key, Size: int64(len(o.body)), Time: o.time})
+		}
+	}
+	m.mu.Unlock()
+	slices.SortFunc(found, func(a, b ship.Object) int { return strings.Compare(a.Key, b.Key) })
+	for _, o := range found {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = each(o)
+		}
+	}
+	return err
+}
+
+// Delete is as ship.Store says.
+func (m *Memory) Delete(ctx context.Context, key string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "delete", key); err != nil {
+		return err
+	}
+	delete(m.objects, key)
+	return nil
+}
+
+// Rewrites are the keys under which something else was put a second time.
+func (m *Memory) Rewrites() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.rewrites)
+}
+
+// OpenReaders counts what Get gave and nobody closed.
+func (m *Memory) OpenReaders() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.open
+}
+
+// Requests counts the calls of "put", "get", "list" or "delete".
+func (m *Memory) Requests(op string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.requests[op]
+}
+
+// Keys are all keys with a prefix, ascending.
+func (m *Memory) Keys(prefix string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var keys []string
+	for key := range m.objects {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// Object is what lies under a key.
+func (m *Memory) Object(key string) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return bytes.Clone(m.objects[key].body)
+}
+
+// Tamper puts something under a key behind everyone's back; nil removes it.
+func (m *Memory) Tamper(key string, body []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if body == nil {
+		delete(m.objects, key)
+		return
+	}
+	m.objects[key] = object{body: bytes.Clone(body), time: m.objects[key].time}
+}

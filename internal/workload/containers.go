@@ -1,0 +1,242 @@
+package workload
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/volume"
+	"snapd/internal/cgroup"
+)
+
+// atOnce bounds how many questions the engine is asked at a time.
+const atOnce = 8
+
+// Containers lists all containers, running or not, by name. Those that vanish
+// while they are being looked at are not in it.
+func (e *Engine) Containers(ctx context.Context) ([]Container, error) {
+	list, err := call(ctx, e, "list containers", func(ctx context.Context) ([]container.Summary, error) {
+		return e.api.ContainerList(ctx, container.ListOptions{All: true})
+	})
+	if err != nil {
+		return nil, err
+	}
+	volumes, err := e.volumes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	images, err := e.imageLabels(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	mount, err := cgroup.Mount()
+	if err != nil && !errors.Is(err, cgroup.ErrNone) {
+		return nil, err
+	}
+	found := make([]*Container, len(list))
+	err = each(len(list), func(i int) error {
+		c, err := e.inspect(ctx, list[i].ID, volumes)
+		if err != nil || c == nil {
+			return err
+		}
+		c.ImageLabels, c.ImageGone = images[list[i].ImageID].labels, images[list[i].ImageID].gone
+		c.compose()
+		found[i] = c
+		return c.locate(mount)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []Container
+	for _, c := range found {
+		if c != nil {
+			out = append(out, *c)
+		}
+	}
+	slices.SortFunc(out, func(a, b Container) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// call bounds one question to the engine.
+func call[T any](ctx context.Context, e *Engine, what string, ask func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
+	out, err := ask(ctx)
+	if err != nil {
+		return out, e.explain(what, err)
+	}
+	return out, nil
+}
+
+// each calls do for 0 to n-1, some at a time, and joins the errors.
+func each(n int, do func(int) error) error {
+	errs := make([]error, n)
+	slots := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
+		all.Go(func() {
+			errs[i] = do(i)
+			<-slots
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (e *Engine) volumes(ctx context.Context) (map[string]*volume.Volume, error) {
+	list, err := call(ctx, e, "list volumes", func(ctx context.Context) (volume.ListResponse, error) {
+		return e.api.VolumeList(ctx, volume.ListOptions{})
+	})
+	out := map[string]*volume.Volume{}
+	for _, v := range list.Volumes {
+		out[v.Name] = v
+	}
+	return out, err
+}
+
+type imageLabels struct {
+	labels map[string]string
+	gone   bool
+}
+
+// imageLabels reads the labels of every image that a container was made from.
+func (e *Engine) imageLabels(ctx context.Context, list []container.Summary) (map[string]imageLabels, error) {
+	var ids []string
+	for _, c := range list {
+		ids = append(ids, c.ImageID)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	found := make([]imageLabels, len(ids))
+	err := each(len(ids), func(i int) error {
+		_, err := call(ctx, e, "inspect image "+ids[i], func(ctx context.Context) (struct{}, error) {
+			image, err := e.api.ImageInspect(ctx, ids[i])
+			if errdefs.IsNotFound(err) {
+				found[i].gone = true
+				return struct{}{}, nil
+			}
+			if err == nil && image.Config != nil {
+				found[i].labels = image.Config.Labels
+			}
+			return struct{}{}, err
+		})
+		return err
+	})
+	out := map[string]imageLabels{}
+	for i, id := range ids {
+		out[id] = found[i]
+	}
+	return out, err
+}
+
+// inspect returns nil for a container that does not exist any more.
+func (e *Engine) inspect(ctx context.Context, id string, volumes map[string]*volume.Volume) (*Container, error) {
+	var raw []byte
+	in, err := call(ctx, e, "inspect container "+id, func(ctx context.Context) (in container.InspectResponse, err error) {
+		in, raw, err = e.api.ContainerInspectWithRaw(ctx, id, false)
+		return in, err
+	})
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &Container{ID: in.ID, Name: strings.TrimPrefix(in.Name, "/"), Image: in.Image, Definition: raw}
+	if in.State != nil {
+		c.Running, c.Paused, c.Pid = in.State.Running, in.State.Paused, in.State.Pid
+	}
+	if in.Config != nil {
+		c.Labels, c.Image = in.Config.Labels, in.Config.Image
+	}
+	for _, m := range in.Mounts {
+		c.Mounts = append(c.Mounts, mountOf(m, volumes[m.Name]))
+	}
+	if in.HostConfig != nil {
+		for target := range in.HostConfig.Tmpfs { // --tmpfs is not among the mounts
+			c.Mounts = append(c.Mounts, Mount{Kind: Tmpfs, Target: target, Writable: true, FSType: "tmpfs"})
+		}
+	}
+	slices.SortFunc(c.Mounts, func(a, b Mount) int { return cmp.Compare(a.Target, b.Target) })
+	return c, nil
+}
+
+func mountOf(m container.MountPoint, v *volume.Volume) Mount {
+	out := Mount{Kind: string(m.Type), Volume: m.Name, Driver: m.Driver, Source: m.Source, Target: m.Destination, Writable: m.RW}
+	if out.Kind == Tmpfs {
+		out.FSType = "tmpfs"
+	}
+	if v == nil || v.Driver != "local" || v.Options["device"] == "" {
+		return out
+	}
+	// The local driver mounts what its options name, while the volume is used.
+	kind := v.Options["type"]
+	bind := slices.ContainsFunc(strings.Split(v.Options["o"], ","), func(o string) bool { return o == "bind" || o == "rbind" })
+	if bind && (kind == "" || kind == "none") {
+		out.Source = v.Options["device"]
+		return out
+	}
+	out.FSType = kind
+	return out
+}
+
+// locate finds the cgroup of a running container through its first process,
+// whose cgroup must carry the container's id.
+func (c *Container) locate(mount string) error {
+	if !c.Running || c.Pid <= 0 {
+		return nil
+	}
+	in, err := cgroup.Of(c.Pid)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // it has just ended; whoever freezes it will see
+	}
+	if err != nil {
+		return fmt.Errorf("read the cgroup of container %s: %w", c.Name, err)
+	}
+	if !in.Carries(c.ID) {
+		return fmt.Errorf("container %s: process %d is not in a cgroup of that container: %w, for its containers run on another host, in a virtual machine, or in a cgroup namespace of their own", c.Name, c.Pid, ErrUnsupported)
+	}
+	path := cgroup.Cut(in.V2, c.ID)
+	if mount == "" || path == "" {
+		return nil
+	}
+	c.Cgroup, err = cgroup.Dir(mount, path)
+	return err
+}
+
+// Labels that Docker Compose puts on containers.
+const (
+	composeProject   = "com.docker.compose.project"
+	composeService   = "com.docker.compose.service"
+	composeDependsOn = "com.docker.compose.depends_on"
+	composeHash      = "com.docker.compose.config-hash"
+	composeNumber    = "com.docker.compose.container-number"
+)
+
+// compose reads Compose's labels. Compose also labels the images it builds,
+// so equal labels alone mean nothing; but an image that somebody pulled and
+// ran by hand has all of them equal, and is in no project.
+func (c *Container) compose() {
+	own := func(label string) bool {
+		v, ok := c.Labels[label]
+		return ok && v != c.ImageLabels[label]
+	}
+	if !own(composeProject) && !own(composeHash) && !own(composeNumber) {
+		return
+	}
+	c.Project, c.Service = c.Labels[composeProject], c.Labels[composeService]
+	for dependency := range strings.SplitSeq(c.Labels[composeDependsOn], ",") {
+		service, _, _ := strings.Cut(dependency, ":") // db:service_healthy:false
+		if service = strings.TrimSpace(service); service != "" {
+			c.DependsOn = append(c.DependsOn, service)
+		}
+	}
+}

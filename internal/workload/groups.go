@@ -1,0 +1,275 @@
+package workload
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"snapd/internal/config"
+)
+
+// Groups joins configuration and labels into the groups of this host, by
+// name, and says what is wrong. Groups that have a problem are left out. It
+// asks nobody: containers nil means that there is no engine.
+//
+// The configuration beats labels, key by key, and a container that the
+// configuration puts into a group is in no other by its labels. Otherwise
+// snapd.enable=true enrols the container, and with it its Compose project
+// except for those that say snapd.enable=false. A label equal to one of the
+// image counts as not written.
+func Groups(cfg *config.Config, containers []Container) ([]Group, []Problem) {
+	g := grouping{cfg: cfg, containers: containers, drafts: map[string]*draft{}}
+	g.readLabels()
+	g.fromConfiguration()
+	g.fromLabels()
+	return g.finish()
+}
+
+// grouping is the state of one call of Groups.
+type grouping struct {
+	cfg        *config.Config
+	containers []Container
+	labels     []config.Labels // of each container
+	broken     []*Problem      // of each container's labels, nil when they are fine
+	claimed    []bool          // by the configuration
+	drafts     map[string]*draft
+	problems   []Problem
+}
+
+// draft is a group in the making.
+type draft struct {
+	name    string
+	members []int // indexes of containers
+}
+
+func (g *grouping) draft(name string) *draft {
+	d := g.drafts[name]
+	if d == nil {
+		d = &draft{name: name}
+		g.drafts[name] = d
+	}
+	return d
+}
+
+func (d *draft) add(i int) {
+	if !slices.Contains(d.members, i) {
+		d.members = append(d.members, i)
+	}
+}
+
+func (g *grouping) problem(p Problem) { g.problems = append(g.problems, p) }
+
+func (g *grouping) readLabels() {
+	g.labels = make([]config.Labels, len(g.containers))
+	g.broken = make([]*Problem, len(g.containers))
+	g.claimed = make([]bool, len(g.containers))
+	for i, c := range g.containers {
+		if c.ImageGone && hasLabels(c) {
+			g.broken[i] = &Problem{
+				Container: c.Name, Label: config.LabelPrefix + "*",
+				Why: "the image it was made from is gone, so that nobody can tell whose labels these are",
+				Do:  "pull the image again and make the container anew, or name the container in the configuration and remove the labels",
+			}
+			continue
+		}
+		labels, err := config.ParseLabels(c.Labels, c.ImageLabels)
+		if err != nil {
+			label, why := splitLabelError(err)
+			g.broken[i] = &Problem{Container: c.Name, Label: label, Why: why, Do: "correct the label and make the container anew"}
+			continue
+		}
+		g.labels[i] = labels
+	}
+}
+
+func hasLabels(c Container) bool {
+	for label := range c.Labels {
+		if strings.HasPrefix(label, config.LabelPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// splitLabelError takes the name of the label out of what ParseLabels says.
+func splitLabelError(err error) (label, why string) {
+	text, ok := strings.CutPrefix(err.Error(), "label ")
+	if label, why, found := strings.Cut(text, ": "); ok && found {
+		return label, why
+	}
+	return "", err.Error()
+}
+
+// fromConfiguration drafts the groups of the configuration.
+func (g *grouping) fromConfiguration() {
+	for _, name := range slices.Sorted(maps.Keys(g.cfg.Groups)) {
+		s := g.cfg.Groups[name]
+		d := g.draft(name)
+		if len(s.Units) > 0 {
+			g.problem(Problem{
+				Group: name, Label: "group." + name + ".units",
+				Why: "this version of snapd cannot freeze systemd units yet", Do: `remove the key, and name what the units write to in "paths"`,
+			})
+		}
+		if s.ComposeProject != nil {
+			g.claimProject(d, *s.ComposeProject)
+		}
+		for _, want := range s.Containers {
+			g.claimContainer(d, want)
+		}
+	}
+}
+
+func (g *grouping) claimProject(d *draft, project string) {
+	found := false
+	for i, c := range g.containers {
+		if c.Project != project {
+			continue
+		}
+		found = true
+		if e := g.labels[i].Enable; e != nil && !*e {
+			continue
+		}
+		d.add(i)
+		g.claimed[i] = true
+	}
+	if found {
+		return
+	}
+	p := Problem{Group: d.name, Label: "group." + d.name + ".compose-project"}
+	p.Why = fmt.Sprintf("there is no container of a Compose project %q", project)
+	p.Do = `start the project once, or correct the name ("docker compose ls --all" lists them)` + didYouMean(project, g.projects())
+	if g.containers == nil {
+		p.Why, p.Do = fmt.Sprintf("Compose project %q cannot be looked up without a container engine", project), "start the engine"
+	}
+	g.problem(p)
+}
+
+func (g *grouping) claimContainer(d *draft, name string) {
+	var names []string
+	for i, c := range g.containers {
+		if c.Name == name || c.ID == name {
+			d.add(i)
+			g.claimed[i] = true
+			return
+		}
+		names = append(names, c.Name)
+	}
+	p := Problem{Group: d.name, Label: "group." + d.name + ".containers"}
+	p.Why = fmt.Sprintf("there is no container %q", name)
+	p.Do = `correct the name ("docker ps --all" lists them)` + didYouMean(name, names)
+	if g.containers == nil {
+		p.Why, p.Do = fmt.Sprintf("container %q cannot be looked up without a container engine", name), "start the engine"
+	}
+	g.problem(p)
+}
+
+func (g *grouping) projects() []string {
+	var out []string
+	for _, c := range g.containers {
+		if c.Project != "" && !slices.Contains(out, c.Project) {
+			out = append(out, c.Project)
+		}
+	}
+	return out
+}
+
+func didYouMean(word string, known []string) string {
+	if n := config.Nearest(word, known); n != "" {
+		return "; did you mean " + n + "?"
+	}
+	return ""
+}
+
+// finish turns drafts into groups and leaves out those that have problems.
+func (g *grouping) finish() ([]Group, []Problem) {
+	var out []Group
+	for _, name := range slices.Sorted(maps.Keys(g.drafts)) {
+		group, ok := g.complete(g.drafts[name])
+		if ok && !slices.ContainsFunc(g.problems, func(p Problem) bool { return p.Group == name }) {
+			out = append(out, group)
+		}
+	}
+	return out, g.problems
+}
+
+// complete joins the settings of a draft and chooses its mounts.
+func (g *grouping) complete(d *draft) (Group, bool) {
+	slices.SortFunc(d.members, func(a, b int) int { return cmp.Compare(g.containers[a].Name, g.containers[b].Name) })
+	ok := true
+	for _, i := range d.members {
+		if p := g.broken[i]; p != nil {
+			of := *p
+			of.Group = d.name
+			g.problem(of)
+			ok = false
+		}
+	}
+	settings, configured := g.cfg.Groups[d.name]
+	if len(d.members) == 0 && len(settings.Paths) == 0 {
+		if configured && settings.ComposeProject == nil && settings.Containers == nil && settings.Units == nil {
+			g.problem(Problem{
+				Group: d.name, Label: "group." + d.name, Why: "nothing belongs to this group",
+				Do: "name a compose-project, containers or paths, or label a container snapd.enable=true and snapd.group=" + d.name,
+			})
+		}
+		return Group{}, false
+	}
+	under, agree := g.joinLabels(d)
+	group := Group{Group: g.cfg.Group(d.name, settings.Over(under))}
+	for _, i := range d.members {
+		group.Members = append(group.Members, g.containers[i])
+	}
+	mounts, found := g.mounts(d, settings.Volumes)
+	group.Mounts = mounts
+	return group, ok && agree && found
+}
+
+// joinLabels joins what the labels of all members say. A value that only one
+// of them has counts for the group; two that differ are a problem, unless the
+// configuration has the key.
+func (g *grouping) joinLabels(d *draft) (config.Settings, bool) {
+	set := g.cfg.Groups[d.name]
+	var out config.Settings
+	ok := true
+	for _, key := range []struct {
+		label      string
+		configured bool
+		value      func(config.Settings) string // "" when not set
+		take       func(config.Settings)
+	}{
+		{"freeze", set.Freeze != nil, func(s config.Settings) string { return text(s.Freeze) }, func(s config.Settings) { out.Freeze = s.Freeze }},
+		{"max-window", set.MaxWindow != nil, func(s config.Settings) string { return text(s.MaxWindow) }, func(s config.Settings) { out.MaxWindow = s.MaxWindow }},
+		{"schedule", set.Schedule != nil, func(s config.Settings) string { return text(s.Schedule) }, func(s config.Settings) { out.Schedule = s.Schedule }},
+	} {
+		first := -1
+		for _, i := range d.members {
+			s := g.labels[i].Settings
+			v := key.value(s)
+			switch {
+			case v == "" || key.configured:
+			case first < 0:
+				first = i
+				key.take(s)
+			case v != key.value(g.labels[first].Settings):
+				ok = false
+				g.problem(Problem{
+					Group: d.name, Container: g.containers[i].Name, Label: config.LabelPrefix + key.label,
+					Why: fmt.Sprintf("says %s, and container %s of the same group says otherwise", v, g.containers[first].Name),
+					Do:  "make them agree, or set " + key.label + " in [group." + d.name + "] of the configuration",
+				})
+			}
+		}
+	}
+	return out, ok
+}
+
+// text is the value behind p as it compares, "" when it is nil.
+func text[T any](p *T) string {
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprint(*p)
+}

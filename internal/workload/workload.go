@@ -1,0 +1,98 @@
+// Package workload says what runs on this host, which groups it forms and
+// which datasets it writes to. It is the only package that knows the Docker
+// client. It freezes nobody by itself: Engine offers package freeze the calls
+// it needs, and Resolve only reads mount tables.
+package workload
+
+import (
+	"encoding/json"
+
+	"snapd/internal/config"
+)
+
+// Container is one container of this host, running or not.
+type Container struct {
+	ID, Name, Image     string
+	Running, Paused     bool
+	Pid                 int               // of its first process, 0 when it does not run
+	Labels, ImageLabels map[string]string // of the container; of the image it was made from
+	ImageGone           bool              // its image was removed, so nobody knows which labels came from there
+	Project, Service    string            // of Docker Compose, "" for others
+	DependsOn           []string          // services of the same project that are started before it
+	Mounts              []Mount
+	Cgroup              string          // absolute directory in the cgroup v2 tree, "" when there is none
+	Definition          json.RawMessage // what inspect says: it holds environments, so it belongs into sealed parts only
+}
+
+// Kinds of mounts.
+const (
+	Volume = "volume"
+	Bind   = "bind"
+	Tmpfs  = "tmpfs"
+)
+
+// Mount is one mount that a container declares.
+type Mount struct {
+	Kind     string // Volume, Bind, Tmpfs, or another word of the engine
+	Volume   string // name of the volume, "" for others
+	Driver   string // of the volume
+	Source   string // path on the host; "" when there is none
+	Target   string // path in the container
+	Writable bool
+	FSType   string // what the volume's options or its driver name: nfs, cifs, …; "" when they say nothing
+}
+
+// String names the mount as people do.
+func (m Mount) String() string {
+	switch {
+	case m.Volume != "":
+		return "volume " + m.Volume
+	case m.Source != "":
+		return m.Kind + " mount " + m.Source
+	}
+	return m.Kind + " mount at " + m.Target
+}
+
+// Group is a group with those who belong to it here and now.
+type Group struct {
+	config.Group
+	Members []Container // by name
+	Mounts  []Use       // what of the members' mounts belongs to the group, before anybody looked where it lies
+}
+
+// Use is one mount of one member.
+type Use struct {
+	Container string // ID of the member
+	Mount     Mount
+}
+
+// Member returns the member with this ID.
+func (g Group) Member(id string) (Container, bool) {
+	for _, c := range g.Members {
+		if c.ID == id {
+			return c, true
+		}
+	}
+	return Container{}, false
+}
+
+// Problem is something in labels or configuration that must be mended. A
+// group that has one is not usable: a point that silently lacks what somebody
+// asked for would be a lie.
+type Problem struct {
+	Group     string // which group cannot be used, "" when it concerns none
+	Container string // whose label it is, "" when it is the configuration's
+	Label     string // or key
+	Why, Do   string
+}
+
+func (p Problem) String() string {
+	s := ""
+	if p.Container != "" {
+		s = "container " + p.Container + ": "
+	}
+	if p.Label != "" {
+		s += p.Label + ": "
+	}
+	return s + p.Why + "; " + p.Do
+}
