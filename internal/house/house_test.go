@@ -23,16 +23,17 @@ func mayImport() map[string][]string {
 		"internal/plan":          {"config", "point", "fs"},
 		"internal/retain":        {"point"},
 		"internal/point":         {},
-		"internal/workload":      {"config", "fs"},
-		"internal/freeze":        {"run"},
+		"internal/workload":      {"config", "fs", "cgroup"},
+		"internal/freeze":        {"run", "cgroup"},
 		"internal/fs":            {},
 		"internal/fs/btrfs":      {"fs", "run"},
 		"internal/fs/fstest":     {"fs"},
 		"internal/ship":          {"point"},
 		"internal/ship/s3":       {"ship"},
 		"internal/ship/dir":      {"ship"},
-		"internal/ship/shiptest": {"ship"},
+		"internal/ship/shiptest": {"ship", "ship/s3"},
 		"internal/run":           {},
+		"internal/cgroup":        {},
 		"internal/house":         {},
 		"internal/vmtest":        {},
 		// For tests, the demo and benches only.
@@ -44,7 +45,7 @@ func mayImport() map[string][]string {
 func onlyHere() map[string][]string {
 	return map[string][]string{
 		"github.com/docker/docker":     {"internal/workload"},
-		"github.com/minio/minio-go":    {"internal/ship/s3"},
+		"github.com/minio/minio-go":    {"internal/ship/s3", "internal/ship/shiptest"},
 		"github.com/coreos/go-systemd": {"internal/host"},
 	}
 }
