@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"snapd/internal/agent"
+	"snapd/internal/config"
 	"snapd/internal/demo"
+	"snapd/internal/ship"
 )
 
 func (c *cli) demoCommand() *cobra.Command {
@@ -29,8 +32,10 @@ engine, btrfs-progs, busybox-static); "make demo" installs them.`,
 				Say:     func(format string, args ...any) { c.say(fmt.Sprintf(format, args...)) },
 				MinIO:   os.Getenv("SNAPD_DEMO_MINIO"),
 				Drivers: drivers(),
-				Store:   openStore,
-				Open:    c.where.open,
+				Store: func(_ context.Context, r config.Repository) (ship.Store, error) {
+					return makeStore(r, c.screen.report)
+				},
+				Open: c.where.open,
 			})
 			c.result = result
 			return err

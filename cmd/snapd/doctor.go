@@ -1,14 +1,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"net/url"
 
 	"github.com/spf13/cobra"
 
 	"snapd/internal/agent"
-	"snapd/internal/config"
 )
 
 func (c *cli) doctorCommand() *cobra.Command {
@@ -18,7 +15,7 @@ func (c *cli) doctorCommand() *cobra.Command {
 		Short:   "Check this host, its groups and repositories, and say what to mend",
 		Args:    atMost(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := c.agent(true)
+			a, err := c.agent(false)
 			if err != nil {
 				return err
 			}
@@ -45,13 +42,4 @@ func (c *cli) showCheck(k agent.Check) {
 	if k.Do != "" {
 		fmt.Fprintf(c.stdout, "      %-20s do: %s\n", "", printable(k.Do))
 	}
-}
-
-// probe says what the server behind a repository does and does not do.
-func probe(ctx context.Context, r config.Repository) []agent.Check {
-	u, err := url.Parse(r.URL)
-	if err != nil || u.Scheme != "s3" {
-		return nil
-	}
-	return probeS3(ctx, r, u)
 }

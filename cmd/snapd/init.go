@@ -33,13 +33,8 @@ or printed once.`,
 			o := agent.InitOptions{
 				File: c.where.config, URL: c.where.repository, Endpoint: c.where.endpoint, Region: c.where.region,
 				Encryption: config.Encryption(encryption),
-				Store: func(ctx context.Context, r config.Repository) (ship.Store, error) {
-					store, err := openStore(ctx, r)
-					if err != nil {
-						return nil, err
-					}
-					r.RetryFor = min(r.RetryFor, 20*time.Second) // somebody is waiting
-					return retrying(store, r, c.screen.report), nil
+				Store: func(_ context.Context, r config.Repository) (ship.Store, error) {
+					return makeStore(r, c.screen.report)
 				},
 			}
 			if o.File == "" {

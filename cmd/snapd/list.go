@@ -15,7 +15,7 @@ func (c *cli) listCommand() *cobra.Command {
 		Short:   "List restore points here and in the repositories",
 		Args:    atMost(1, "GROUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.agent(true)
+			a, err := c.agent(false)
 			if err != nil {
 				return err
 			}

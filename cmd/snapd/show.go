@@ -17,7 +17,7 @@ func (c *cli) showCommand() *cobra.Command {
 		Long:    "Show one restore point: its id, the beginning of one, latest, or latest:GROUP.",
 		Args:    exactlyOne("restore point", "latest:shop"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.agent(true)
+			a, err := c.agent(false)
 			if err != nil {
 				return err
 			}

@@ -15,7 +15,7 @@ func (c *cli) statusCommand() *cobra.Command {
 		Short:   "Say how each group stands and what needs attention",
 		Args:    atMost(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := c.agent(true)
+			a, err := c.agent(false)
 			if err != nil {
 				return err
 			}

@@ -22,7 +22,7 @@ func (c *cli) verifyCommand() *cobra.Command {
 that was signed. With --deep also unseal, decompress and walk each stream to its
 end; that needs an identity. Exit status 4 means damage was found.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.agent(true)
+			a, err := c.agent(false)
 			if err != nil {
 				return err
 			}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,8 +17,6 @@ import (
 	storage "snapd/internal/fs"
 	"snapd/internal/fs/btrfs"
 	"snapd/internal/ship"
-	"snapd/internal/ship/dir"
-	"snapd/internal/ship/s3"
 	"snapd/internal/workload"
 )
 
@@ -47,10 +43,10 @@ func (w *where) register(f *pflag.FlagSet) {
 
 // agent builds the agent of this call.
 func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
-	if needRoot && os.Geteuid() != 0 {
+	conf, err := c.where.load()
+	if os.Geteuid() != 0 && (errors.Is(err, fs.ErrPermission) || err == nil && needRoot) {
 		return nil, agent.ErrNotRoot
 	}
-	conf, err := c.where.load()
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +121,7 @@ func (w *where) single() (*config.Config, error) {
 // open opens a repository for writing if this host has the signing key, else
 // for reading.
 func (w *where) open(ctx context.Context, r config.Repository, report agent.Report) (*ship.Repository, error) {
-	store, err := openStore(ctx, r)
+	store, err := openStore(r)
 	if err != nil {
 		return nil, err
 	}
@@ -144,15 +140,6 @@ func (w *where) open(ctx context.Context, r config.Repository, report agent.Repo
 		return nil, err
 	}
 	return ship.Open(ctx, retrying(store, r, report), o)
-}
-
-func retrying(store ship.Store, r config.Repository, report agent.Report) ship.Store {
-	return ship.Retry(store, ship.RetryPolicy{
-		Budget: r.RetryFor,
-		Notify: func(err error, wait time.Duration) {
-			report(agent.Event{Kind: agent.Warning, Text: fmt.Sprintf("repository %s: %v; trying again in %s", r.Name, err, wait.Round(time.Second/10))})
-		},
-	})
 }
 
 // keys returns the signing key of this host, or the public key that the
@@ -204,23 +191,4 @@ func parseRecipient(text string) (age.Recipient, error) {
 		return age.ParseX25519Recipient(text)
 	}
 	return nil, fmt.Errorf("%q is not an age recipient (age1…)", text)
-}
-
-// openStore decides which store an address means.
-func openStore(ctx context.Context, r config.Repository) (ship.Store, error) {
-	u, err := url.Parse(r.URL)
-	if err != nil {
-		return nil, err
-	}
-	if u.Scheme == "file" {
-		return dir.New(filepath.Clean(u.Path))
-	}
-	return s3.New(ctx, s3Options(r, u))
-}
-
-func s3Options(r config.Repository, u *url.URL) s3.Options {
-	return s3.Options{
-		Endpoint: r.Endpoint, Bucket: u.Host, Prefix: strings.Trim(u.Path, "/"),
-		Region: r.Region, CredentialsFile: r.CredentialsFile,
-	}
 }

@@ -11,17 +11,17 @@ import (
 // scene is what an operation knows of this host: its groups and, if there is
 // one, its engine.
 type scene struct {
-	engine   *workload.Engine // nil without one
-	noEngine error            // why there is none
-	groups   []workload.Group
-	problems []workload.Problem
+	engine     *workload.Engine // nil without one
+	noEngine   error            // why there is none
+	containers []workload.Container
+	groups     []workload.Group
+	problems   []workload.Problem
 }
 
 // look asks the engine and forms the groups. A host without an engine has the
 // groups of its configuration.
 func (a *Agent) look(ctx context.Context) (*scene, error) {
 	s := &scene{}
-	var containers []workload.Container
 	engine, err := a.Engine(ctx)
 	switch {
 	case errors.Is(err, workload.ErrNoEngine):
@@ -30,11 +30,11 @@ func (a *Agent) look(ctx context.Context) (*scene, error) {
 		return nil, err
 	default:
 		s.engine = engine
-		if containers, err = engine.Containers(ctx); err != nil {
+		if s.containers, err = engine.Containers(ctx); err != nil {
 			return nil, errors.Join(err, engine.Close())
 		}
 	}
-	s.groups, s.problems = workload.Groups(a.Config, containers)
+	s.groups, s.problems = workload.Groups(a.Config, s.containers)
 	return s, nil
 }
 

@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"snapd/internal/freeze"
+	"snapd/internal/fs"
+	"snapd/internal/plan"
+	"snapd/internal/point"
+	"snapd/internal/workload"
+)
+
+// resolved is a group as it is about to be taken.
+type resolved struct {
+	plan     plan.Plan
+	datasets []fs.Dataset
+	paths    map[string][]string // by guid of the dataset
+	members  []freeze.Member     // in the order in which they stand still
+	warnings []string
+	notes    []string // what was passed over and need not be covered
+}
+
+// resolve finds where everything of a group lies and plans its window.
+func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resolved, error) {
+	var drivers []fs.Driver
+	for _, name := range slices.Sorted(maps.Keys(a.Drivers)) {
+		drivers = append(drivers, a.Drivers[name])
+	}
+	found, err := workload.Host{Containers: s.containers}.Resolve(ctx, g, drivers)
+	if err != nil {
+		return nil, err
+	}
+	in := plan.Input{
+		Group: g.Name, Freeze: g.Freeze, OnOverrun: g.OnOverrun, Units: g.Units, Warnings: found.Warnings,
+	}
+	r := &resolved{paths: map[string][]string{}, notes: found.Notes}
+	for _, p := range found.Places {
+		r.datasets = append(r.datasets, p.Dataset)
+		r.paths[p.Dataset.GUID] = p.Paths
+		in.Datasets = append(in.Datasets, plan.Dataset{Dataset: p.Dataset, Paths: p.Paths, Users: p.Users})
+	}
+	known := map[string]freeze.Member{}
+	for _, c := range g.Members {
+		in.Members = append(in.Members, planned(c))
+		known[c.ID] = freezable(c)
+	}
+	for _, m := range a.processes(g.Name) {
+		in.Members = append(in.Members, plan.Member{Kind: m.Kind, ID: m.ID, Name: m.Name, Running: true, Cgroup: true})
+		known[m.ID] = m
+	}
+	for _, w := range found.Writers {
+		in.Writers = append(in.Writers, plan.Writer{Member: planned(w.Container), Datasets: w.Datasets, Overlaps: w.Overlaps, Refuses: refuses(w.Container)})
+		known[w.Container.ID] = freezable(w.Container)
+	}
+	if r.plan, err = plan.Make(in); err != nil {
+		return nil, err
+	}
+	for _, still := range r.plan.Freeze {
+		m := known[still.ID]
+		m.Pause = still.How == plan.ByPause
+		r.members = append(r.members, m)
+	}
+	r.warnings = r.plan.Warnings
+	return r, nil
+}
+
+func (a *Agent) processes(group string) []freeze.Member {
+	if a.Processes == nil {
+		return nil
+	}
+	return a.Processes(group)
+}
+
+func planned(c workload.Container) plan.Member {
+	return plan.Member{
+		Kind: freeze.Container, ID: c.ID, Name: c.Name, Running: c.Running, Paused: c.Paused, Cgroup: c.Cgroup != "",
+		Project: c.Project, Service: c.Service, DependsOn: c.DependsOn,
+	}
+}
+
+func freezable(c workload.Container) freeze.Member {
+	return freeze.Member{Kind: freeze.Container, ID: c.ID, Name: c.Name, Cgroup: c.Cgroup, Pid: c.Pid}
+}
+
+// refuses tells whether a container says that nobody may freeze it.
+func refuses(c workload.Container) bool { return c.Labels["snapd.freeze"] == "none" }
+
+// dataset is what a point remembers of a snapshot.
+func (r *resolved) dataset(s fs.Snapshot) point.Dataset {
+	return point.Dataset{
+		Driver: s.Dataset.Driver, Dataset: s.Dataset.Name, Origin: s.Dataset.GUID, Domain: s.Dataset.Domain,
+		Snapshot: s.Name, GUID: s.GUID, Paths: r.paths[s.Dataset.GUID],
+	}
+}
