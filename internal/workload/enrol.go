@@ -178,8 +178,10 @@ func (g *grouping) foreign(project, name string) string {
 // would put it into.
 func (g *grouping) takenBy(i int, name string) string {
 	if _, ok := g.cfg.Groups[name]; !ok {
-		if d := g.drafts[name]; d != nil && len(d.members) > 0 && d.members[0] != i {
-			return "container " + g.containers[d.members[0]].Name
+		for j, c := range g.containers[:i] { // Web and web
+			if g.enabled(j) && c.Project == "" && g.labels[j].Group == "" && strings.ToLower(c.Name) == name {
+				return "container " + c.Name
+			}
 		}
 	}
 	return g.foreign("", name)

@@ -1,0 +1,198 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"snapd/internal/config"
+	"snapd/internal/point"
+)
+
+// Make decides. A *Refusal says why nothing can be done and what to do.
+func Make(in Input) (Plan, error) {
+	m := maker{in: in, plan: Plan{Domains: domains(in.Datasets), Warnings: slices.Clone(in.Warnings)}}
+	if err := m.refuseEarly(); err != nil {
+		return Plan{}, err
+	}
+	one := m.plan.Domains == 1
+	asked := in.Freeze == config.FreezeGroup || in.Freeze == config.FreezePause
+	switch {
+	case in.Freeze == config.FreezeNone && one:
+		m.nobody(point.Crash, "nothing is frozen, as freeze = \"none\" asks, and "+m.oneInstant())
+	case in.Freeze == config.FreezeNone:
+		m.nobody(point.Separate, fmt.Sprintf("nothing is frozen, as freeze = \"none\" asks, and %s are not taken at one instant", m.many()))
+	case one && !asked:
+		m.nobody(point.Crash, m.oneInstant()+", so nothing needs to be frozen")
+	case one && len(m.running()) == 0:
+		m.nobody(point.Crash, m.oneInstant()+", and no member of the group runs")
+	case len(in.Members) == 0:
+		return Plan{}, m.refuse(
+			fmt.Sprintf("%s would be taken at different instants, and the group has no members that could stand still meanwhile", m.many()),
+			`add the containers that write there, make one group of each dataset, or set freeze = "none" if each may be of an instant of its own`)
+	default:
+		m.freeze(one, asked)
+	}
+	return m.plan, nil
+}
+
+type maker struct {
+	in   Input
+	plan Plan
+}
+
+func (m *maker) refuse(why, do string) error { return &Refusal{Group: m.in.Group, Why: why, Do: do} }
+
+func (m *maker) refuseEarly() error {
+	in := m.in
+	switch {
+	case len(in.Units) > 0:
+		return m.refuse("this version of snapd cannot freeze systemd units yet ("+strings.Join(in.Units, ", ")+")",
+			`remove "units", and name what they write to in "paths"`)
+	case in.Freeze == config.FreezeStop:
+		return m.refuse(`this version of snapd cannot stop and start members yet (freeze = "stop")`, `set freeze to "auto", "freeze" or "pause"`)
+	case len(in.Datasets) == 0:
+		return m.refuse("there is no dataset to snapshot", "give the group a volume, a bind mount or a path on ZFS, Btrfs or LVM")
+	case in.OnOverrun == config.OverrunCrash && m.plan.Domains > 1:
+		return m.refuse(fmt.Sprintf(`on-overrun = "crash" needs datasets that are taken at one instant, and %s are not`, m.many()),
+			`set on-overrun = "fail", or bring the datasets into one pool`)
+	}
+	return nil
+}
+
+// oneInstant and many describe the datasets.
+func (m *maker) oneInstant() string {
+	if len(m.in.Datasets) == 1 {
+		return fmt.Sprintf("the group has one dataset (%s %s), of which a snapshot is one instant", m.in.Datasets[0].Driver, m.in.Datasets[0].Name)
+	}
+	return fmt.Sprintf("all %d datasets are taken at one instant", len(m.in.Datasets))
+}
+
+func (m *maker) many() string {
+	if m.plan.Domains == len(m.in.Datasets) {
+		return fmt.Sprintf("its %d datasets", m.plan.Domains)
+	}
+	return fmt.Sprintf("its %d datasets in %d domains", len(m.in.Datasets), m.plan.Domains)
+}
+
+func (m *maker) running() []Member {
+	var out []Member
+	for _, member := range m.in.Members {
+		if member.Running {
+			out = append(out, member)
+		}
+	}
+	return out
+}
+
+// nobody stands still.
+func (m *maker) nobody(c point.Consistency, why string) {
+	m.plan.Consistency, m.plan.Why = c, why
+}
+
+// freeze has the members stand still, and with them whoever else writes to
+// the same files.
+func (m *maker) freeze(one, asked bool) {
+	m.plan.Consistency = point.Frozen
+	members := m.running()
+	outside, named := m.writers()
+	// Those outside come first: they are clients of the group's files as
+	// far as anybody knows.
+	for _, w := range outside {
+		m.plan.Freeze = append(m.plan.Freeze, m.still(w, true))
+	}
+	for _, member := range order(members) {
+		m.plan.Freeze = append(m.plan.Freeze, m.still(member, false))
+	}
+	switch {
+	case len(members) == 0:
+		m.plan.Why = fmt.Sprintf("no member of the group runs, so that nobody writes while %s are taken", m.many())
+	case one:
+		m.plan.Why = fmt.Sprintf("%s stood still, as freeze = %q asks, while %s", members3(members), m.in.Freeze, "the snapshot was taken")
+	case asked:
+		m.plan.Why = fmt.Sprintf("%s stood still, as freeze = %q asks, so that %s are of one instant", members3(members), m.in.Freeze, m.many())
+	default:
+		m.plan.Why = fmt.Sprintf("%s stood still, so that %s are of one instant", members3(members), m.many())
+	}
+	if len(outside) > 0 {
+		m.plan.Why += fmt.Sprintf("; so did %s, not of the group, which writes to the same files", members3(outside))
+	}
+	if len(named) > 0 {
+		m.lower(one, named)
+	}
+	m.warnOfPaths(one)
+}
+
+// writers says who outside the group is frozen with it, and who writes to the
+// group's files and cannot be.
+func (m *maker) writers() (frozen, named []Member) {
+	for _, w := range m.in.Writers {
+		switch {
+		case !w.Running:
+		case !w.Overlaps:
+			m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
+				"container %s writes to other files in the same dataset (%s) and was not frozen: only what belongs to the group is of one instant", w.Name, names(w)))
+		case w.Refuses:
+			named = append(named, w.Member)
+		default:
+			frozen = append(frozen, w.Member)
+		}
+	}
+	return frozen, named
+}
+
+// lower says what the point is worth when somebody went on writing.
+func (m *maker) lower(one bool, named []Member) {
+	m.plan.Consistency = point.Separate
+	if one {
+		m.plan.Consistency = point.Crash
+	}
+	m.plan.Why += fmt.Sprintf("; %s went on writing to the group's files", members3(named))
+	for _, w := range named {
+		m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
+			"container %s is not in the group, writes to its files and says that it must not be frozen: add it to the group, or mount the files read-only there", w.Name))
+	}
+}
+
+// warnOfPaths names datasets that only a plain path brought in: nobody knows
+// who writes there, so nobody can be frozen.
+func (m *maker) warnOfPaths(one bool) {
+	if one {
+		return
+	}
+	for _, d := range m.in.Datasets {
+		if len(d.Users) == 0 {
+			m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
+				"%s is in the group as a path: whatever writes there outside of its containers was not frozen", strings.Join(d.Paths, ", ")))
+		}
+	}
+}
+
+func (m *maker) still(member Member, outside bool) Still {
+	how := ByCgroup
+	if m.in.Freeze == config.FreezePause || !member.Cgroup {
+		how = ByPause
+	}
+	return Still{Kind: member.Kind, ID: member.ID, Name: member.Name, How: how, Outside: outside}
+}
+
+func names(w Writer) string {
+	var out []string
+	for _, d := range w.Datasets {
+		out = append(out, d.Name)
+	}
+	return strings.Join(out, ", ")
+}
+
+// members3 names one or two, and counts more.
+func members3(members []Member) string {
+	switch len(members) {
+	case 0:
+		return "nobody"
+	case 1:
+		return members[0].Name
+	case 2:
+		return members[0].Name + " and " + members[1].Name
+	}
+	return fmt.Sprintf("%d containers", len(members))
+}

@@ -1,0 +1,202 @@
+// Package dockertest runs a real Docker engine of its own, with its own data,
+// socket and containers, beside whatever else runs on the host. Tests,
+// benchmarks and the demonstration use it; nothing in the agent does. It has
+// no network and no registry: its image is made from a static busybox.
+package dockertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotInstalled means that dockerd is not in the PATH.
+var ErrNotInstalled = errors.New("dockerd is not installed")
+
+// startLimit and stopLimit are what a slow machine needs.
+const (
+	startLimit = 60 * time.Second
+	stopLimit  = 30 * time.Second
+)
+
+// Docker is a running engine.
+type Docker struct {
+	Host string         // unix://…, for workload.Connect
+	API  *client.Client // for what this package does not offer
+
+	dir     string
+	pid     int
+	stopped chan struct{} // closed when dockerd has ended
+	died    error         // how, read after stopped
+}
+
+// Start runs an engine in dir, which should be short (a socket's path has at
+// most 107 bytes) and is removed by Stop. The engine ends with this process,
+// whatever ends it.
+func Start(ctx context.Context, dir string) (*Docker, error) {
+	if _, err := exec.LookPath("dockerd"); err != nil {
+		return nil, fmt.Errorf("%w: install Debian's docker.io", ErrNotInstalled)
+	}
+	var errs error
+	for _, storage := range []string{"overlay2", "vfs"} {
+		d, err := start(ctx, dir, storage)
+		if err == nil {
+			return d, nil
+		}
+		errs = errors.Join(errs, fmt.Errorf("start dockerd with storage driver %s: %w", storage, err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errs
+}
+
+func start(ctx context.Context, dir, storage string) (_ *Docker, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	d := &Docker{dir: dir, Host: "unix://" + filepath.Join(dir, "docker.sock"), stopped: make(chan struct{})}
+	log, err := os.Create(filepath.Join(dir, "dockerd.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	// The engine outlives ctx: Stop ends it. config-file keeps the host's own
+	// configuration out.
+	cmd := exec.Command("dockerd", "--config-file", d.emptyConfig(), "--host", d.Host,
+		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
+		"--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver", storage)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	started := make(chan error)
+	go func() {
+		// The kernel sends the signal when this thread ends, so it must last.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			d.died = cmd.Wait()
+			close(d.stopped)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	d.pid = cmd.Process.Pid
+	if d.API, err = client.NewClientWithOpts(client.WithHost(d.Host), client.WithAPIVersionNegotiation()); err == nil {
+		err = d.await(ctx)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w; it said: %s", err, tail(log.Name()))
+		return nil, errors.Join(err, d.Stop())
+	}
+	return d, nil
+}
+
+func (d *Docker) emptyConfig() string {
+	name := filepath.Join(d.dir, "daemon.json")
+	_ = os.WriteFile(name, []byte("{}\n"), 0o600) // dockerd itself says so when it is not there
+	return name
+}
+
+// await waits until the engine answers.
+func (d *Docker) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for {
+		_, err := d.API.Ping(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-d.stopped:
+			return fmt.Errorf("dockerd ended: %w", d.died)
+		case <-ctx.Done():
+			return fmt.Errorf("dockerd does not answer: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func tail(name string) string {
+	content, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error()
+	}
+	const most = 1500
+	return string(bytes.TrimSpace(content[max(0, len(content)-most):]))
+}
+
+// Pid is the engine's process, for tests that stop it.
+func (d *Docker) Pid() int { return d.pid }
+
+// Stop removes all containers, ends the engine and removes everything it left
+// in its directory, whatever state it is in.
+func (d *Docker) Stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+	errs := d.removeAll(ctx)
+	if d.pid > 0 {
+		_ = unix.Kill(d.pid, unix.SIGCONT) // a test may have stopped it
+		_ = unix.Kill(d.pid, unix.SIGTERM)
+		select {
+		case <-d.stopped:
+		case <-ctx.Done():
+			errs = errors.Join(errs, errors.New("dockerd did not end in time and was killed"))
+			_ = unix.Kill(-d.pid, unix.SIGKILL)
+			<-d.stopped
+		}
+	}
+	return errors.Join(errs, unmountBelow(d.dir), os.RemoveAll(d.dir))
+}
+
+func (d *Docker) removeAll(ctx context.Context) error {
+	if d.API == nil {
+		return nil
+	}
+	select {
+	case <-d.stopped:
+		return d.API.Close()
+	default:
+	}
+	list, err := d.API.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return errors.Join(err, d.API.Close())
+	}
+	var errs error
+	for _, c := range list {
+		errs = errors.Join(errs, d.Remove(ctx, c.ID))
+	}
+	return errors.Join(errs, d.API.Close())
+}
+
+// unmountBelow takes down what an engine that was killed left mounted.
+func unmountBelow(dir string) error {
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return err
+	}
+	var errs error
+	for i := len(mounts) - 1; i >= 0; i-- {
+		if at := mounts[i].Mountpoint; strings.HasPrefix(at, dir+"/") {
+			if err := unix.Unmount(at, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+				errs = errors.Join(errs, fmt.Errorf("unmount %s: %w", at, err))
+			}
+		}
+	}
+	return errs
+}

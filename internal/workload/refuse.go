@@ -1,0 +1,60 @@
+package workload
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// ErrNoStorage is wrapped when something of a group lies where no snapshot
+// can be taken.
+var ErrNoStorage = errors.New("cannot be snapshotted")
+
+func (r *resolver) refuse(who, fstype string) error {
+	return fmt.Errorf("%s %w: it lies on %s; %s", who, ErrNoStorage, kindOf(fstype), r.leaveOut())
+}
+
+// leaveOut says how to go on without the thing that was refused.
+func (r *resolver) leaveOut() string {
+	return fmt.Sprintf("move it to ZFS, Btrfs or LVM, or leave it out: list what belongs to the group in the label snapd.volumes of the container, or in volumes of [group.%s]", r.group.Name)
+}
+
+// kindOf describes a filesystem to somebody who hoped to snapshot it.
+func kindOf(fstype string) string {
+	if why := reason(fstype); why != "" {
+		return fstype + ", " + why
+	}
+	return fstype + ", and not on ZFS, Btrfs or LVM that snapd can use"
+}
+
+// reason says why a filesystem of this type can never be snapshotted here, ""
+// when it depends on what it lies on.
+func reason(fstype string) string {
+	switch {
+	case network(fstype):
+		return "which lives on another host"
+	case fstype == "tmpfs" || fstype == "ramfs":
+		return "which is memory and is not kept"
+	case fstype == "overlay" || fstype == "aufs":
+		return "which is made of layers of other filesystems"
+	case strings.HasPrefix(fstype, "fuse"):
+		return "which a program makes up"
+	}
+	return ""
+}
+
+func network(fstype string) bool {
+	return slices.Contains([]string{"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "9p", "virtiofs", "afs"}, fstype)
+}
+
+// kernelMade tells whether the kernel makes up what is in the filesystem.
+func kernelMade(fstype string) bool {
+	return slices.Contains([]string{
+		"proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue", "hugetlbfs", "debugfs",
+		"tracefs", "securityfs", "bpf", "pstore", "configfs", "fusectl", "efivarfs", "binfmt_misc", "nsfs", "autofs",
+	}, fstype)
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,160 @@
+package workload
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// table is the mount table of one mount namespace.
+type table []*mountinfo.Info
+
+func readTable(pid string) (table, error) {
+	f, err := os.Open("/proc/" + pid + "/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return mountinfo.GetMountsFromReader(f, nil)
+}
+
+// at returns what is mounted at a path, the topmost; nil when nothing is.
+func (t table) at(path string) *mountinfo.Info {
+	for i := len(t) - 1; i >= 0; i-- {
+		if t[i].Mountpoint == path {
+			return t[i]
+		}
+	}
+	return nil
+}
+
+// below returns what is mounted strictly below a path, the topmost of each.
+func (t table) below(path string) []*mountinfo.Info {
+	var out []*mountinfo.Info
+	for _, m := range t {
+		if rel, ok := inside(path, m.Mountpoint); ok && rel != "." && t.at(m.Mountpoint) == m {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func (t table) byID(id int) *mountinfo.Info {
+	for _, m := range t {
+		if m.ID == id {
+			return m
+		}
+	}
+	return nil
+}
+
+// inside returns path relative to dir when it is dir or lies below.
+func inside(dir, path string) (string, bool) {
+	rel, err := filepath.Rel(dir, path)
+	return rel, err == nil && filepath.IsLocal(rel)
+}
+
+// spot is where something lies, said in a way that is the same in every mount
+// namespace: a filesystem and a path in it.
+type spot struct {
+	dev  string // major:minor of the filesystem
+	root string // path from the filesystem's own root
+}
+
+func spotOf(m *mountinfo.Info) spot {
+	return spot{dev: fmt.Sprintf("%d:%d", m.Major, m.Minor), root: m.Root}
+}
+
+// overlaps tells whether one of the two lies in the other.
+func (s spot) overlaps(o spot) bool {
+	_, in := inside(s.root, o.root)
+	_, contains := inside(o.root, s.root)
+	return s.dev == o.dev && (in || contains)
+}
+
+// namespaces are the mount tables of the host and of this process, which are
+// the same unless a service manager has given this process its own.
+type namespaces struct {
+	host, own table
+}
+
+func readNamespaces() (namespaces, error) {
+	host, err := readTable("1")
+	if err != nil {
+		return namespaces{}, fmt.Errorf("read the host's mount table: %w", err)
+	}
+	own, err := readTable("self")
+	if err != nil {
+		return namespaces{}, fmt.Errorf("read our own mount table: %w", err)
+	}
+	return namespaces{host: host, own: own}, nil
+}
+
+// look says where a path of this process lies, and what it is. The path must
+// be free of symbolic links; one that has some, or gets some meanwhile, is an
+// error.
+func (n namespaces) look(path string) (where spot, m *mountinfo.Info, mode uint32, err error) {
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return spot{}, nil, 0, &os.PathError{Op: "look at", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &st); err != nil {
+		return spot{}, nil, 0, &os.PathError{Op: "look at", Path: path, Err: err}
+	}
+	m = n.own.byID(int(st.Mnt_id))
+	if m == nil {
+		return spot{}, nil, 0, fmt.Errorf("%s lies on a mount that is not in the mount table: mounts are being changed", path)
+	}
+	rel, ok := inside(m.Mountpoint, path)
+	if !ok {
+		return spot{}, nil, 0, fmt.Errorf("%s does not lie below the mount it is on, %s", path, m.Mountpoint)
+	}
+	where = spotOf(m)
+	where.root = filepath.Join(where.root, rel)
+	return where, m, uint32(st.Mode) & unix.S_IFMT, nil
+}
+
+// errHidden means that no path of the host leads to a mount of a container.
+var errHidden = errors.New("no path of this host leads there")
+
+// path finds the host's path to a spot, and checks that it leads there. Of
+// several, prefer wins if it is one, otherwise the mount nearest to the
+// filesystem's own root.
+func (n namespaces) path(want spot, prefer string) (string, error) {
+	if strings.HasSuffix(want.root, "//deleted") {
+		return "", fmt.Errorf("%w: the directory was removed after the container was started; start the container anew", errHidden)
+	}
+	if prefer != "" {
+		if real, err := filepath.EvalSymlinks(prefer); err == nil {
+			if got, _, _, err := n.look(real); err == nil && got == want {
+				return real, nil
+			}
+		}
+	}
+	best, shortest := "", -1
+	for _, m := range n.host {
+		from := spotOf(m)
+		rel, ok := inside(from.root, want.root)
+		if from.dev != want.dev || !ok || shortest >= 0 && len(from.root) >= shortest {
+			continue
+		}
+		candidate := filepath.Join(m.Mountpoint, rel)
+		if got, _, _, err := n.look(candidate); err == nil && got == want {
+			best, shortest = candidate, len(from.root)
+		}
+	}
+	if best == "" {
+		return "", fmt.Errorf("%w (%s in the filesystem %s); mount that filesystem on the host", errHidden, want.root, want.dev)
+	}
+	return best, nil
+}

@@ -1,0 +1,85 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"snapd/internal/fs"
+)
+
+// writers finds running containers outside the group that have one of its
+// datasets mounted for writing. What cannot be found out is a warning.
+func (r *resolver) writers(ctx context.Context, all []Container) error {
+	devs := map[string]bool{}
+	for _, s := range r.spots {
+		devs[s.dev] = true
+	}
+	for _, c := range all {
+		if _, member := r.group.Member(c.ID); member || !c.Running || c.Pid <= 0 {
+			continue
+		}
+		w := Writer{Container: c}
+		for _, m := range c.Mounts {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if m.Writable && m.Kind != Tmpfs && !network(m.FSType) {
+				r.writes(ctx, &w, c, m, devs)
+			}
+		}
+		if len(w.Datasets) > 0 {
+			r.out.Writers = append(r.out.Writers, w)
+		}
+	}
+	return nil
+}
+
+// writes adds to w what one mount of another container reaches.
+func (r *resolver) writes(ctx context.Context, w *Writer, c Container, m Mount, devs map[string]bool) {
+	t, err := r.table(c)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return // it has ended
+	}
+	if err != nil {
+		r.warn("whether container %s writes to the group's datasets cannot be told: %v", c.Name, err)
+		return
+	}
+	entry := t.at(filepath.Clean(m.Target))
+	if entry == nil {
+		entry = r.bySource(t, m.Source)
+	}
+	if entry == nil || !devs[spotOf(entry).dev] || strings.HasSuffix(entry.Root, "//deleted") {
+		return
+	}
+	where := spotOf(entry)
+	path, err := r.names.path(where, m.Source)
+	var place fs.Place
+	if err == nil {
+		place, err = r.locate(ctx, path)
+	}
+	if err != nil {
+		r.warn("whether %s of container %s reaches the group's datasets cannot be told: %v", m, c.Name, err)
+		return
+	}
+	var reached []fs.Dataset
+	if slices.ContainsFunc(r.out.Places, func(p ResolvedPlace) bool { return sameDataset(p.Dataset, place.Dataset) }) {
+		reached = append(reached, place.Dataset)
+	}
+	for _, s := range r.spots { // a mount of something above a dataset reaches into it too
+		if where.overlaps(s.spot) {
+			reached = append(reached, s.dataset)
+			w.Overlaps = true
+		}
+	}
+	for _, d := range reached {
+		w.Paths = addNew(w.Paths, path)
+		if !slices.ContainsFunc(w.Datasets, func(o fs.Dataset) bool { return sameDataset(o, d) }) {
+			w.Datasets = append(w.Datasets, d)
+		}
+	}
+}
