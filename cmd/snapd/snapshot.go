@@ -49,9 +49,8 @@ and what consistency came of it stands in the point.`,
 			}
 			points, err := a.Snapshot(cmd.Context(), args)
 			if ship && len(points) > 0 {
-				var more error
-				points, more = a.ShipPoints(cmd.Context(), points)
-				err = partly(points, errors.Join(err, more))
+				shipped, more := a.Ship(cmd.Context(), args)
+				points, err = newestFacts(points, shipped), errors.Join(err, more)
 			}
 			c.showPoints(points)
 			return partly(points, err)

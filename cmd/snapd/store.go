@@ -51,7 +51,7 @@ func s3Options(r config.Repository, u *url.URL) s3.Options {
 // tells why it waits.
 func retrying(store ship.Store, r config.Repository, report agent.Report) ship.Store {
 	return ship.Retry(store, ship.RetryPolicy{
-		Budget: r.RetryFor,
+		Total: r.RetryFor,
 		Notify: func(err error, wait time.Duration) {
 			report(agent.Event{Kind: agent.Warning, Text: fmt.Sprintf("repository %s: %v; trying again for up to %s", r.Name, err, r.RetryFor)})
 		},

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"snapd/internal/fs"
 	"snapd/internal/point"

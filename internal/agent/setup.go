@@ -180,7 +180,7 @@ func (o InitOptions) repository(ctx context.Context, r config.Repository, out *I
 	if err != nil {
 		return err
 	}
-	store, err := o.Store(ctx, *r)
+	store, err := o.Store(ctx, r)
 	if err != nil {
 		return err
 	}

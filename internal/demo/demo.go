@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -278,6 +277,3 @@ func (s *show) configure(r repository) (string, error) {
 
 func ms(us int64) float64 { return float64(us) / 1000 }
 func mib(n int64) float64 { return float64(n) / (1 << 20) }
-func closing(c io.Closer) func(context.Context) error {
-	return func(context.Context) error { return c.Close() }
-}

@@ -51,7 +51,7 @@ func startProcess(ctx context.Context, volume string, why error) (*process, erro
 	if err != nil {
 		return nil, errors.Join(err, p.stop(ctx))
 	}
-	defer dir.Close() //nolint:errcheck // only a handle
+	defer dir.Close()                                                                                      //nolint:errcheck // only a handle
 	p.command = exec.CommandContext(context.WithoutCancel(ctx), "sh", "-c", writeAllTheTime, "sh", volume) // ends in stop
 	p.command.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: unix.SIGKILL}
 	if err := p.command.Start(); err != nil {
