@@ -97,4 +97,3 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		})
 	}
 }
-

@@ -1,0 +1,118 @@
+package ship_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"snapd/internal/ship"
+	"snapd/internal/ship/shiptest"
+)
+
+var errAway = fmt.Errorf("bucket: %w", ship.ErrUnavailable)
+
+func TestRetryGoesOnUntilItAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var waits []time.Duration
+		faults := shiptest.NewFaults(shiptest.NewMemory(), shiptest.Fault{Op: "put", Nth: 1, Err: errAway}, shiptest.Fault{Op: "put", Nth: 2, Err: errAway}, shiptest.Fault{Op: "put", Nth: 3, Err: errAway})
+		s := ship.Retry(faults, ship.RetryPolicy{Notify: func(err error, wait time.Duration) {
+			if !errors.Is(err, ship.ErrUnavailable) {
+				t.Errorf("told of %v", err)
+			}
+			waits = append(waits, wait)
+		}})
+		began := time.Now()
+		if err := s.Put(t.Context(), "k", nil, false); err != nil {
+			t.Fatal(err)
+		}
+		if len(waits) != 3 || waits[0] < 250*time.Millisecond || waits[2] < time.Second || waits[2] > 2*time.Second+1 {
+			t.Errorf("waits %v, want three that grow from half a second", waits)
+		}
+		if got := time.Since(began); got != waits[0]+waits[1]+waits[2] {
+			t.Errorf("it took %v, told were %v", got, waits)
+		}
+	})
+}
+
+func TestRetryGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := ship.Retry(shiptest.NewFaults(shiptest.NewMemory(), shiptest.Fault{Op: "list", Nth: 1, Always: true, Err: errAway}), ship.RetryPolicy{})
+		began := time.Now()
+		err := s.List(t.Context(), "", nil)
+		if took := time.Since(began); !errors.Is(err, ship.ErrUnavailable) || took > 10*time.Minute || took < 9*time.Minute {
+			t.Errorf("got %v after %v, want the error after about 10 minutes", err, took)
+		}
+	})
+}
+
+func TestRetryReturnsWhatIsPermanent(t *testing.T) {
+	for _, permanent := range []error{ship.ErrDenied, ship.ErrNoBucket, ship.ErrNotFound, ship.ErrExists, errScripted} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			s := ship.Retry(shiptest.NewFaults(shiptest.NewMemory(), shiptest.Fault{Op: "get", Nth: 1, Always: true, Err: permanent}), ship.RetryPolicy{})
+			if _, err := s.Get(t.Context(), "k"); !errors.Is(err, permanent) || time.Since(began) != 0 {
+				t.Errorf("got %v after %v, want %v at once", err, time.Since(began), permanent)
+			}
+		})
+	}
+}
+
+func TestRetryEndsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		calls := 0
+		s := ship.Retry(shiptest.NewFaults(shiptest.NewMemory(), shiptest.Fault{Op: "delete", Nth: 1, Always: true, Err: errAway, Do: func() { calls++ }}), ship.RetryPolicy{})
+		err := s.Delete(ctx, "k")
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ship.ErrUnavailable) {
+			t.Errorf("got %v, want why it ended and why it waited", err)
+		}
+		before := calls
+		time.Sleep(time.Hour)
+		if calls != before {
+			t.Error("something new was begun after the end")
+		}
+	})
+}
+
+// TestRetryListsOnce: a listing that breaks and is repeated tells nothing twice.
+func TestRetryListsOnce(t *testing.T) {
+	m := shiptest.NewMemory()
+	for i := range 10 {
+		if err := m.Put(t.Context(), fmt.Sprint("k", i), nil, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := ship.Retry(&breaking{Store: m, left: 3}, ship.RetryPolicy{First: time.Nanosecond})
+	n := 0
+	if err := s.List(t.Context(), "", func(ship.Object) error { n++; return nil }); err != nil || n != 10 {
+		t.Errorf("told of %d objects, %v, want 10", n, err)
+	}
+	// What each fails with is its own matter, whatever it wraps.
+	calls := 0
+	err := s.List(t.Context(), "", func(ship.Object) error { calls++; return errAway })
+	if calls != 1 || err == nil {
+		t.Errorf("each failed, was called %d times, got %v", calls, err)
+	}
+}
+
+// breaking is a store whose listings break in the middle a few times.
+type breaking struct {
+	ship.Store
+	left int
+}
+
+func (b *breaking) List(ctx context.Context, prefix string, each func(ship.Object) error) error {
+	n := 0
+	err := b.Store.List(ctx, prefix, func(o ship.Object) error {
+		if n++; n > 4 && b.left > 0 {
+			b.left--
+			return errAway
+		}
+		return each(o)
+	})
+	return err
+}
