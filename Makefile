@@ -17,7 +17,10 @@ demo: build ## show the main job on a real Btrfs (root; S3=1 ships to a real Min
 	@scripts/host-packages demo
 	@$(if $(S3),SNAPD_DEMO_MINIO="$$(scripts/minio)") bin/snapd demo $(if $(JSON),--json)
 
-test: test-fast test-host ## everything that must pass before a change lands (root)
+test: ## everything that must pass before a change lands (root)
+	@scripts/host-packages test
+	@scripts/test plain -race
+	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host
 
 test-fast: ## the tests that need no root, in seconds
 	@scripts/test plain

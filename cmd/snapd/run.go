@@ -48,9 +48,10 @@ A first time:  snapd init --repository s3://bucket/prefix --endpoint https://min
                snapd doctor
                snapd run GROUP
 To see it all: snapd demo`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		DisableAutoGenTag: true,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		DisableAutoGenTag:          true,
+		SuggestionsMinimumDistance: 2,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

@@ -70,7 +70,7 @@ func Hint(err error) string {
 		{ship.ErrSignature, "do not trust what lies there; compare the signer's key with the recovery kit"},
 		{ship.ErrDamaged, "run: snapd verify, which names every damaged object and the points that need it"},
 		{ship.ErrDenied, "check the access key, the secret key and the rights of that user on the bucket; snapd doctor tests them one by one"},
-		{ship.ErrNoBucket, "make the bucket first, or mend the name in the configuration; snapd never makes buckets"},
+		{ship.ErrNoBucket, "mend the address; if it is right and new, make the bucket (snapd never does), then run: snapd init"},
 		{ship.ErrNotRepository, "if the address is right and nothing was ever shipped there, run: snapd init"},
 		{ship.ErrUnavailable, "check the endpoint and the network; what was shipped so far is kept, and the next run goes on from there"},
 	} {

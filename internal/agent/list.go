@@ -20,22 +20,23 @@ func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
 	if err != nil {
 		faults = append(faults, err)
 	}
-	points := local
+	points, answered := local, false
 	for _, name := range a.repositoryNames("") {
 		found, err := a.pointsIn(ctx, name)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("repository %s: %w", name, err))
 			continue
 		}
+		answered = true
 		points = joinPoints(name, found, points)
 	}
 	if group != "" {
 		points = slices.DeleteFunc(points, func(p point.Point) bool { return p.Group != group })
 	}
-	if len(faults) > 0 {
-		return points, errors.Join(append([]error{ErrPartial}, faults...)...)
+	if len(faults) > 0 && (answered || len(local) > 0) {
+		faults = append([]error{ErrPartial}, faults...)
 	}
-	return points, nil
+	return points, errors.Join(faults...)
 }
 
 // Show returns one point by what a person wrote.

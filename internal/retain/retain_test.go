@@ -14,7 +14,7 @@ func TestChainsStayShortWithThreeLocalSnapshots(t *testing.T) {
 	var streams []Stream
 	local := map[string]bool{}
 	deepest := 0
-	for n := range 3000 {
+	for n := range 1100 {
 		c := Base(streams, func(guid string) bool { return local[guid] })
 		if n > 0 && c.Base == nil {
 			t.Fatalf("stream %d is a full one: %s", n, c.Why)
@@ -32,7 +32,7 @@ func TestChainsStayShortWithThreeLocalSnapshots(t *testing.T) {
 		local = needed
 		deepest = max(deepest, s.Depth)
 	}
-	if want := 15 + 15 + 3000/256; deepest > want {
+	if want := 15 + 15 + 1100/256; deepest > want {
 		t.Errorf("deepest point has %d streams below it, want at most %d", deepest, want)
 	}
 }
