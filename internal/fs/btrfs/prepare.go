@@ -95,6 +95,9 @@ func (p *pending) open(f *os.File, id identity, name string) error {
 		return err
 	}
 	p.source = source
+	if readOnly, err := isReadOnly(source); err != nil || readOnly {
+		return errors.Join(err, explain(unix.EROFS))
+	}
 	if err := checkRoom(source); err != nil {
 		return err
 	}
