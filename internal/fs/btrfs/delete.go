@@ -73,7 +73,11 @@ func removeSubvolume(dir *os.File, name, guid string) error {
 	}
 	info, err := subvolInfo(root)
 	subvolume, isErr := isSubvolume(root)
-	if err := errors.Join(err, isErr, root.Close()); err != nil {
+	closeErr := root.Close()
+	if errors.Is(err, fs.ErrNotFound) {
+		return closeErr // somebody else was faster
+	}
+	if err := errors.Join(err, isErr, closeErr); err != nil {
 		return err
 	}
 	if !subvolume {

@@ -5,6 +5,7 @@ package btrfs
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -612,6 +613,31 @@ func TestReadOnlyFilesystem(t *testing.T) {
 		if m.point == mnt && !m.readOnly {
 			t.Error("the filesystem was made writable")
 		}
+	}
+}
+
+// Folders come and go while others take and delete.
+func TestConcurrentSnapshots(t *testing.T) {
+	mnt := newFilesystem(t, 300<<20)
+	dataset := subvolume(t, mnt+"/source")
+	t.Run("workers", func(t *testing.T) {
+		for i := range 4 {
+			t.Run(strconv.Itoa(i), func(t *testing.T) {
+				t.Parallel()
+				for round := range 15 {
+					s := take(t, fmt.Sprintf("c%dx%d", i, round), dataset)[0]
+					if got, err := New().Snapshots(t.Context(), dataset); err != nil || !slices.Contains(got, s) {
+						t.Errorf("got %v, %v; want %v in it", got, err, s)
+					}
+					if err := New().Delete(t.Context(), s); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	})
+	if left, _ := filepath.Glob(mnt + "/.snapd-agent/*"); len(left) > 0 {
+		t.Errorf("left over: %q", left)
 	}
 }
 
