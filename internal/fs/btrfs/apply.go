@@ -71,6 +71,15 @@ func (r *receiver) findBase(base string) (applied, error) {
 // runReceive feeds btrfs receive. With -e it stops at the stream's END; it is
 // never given a closed input before that, which it would take for an END.
 func (r *receiver) runReceive(ctx context.Context, feed *rewriter) error {
+	if version := feed.commands.version; version > 1 {
+		major, err := progsVersion(ctx)
+		if err != nil {
+			return err
+		}
+		if major < progsForV2 {
+			return fmt.Errorf("the stream has protocol %d and this host's btrfs-progs are version %d; install version %d or later", version, major, progsForV2)
+		}
+	}
 	// The mount becomes part of the namespace of the program's thread, and so
 	// it needs one for each.
 	m, err := openMount(r.parent, topLevelID)
@@ -102,12 +111,10 @@ func explainReceive(err error) error {
 		return err
 	}
 	switch text := failed.Stderr; {
-	case strings.Contains(text, unix.ENOSPC.Error()), strings.Contains(strings.ToLower(text), "no space left on device"):
+	case strings.Contains(text, "No space left on device"):
 		return fmt.Errorf("%w on the target's filesystem; free some or restore to a larger one: %w", fs.ErrNoSpace, err)
 	case strings.Contains(text, "Disk quota exceeded"):
 		return fmt.Errorf("%w in the target's quota; raise it or restore elsewhere: %w", fs.ErrNoSpace, err)
-	case strings.Contains(text, "is not supported, need"), strings.Contains(text, "stream version"):
-		return fmt.Errorf("this host's btrfs-progs are too old for the stream; install version %d or later: %w", progsForV2, err)
 	}
 	return err
 }

@@ -73,7 +73,11 @@ func removeSubvolume(dir *os.File, name, guid string) error {
 	}
 	info, err := subvolInfo(root)
 	subvolume, isErr := isSubvolume(root)
-	if err := errors.Join(err, isErr, root.Close()); err != nil {
+	closeErr := root.Close()
+	if errors.Is(err, fs.ErrNotFound) {
+		return closeErr // somebody else was faster
+	}
+	if err := errors.Join(err, isErr, closeErr); err != nil {
 		return err
 	}
 	if !subvolume {
@@ -82,7 +86,11 @@ func removeSubvolume(dir *os.File, name, guid string) error {
 	if guid != "" && info.uuid.String() != guid {
 		return fmt.Errorf("%s is subvolume %s, not %s: it is left alone", root.Name(), info.uuid, guid)
 	}
-	if err := destroy(dir, name); err != nil && !errors.Is(err, unix.ENOENT) {
+	err = destroy(dir, name)
+	if errors.Is(err, unix.EPERM) && os.Geteuid() == 0 { // what the kernel says then, even to root
+		err = fmt.Errorf("%w: %w; it is being sent, is the filesystem's default subvolume or has an active swap file", fs.ErrBusy, err)
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("remove subvolume %s: %w", root.Name(), explain(err))
 	}
 	err = removeQgroup(dir, info.treeID)

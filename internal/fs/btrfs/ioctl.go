@@ -170,18 +170,18 @@ func cString(b []byte) string {
 	return string(b)
 }
 
-// subvolInfo describes the subvolume that f lies in.
+// subvolInfo describes the subvolume that f lies in. One that was deleted since
+// f was opened is fs.ErrNotFound.
 func subvolInfo(f *os.File) (subvolInfoArgs, error) {
 	var args subvolInfoArgs
 	if err := ioctl(f, iocGetSubvolInfo, unsafe.Pointer(&args)); err != nil {
-		return args, fmt.Errorf("read what subvolume %s is: %w", f.Name(), err)
+		return args, fmt.Errorf("read what subvolume %s is: %w", f.Name(), notFound(err))
 	}
 	return args, nil
 }
 
-// subvolID returns the id of the subvolume that f lies in and, for a
-// directory with the inode number given, its path below that subvolume's root
-// ("" for the root).
+// inoLookup returns the id of a subvolume (tree; 0 means the one that f lies
+// in) and the path of one of its inodes below its root ("" for the root).
 func inoLookup(f *os.File, tree, inode uint64) (id uint64, path string, err error) {
 	args := inoLookupArgs{treeID: tree, objectID: inode}
 	if err := ioctl(f, iocInoLookup, unsafe.Pointer(&args)); err != nil {

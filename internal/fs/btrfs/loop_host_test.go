@@ -95,6 +95,12 @@ func mount(t testing.TB, node, at string, options ...string) {
 	t.Cleanup(func() { command(t, "umount", at) })
 }
 
+func bind(t testing.TB, from, to string) {
+	t.Helper()
+	command(t, "mount", "--bind", from, to)
+	t.Cleanup(func() { command(t, "umount", to) })
+}
+
 // available is the room on a filesystem, in bytes.
 func available(t testing.TB, dir string) uint64 {
 	t.Helper()

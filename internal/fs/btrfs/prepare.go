@@ -59,6 +59,7 @@ type prepared struct {
 // pending is one subvolume's snapshot about to be taken.
 type pending struct {
 	dataset fs.Dataset
+	fsid    uuid
 	source  *os.File // root of the subvolume
 	ours    *os.File // fs.BtrfsDir at the filesystem's top
 	folder  *os.File // in there: where the snapshot goes, held by a shared lock
@@ -82,7 +83,7 @@ func (d *Driver) prepareOne(ctx context.Context, name string, dataset fs.Dataset
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	one := &pending{dataset: dataset}
+	one := &pending{dataset: dataset, fsid: id.fsid}
 	if err := one.open(f, id, name); err != nil {
 		return nil, errors.Join(err, one.Close())
 	}
@@ -95,6 +96,9 @@ func (p *pending) open(f *os.File, id identity, name string) error {
 		return err
 	}
 	p.source = source
+	if readOnly, err := isReadOnly(source); err != nil || readOnly {
+		return errors.Join(err, explain(unix.EROFS))
+	}
 	if err := checkRoom(source); err != nil {
 		return err
 	}
@@ -142,10 +146,15 @@ func checkRoom(f *os.File) error {
 func (p *prepared) flush(ctx context.Context) error {
 	for range flushRounds {
 		begin := time.Now()
+		flushed := make(map[uuid]bool)
 		for _, one := range p.each {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			if flushed[one.fsid] {
+				continue
+			}
+			flushed[one.fsid] = true
 			if err := unix.Syncfs(int(one.source.Fd())); err != nil {
 				return fmt.Errorf("flush %s: %w", one.dataset.Name, explain(err))
 			}

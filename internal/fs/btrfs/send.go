@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -54,14 +55,23 @@ func sendProtocol(ctx context.Context) (uint32, error) {
 	if kernel, err := strconv.Atoi(strings.TrimSpace(string(text))); err != nil || kernel < 2 {
 		return 1, err
 	}
+	major, err := progsVersion(ctx)
+	if errors.Is(err, exec.ErrNotFound) {
+		return 1, nil // sending needs no program, and every receiver reads this
+	}
+	if err != nil || major < progsForV2 {
+		return 1, err
+	}
+	return 2, nil
+}
+
+// progsVersion returns the major version of the installed btrfs-progs.
+func progsVersion(ctx context.Context) (int, error) {
 	out, err := run.Output(ctx, "btrfs", "--version")
 	if err != nil {
 		return 0, fmt.Errorf("ask btrfs-progs for their version: %w", err)
 	}
-	if major, err := progsMajor(string(out)); err != nil || major < progsForV2 {
-		return 1, err
-	}
-	return 2, nil
+	return progsMajor(string(out))
 }
 
 // progsMajor parses what btrfs --version prints, such as "btrfs-progs v6.2".
