@@ -40,7 +40,7 @@ On another host:  snapd --kit kit.txt restore latest --to btrfs:/srv/restored`,
 			}{restored}
 			if !c.json {
 				for _, r := range restored {
-					fmt.Fprintf(c.stdout, "restored %s to %s:%s (%s in %.1f s)\n", printable(r.Dataset), r.Driver, printable(r.Target), bytes(r.Bytes), r.Seconds)
+					fmt.Fprintf(c.stdout, "restored %s to %s:%s (%s in %.1f s)\n", printable(r.Dataset), r.Driver, printable(r.Target), size(r.Bytes), r.Seconds)
 				}
 			}
 			return err

@@ -112,7 +112,7 @@ func (s *screen) finish() {
 	s.name = ""
 }
 
-func bytes(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
+func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 // window writes microseconds as people read them.
 func window(us int64) string {

@@ -69,7 +69,7 @@ func shipped(p point.Point) string {
 		if sums[n].full {
 			kind = "full"
 		}
-		text := fmt.Sprintf("%s: %s (%s, %s of stream)", n, bytes(sums[n].stored), kind, bytes(sums[n].sent))
+		text := fmt.Sprintf("%s: %s (%s, %s of stream)", n, size(sums[n].stored), kind, size(sums[n].sent))
 		if !p.InRepository(n) {
 			text += " not whole yet"
 		}

@@ -37,7 +37,7 @@ end; that needs an identity. Exit status 4 means damage was found.`,
 				fmt.Fprintf(c.stdout, "DAMAGED %s %s: %s (needed by %d points: %s)\n", p.Repository, p.Object, printable(p.Problem), len(p.Points), joinIDs(p.Points))
 			}
 			n := verified.Checked
-			fmt.Fprintf(c.stdout, "checked %d points, %d streams, %d segments, %s: %d problems\n", n.Points, n.Streams, n.Segments, bytes(n.Bytes), len(verified.Problems))
+			fmt.Fprintf(c.stdout, "checked %d points, %d streams, %d segments, %s: %d problems\n", n.Points, n.Streams, n.Segments, size(n.Bytes), len(verified.Problems))
 			return err
 		},
 	}

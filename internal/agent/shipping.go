@@ -107,7 +107,7 @@ func (a *Agent) unshipped(group, repository string) ([]point.Point, error) {
 		a.warn(group, "%v", err)
 	}
 	return slices.DeleteFunc(points, func(p point.Point) bool {
-		return p.Group != group || p.InRepository(repository)
+		return p.Group != group || p.InRepository(repository) || slices.Contains(p.Dropped, repository)
 	}), nil
 }
 

@@ -36,7 +36,11 @@ func (r *receiver) apply(ctx context.Context, stream io.Reader, guid, base strin
 		return err
 	}
 	name := fmt.Sprintf("stream-%d", len(r.applied)+1)
-	feed, err := newRewriter(stream, name, want, on.guid, on.local)
+	times, err := r.timesOf(on)
+	if err != nil {
+		return err
+	}
+	feed, err := newRewriter(stream, name, want, on.guid, on.local, times)
 	if err != nil {
 		return err
 	}
@@ -66,6 +70,19 @@ func (r *receiver) findBase(base string) (applied, error) {
 		}
 	}
 	return applied{}, fmt.Errorf("it builds on %s, which was not received before it: %w", base, fs.ErrBase)
+}
+
+// timesOf returns the command that sets the root's times as the base has them.
+func (r *receiver) timesOf(base applied) ([]byte, error) {
+	if base.guid.isZero() {
+		return nil, nil
+	}
+	root, err := child(r.staging, base.name)
+	if err != nil {
+		return nil, err
+	}
+	times, err := rootTimes(root)
+	return times, errors.Join(err, root.Close())
 }
 
 // runReceive feeds btrfs receive. With -e it stops at the stream's END; it is

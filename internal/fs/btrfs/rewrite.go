@@ -4,11 +4,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"snapd/internal/fs"
 )
 
-// rewriter passes a stream on to btrfs receive, checked, with two changes:
+// rewriter passes a stream on to btrfs receive, checked, with three changes:
 //
 //   - The new subvolume gets a name of ours, so that what a cut receive leaves
 //     can be found and removed.
@@ -16,6 +19,11 @@ import (
 //     looks a base up by received_uuid first and takes whichever subvolume it
 //     finds; there can be several with the same (another restore, a replica, one
 //     that somebody made writable and changed).
+//   - The times of the subvolume's root are set once more at the end. New inodes
+//     come into being in the root under a passing name, which changes its times
+//     here; the kernel's sender sets them right again only if it still has the
+//     root among the 64 directories that it remembers (fs/btrfs/send.c,
+//     dir_utimes_cache), and not at all when the root itself did not change.
 //
 // The END command comes through only when the whole stream has been seen and
 // nothing follows it.
@@ -23,8 +31,9 @@ type rewriter struct {
 	commands *commandReader
 	name     string
 	guid     uuid
-	base     uuid // as the stream names it; zero for a full one
-	local    uuid // of the base on this filesystem
+	base     uuid   // as the stream names it; zero for a full one
+	local    uuid   // of the base on this filesystem
+	root     []byte // the last command that set the root's times; nil for none
 	out      []byte
 	scratch  []byte
 	err      error
@@ -32,12 +41,14 @@ type rewriter struct {
 
 // newRewriter reads as far as the stream's first command, so that a stream of
 // another snapshot or on another base is refused before anything is made.
-func newRewriter(r io.Reader, name string, guid, base, local uuid) (*rewriter, error) {
+// root is the command that sets the root's times as the base has them, nil
+// for a full stream.
+func newRewriter(r io.Reader, name string, guid, base, local uuid, root []byte) (*rewriter, error) {
 	commands, err := newCommandReader(r)
 	if err != nil {
 		return nil, err
 	}
-	w := &rewriter{commands: commands, name: name, guid: guid, base: base, local: local}
+	w := &rewriter{commands: commands, name: name, guid: guid, base: base, local: local, root: root}
 	kind, raw, err := commands.next()
 	if err != nil {
 		return nil, err
@@ -106,14 +117,54 @@ func (w *rewriter) clone(raw []byte) ([]byte, error) {
 	return w.scratch, err
 }
 
+// change returns what takes the place of a command.
+func (w *rewriter) change(kind uint16, raw []byte) ([]byte, error) {
+	switch kind {
+	case cmdClone:
+		return w.clone(raw)
+	case cmdUtimes:
+		ofRoot := false
+		err := attributes(raw, func(kind uint16, value []byte) error {
+			ofRoot = ofRoot || kind == attrPath && len(value) == 0
+			return nil
+		})
+		if ofRoot {
+			w.root = append(w.root[:0], raw...)
+		}
+		return raw, err
+	case cmdEnd:
+		return append(w.root, raw...), nil
+	}
+	return raw, nil
+}
+
+// rootTimes is a command that gives the root of what is received the times
+// that f has.
+func rootTimes(f *os.File) ([]byte, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, os.NewSyscallError("fstat", err)
+	}
+	out := appendAttribute(make([]byte, commandHeaderSize), attrPath, nil)
+	for _, t := range []struct {
+		attribute uint16
+		at        unix.Timespec
+	}{{attrATime, st.Atim}, {attrMTime, st.Mtim}, {attrCTime, st.Ctim}} {
+		value := binary.LittleEndian.AppendUint64(nil, uint64(t.at.Sec))
+		out = appendAttribute(out, t.attribute, binary.LittleEndian.AppendUint32(value, uint32(t.at.Nsec)))
+	}
+	sealCommand(out, cmdUtimes)
+	return out, nil
+}
+
 func (w *rewriter) Read(p []byte) (int, error) {
 	for len(w.out) == 0 {
 		if w.err != nil {
 			return 0, w.err
 		}
 		kind, raw, err := w.commands.next()
-		if err == nil && kind == cmdClone {
-			raw, err = w.clone(raw)
+		if err == nil {
+			raw, err = w.change(kind, raw)
 		}
 		if err != nil {
 			w.err = err

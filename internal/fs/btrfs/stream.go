@@ -30,6 +30,7 @@ const (
 	cmdSubvol   = 1
 	cmdSnapshot = 2
 	cmdClone    = 16
+	cmdUtimes   = 20
 	cmdEnd      = 21
 
 	cmdLastV1 = 22
@@ -40,6 +41,9 @@ const (
 const (
 	attrUUID          = 1
 	attrCTransID      = 2
+	attrCTime         = 9
+	attrMTime         = 10
+	attrATime         = 11
 	attrPath          = 15
 	attrCloneUUID     = 20
 	attrCloneCTransID = 21

@@ -138,7 +138,7 @@ func TestRewriter(t *testing.T) {
 		if strings.HasPrefix(name, "step") {
 			guid, base, to = second, first, local
 		}
-		w, err := newRewriter(bytes.NewReader(golden(t, name)), "stream-7", guid, base, to)
+		w, err := newRewriter(bytes.NewReader(golden(t, name)), "stream-7", guid, base, to, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,8 @@ func TestRewriter(t *testing.T) {
 		}
 		got, err := CheckStream(bytes.NewReader(out))
 		want, _ := CheckStream(bytes.NewReader(golden(t, name)))
-		want.Name, want.Bytes = "stream-7", got.Bytes
+		// One command more: the root's times, once more at the end.
+		want.Name, want.Bytes, want.Commands = "stream-7", got.Bytes, want.Commands+1
 		if !to.isZero() {
 			want.Base = to.String()
 		}
@@ -161,6 +162,47 @@ func TestRewriter(t *testing.T) {
 	}
 }
 
+// The kernel sets the root's times and then makes inodes in it.
+func TestRewriterSetsTheRootsTimesLast(t *testing.T) {
+	first, _ := parseUUID(goldenFirst)
+	second, _ := parseUUID(goldenSecond)
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	before, err := rootTimes(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newRewriter(bytes.NewReader(golden(t, "step-1.stream")), "n", second, first, uuid{1}, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := io.ReadAll(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newCommandReader(bytes.NewReader(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kinds []uint16
+	for {
+		kind, _, err := c.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds = append(kinds, kind)
+	}
+	if n := len(kinds); kinds[n-1] != cmdEnd || kinds[n-2] != cmdUtimes {
+		t.Errorf("the stream ends in commands %v", kinds[max(0, n-3):])
+	}
+}
+
 func TestRewriterRefuses(t *testing.T) {
 	first, _ := parseUUID(goldenFirst)
 	second, _ := parseUUID(goldenSecond)
@@ -169,7 +211,7 @@ func TestRewriterRefuses(t *testing.T) {
 		"another base":       {second, second},
 		"no base, wanted as": {second, uuid{}},
 	} {
-		if _, err := newRewriter(bytes.NewReader(golden(t, "step-1.stream")), "x", c.guid, c.base, uuid{9}); !errors.Is(err, fs.ErrBase) {
+		if _, err := newRewriter(bytes.NewReader(golden(t, "step-1.stream")), "x", c.guid, c.base, uuid{9}, nil); !errors.Is(err, fs.ErrBase) {
 			t.Errorf("%s: got %v, want ErrBase", name, err)
 		}
 	}
@@ -183,7 +225,7 @@ func TestRewriterHoldsTheEndBack(t *testing.T) {
 		"something follows": strings.NewReader("x"),
 		"the reader fails":  iotest.ErrReader(errors.New("broken")),
 	} {
-		w, err := newRewriter(io.MultiReader(bytes.NewReader(data), tail), "x", first, uuid{}, uuid{})
+		w, err := newRewriter(io.MultiReader(bytes.NewReader(data), tail), "x", first, uuid{}, uuid{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -271,7 +313,7 @@ func rewriteAccepted(t *testing.T, data []byte, info Info) {
 			t.Fatal(err)
 		}
 	}
-	w, err := newRewriter(bytes.NewReader(data), "n", guid, base, local)
+	w, err := newRewriter(bytes.NewReader(data), "n", guid, base, local, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
