@@ -259,7 +259,7 @@ func (r *Repository) part(ctx context.Context, m *Manifest, k int, p partRef) ([
 	var doc partDoc
 	digest, err := r.signedObjectAs(ctx, typePart, key, partName(m.ID, k), &doc)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("part %s of the manifest: %w", key, err)
 	}
 	if digest != p.Digest || checkHeader(doc.header, typePart, r.ID) != nil || doc.Stream != m.ID || doc.Part != k {
 		return nil, fmt.Errorf("object %s: %w: it is not the part that the manifest names", key, ErrDamaged)

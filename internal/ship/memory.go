@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"runtime"
+	"runtime/debug"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -57,8 +58,15 @@ func (m *Memory) use() (done func()) {
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if m.users--; m.users == 0 {
-			m.slices, m.buffers, m.encoders = nil, nil, nil
+		if m.users--; m.users > 0 {
+			return
+		}
+		many := len(m.slices)+len(m.buffers) > 2
+		m.slices, m.buffers, m.encoders = nil, nil, nil
+		if many {
+			// Now, or the next upload makes its buffers while these still
+			// wait for the collector, and the process takes twice as much.
+			debug.FreeOSMemory()
 		}
 	}
 }

@@ -272,10 +272,16 @@ func TestChain(t *testing.T) {
 		t.Fatalf("got %v, %v", chain, err)
 	}
 	for name, h := range map[string]ship.Head{
-		"wrong depth":    func() ship.Head { h := on(s2, "g4"); h.Depth = 7; return h }(),
-		"other dataset":  func() ship.Head { h := on(s2, "g4"); h.Origin = "origin-2"; return h }(),
-		"same snapshot":  on(s2, "g2"),
-		"base not there": func() ship.Head { h := on(s2, "g4"); gone := *h.Base; gone.Key = "meta/streams/" + string(s3.ID) + ".a.b.full.0.0"; h.Base = &gone; return h }(),
+		"wrong depth":   func() ship.Head { h := on(s2, "g4"); h.Depth = 7; return h }(),
+		"other dataset": func() ship.Head { h := on(s2, "g4"); h.Origin = "origin-2"; return h }(),
+		"same snapshot": on(s2, "g2"),
+		"base not there": func() ship.Head {
+			h := on(s2, "g4")
+			gone := *h.Base
+			gone.Key = "meta/streams/" + string(s3.ID) + ".a.b.full.0.0"
+			h.Base = &gone
+			return h
+		}(),
 		"bad guid":       full("a guid"),
 		"full with base": func() ship.Head { h := on(s2, "g4"); h.Base = nil; return h }(),
 	} {
