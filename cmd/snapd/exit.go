@@ -11,6 +11,7 @@ import (
 
 	"snapd/internal/agent"
 	"snapd/internal/config"
+	"snapd/internal/ship"
 )
 
 // Exit statuses, as they stand in the manual.
@@ -35,7 +36,7 @@ func status(ctx context.Context, err error) int {
 		return exitDamaged
 	case errors.Is(err, agent.ErrUsage), errors.As(err, &conf):
 		return exitUsage
-	case errors.Is(err, agent.ErrBusy):
+	case errors.Is(err, agent.ErrBusy), errors.Is(err, ship.ErrBusy):
 		return exitBusy
 	}
 	return exitFailed

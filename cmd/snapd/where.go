@@ -59,6 +59,8 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 		Report:  c.screen.report,
 		Engine:  func(ctx context.Context) (*workload.Engine, error) { return workload.Connect(ctx, "") },
 		Open:    c.where.open,
+
+		OnlyRepositories: c.where.named(),
 	})
 }
 
@@ -66,12 +68,16 @@ func drivers() map[string]storage.Driver {
 	return map[string]storage.Driver{storage.Btrfs: btrfs.New()}
 }
 
+// named tells whether the caller named a repository that is not the
+// configuration's.
+func (w *where) named() bool { return w.kit != "" || strings.Contains(w.repository, "://") }
+
 // load reads the configuration, or makes one from the flags.
 func (w *where) load() (*config.Config, error) {
 	if w.kit != "" {
 		return w.loadKit()
 	}
-	if strings.Contains(w.repository, "://") {
+	if w.named() {
 		return w.single()
 	}
 	file := w.config

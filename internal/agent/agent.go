@@ -38,6 +38,9 @@ type Options struct {
 	// Engine connects to the Docker engine. workload.ErrNoEngine when this
 	// host has none. It is called once an operation.
 	Engine func(ctx context.Context) (*workload.Engine, error)
+	// OnlyRepositories leaves this host's own record aside: somebody looks at a
+	// repository that they named, perhaps another host's.
+	OnlyRepositories bool
 	// Processes are members of a group that are neither containers nor units:
 	// the demo's writer on a host without an engine. May be nil.
 	Processes func(group string) []freeze.Member
@@ -107,6 +110,19 @@ func (a *Agent) step(group, format string, args ...any) {
 
 func (a *Agent) warn(group, format string, args ...any) {
 	a.Report(Event{Kind: Warning, Group: group, Text: fmt.Sprintf(format, args...)})
+}
+
+// points are those of the local record, oldest first, for operations that
+// also look into repositories. A damaged record is a warning.
+func (a *Agent) points() []point.Point {
+	if a.OnlyRepositories {
+		return nil
+	}
+	points, err := a.record.All()
+	if err != nil {
+		a.warn("", "%v", err)
+	}
+	return points
 }
 
 func (a *Agent) driver(name string) (fs.Driver, error) {

@@ -71,6 +71,9 @@ func Hint(err error) string {
 		{ship.ErrDamaged, "run: snapd verify, which names every damaged object and the points that need it"},
 		{ship.ErrDenied, "check the access key, the secret key and the rights of that user on the bucket; snapd doctor tests them one by one"},
 		{ship.ErrNoBucket, "mend the address; if it is right and new, make the bucket (snapd never does), then run: snapd init"},
+		{ship.ErrNoIdentity, "name what opens it with --kit FILE (the recovery kit that snapd init made) or --identity FILE"},
+		{ship.ErrConflict, "this host or its clone must get a signing key and a prefix of its own: give the clone another signing-key-file and url, then run: snapd init"},
+		{ship.ErrBusy, "wait for the other one; what it ships need not be shipped again"},
 		{ship.ErrNotRepository, "if the address is right and nothing was ever shipped there, run: snapd init"},
 		{ship.ErrUnavailable, "check the endpoint and the network; what was shipped so far is kept, and the next run goes on from there"},
 	} {

@@ -15,11 +15,8 @@ import (
 // first. A repository that does not answer is an ErrPartial beside what is
 // known without it.
 func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
-	local, err := a.record.All()
+	local := a.points()
 	var faults []error
-	if err != nil {
-		faults = append(faults, err)
-	}
 	points, answered := local, false
 	for _, name := range a.repositoryNames("") {
 		found, err := a.pointsIn(ctx, name)

@@ -103,10 +103,7 @@ func (a *Agent) pruneRepository(ctx context.Context, name string, groups []workl
 	for _, p := range problems {
 		a.warn("", "repository %s: %s: %s", name, p.Object, p.Problem)
 	}
-	local, err := a.record.All()
-	if err != nil {
-		a.warn("", "%v", err)
-	}
+	local := a.points()
 	drop, err := a.decide(joinPoints(name, records, local), name, groups, out)
 	if err != nil {
 		return nil, err
@@ -179,10 +176,7 @@ func (a *Agent) forgetIn(ctx context.Context, id point.ID, name string) error {
 
 // pruneHere removes snapshots of this host that nothing needs any more.
 func (a *Agent) pruneHere(ctx context.Context, g workload.Group, indexes map[string]*ship.Index, out *Pruned, dryRun bool) error {
-	all, err := a.record.All()
-	if err != nil {
-		a.warn(g.Name, "%v", err)
-	}
+	all := a.points()
 	points := slices.DeleteFunc(all, func(p point.Point) bool { return p.Group != g.Name })
 	var faults []error
 	for i, p := range points {

@@ -231,10 +231,7 @@ func (c *counter) Read(p []byte) (int, error) {
 
 // source finds a point by what the user wrote, and where to read it from.
 func (a *Agent) source(ctx context.Context, wanted, repository string) (*source, error) {
-	local, recordErr := a.record.All()
-	if recordErr != nil {
-		a.warn("", "%v", recordErr)
-	}
+	local := a.points()
 	if repository == Local {
 		p, err := match(local, wanted)
 		if err != nil {

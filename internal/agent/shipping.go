@@ -72,9 +72,9 @@ func byIDOrder(a, b point.Point) int { return cmp.Compare(a.ID, b.ID) }
 
 // shipTo ships all points of a group that one repository lacks.
 func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string) ([]point.Point, error) {
-	points, err := a.unshipped(g.Name, repository)
-	if err != nil || len(points) == 0 {
-		return nil, err
+	points := a.unshipped(g.Name, repository)
+	if len(points) == 0 {
+		return nil, nil
 	}
 	conf, known := a.Config.Repositories[repository]
 	if !known {
@@ -101,14 +101,10 @@ func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string)
 }
 
 // unshipped are the points of a group that a repository does not hold whole.
-func (a *Agent) unshipped(group, repository string) ([]point.Point, error) {
-	points, err := a.record.All()
-	if err != nil {
-		a.warn(group, "%v", err)
-	}
-	return slices.DeleteFunc(points, func(p point.Point) bool {
+func (a *Agent) unshipped(group, repository string) []point.Point {
+	return slices.DeleteFunc(a.points(), func(p point.Point) bool {
 		return p.Group != group || p.InRepository(repository) || slices.Contains(p.Dropped, repository)
-	}), nil
+	})
 }
 
 // shipPoint ships each dataset of a point, then the point itself.

@@ -34,10 +34,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		return out, err
 	}
 	defer s.close() //nolint:errcheck // only read from
-	points, err := a.record.All()
-	if err != nil {
-		a.warn("", "%v", err)
-	}
+	points := a.points()
 	for _, g := range s.groups {
 		st := a.groupStatus(g, points)
 		for _, p := range s.problems {

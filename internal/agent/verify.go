@@ -90,10 +90,7 @@ func (a *Agent) pointIDs(ctx context.Context, name string, wanted []string) ([]p
 	if len(wanted) == 0 {
 		return nil, nil
 	}
-	local, err := a.record.All()
-	if err != nil {
-		a.warn("", "%v", err)
-	}
+	local := a.points()
 	records, err := a.pointsIn(ctx, name)
 	if err != nil {
 		return nil, err
@@ -111,10 +108,7 @@ func (a *Agent) pointIDs(ctx context.Context, name string, wanted []string) ([]p
 
 // rememberVerified writes down, for status, when a point was last found whole.
 func (a *Agent) rememberVerified(ctx context.Context, ids []point.ID, problems []ship.Problem) error {
-	points, err := a.record.All()
-	if err != nil {
-		a.warn("", "%v", err)
-	}
+	points := a.points()
 	damaged := map[point.ID]bool{}
 	for _, p := range problems {
 		for _, id := range p.Points {
