@@ -15,9 +15,10 @@ import (
 	"snapd/internal/fs/fstest"
 )
 
-func TestContract(t *testing.T) {
-	mnt := newFilesystem(t, 4<<30)
-	fstest.Run(t, fstest.Harness{
+func TestContract(t *testing.T) { fstest.Run(t, harness(newFilesystem(t, 4<<30))) }
+
+func harness(mnt string) fstest.Harness {
+	return fstest.Harness{
 		Driver: New(),
 		Names: []string{
 			"plain", "with space", "a@b", "ünïcödé 漢字", "new\nline", "tab\t", "back\\slash 040", "not utf-8 \xff", "#hash", "[brackets]",
@@ -52,7 +53,7 @@ func TestContract(t *testing.T) {
 			}
 			return left
 		},
-	})
+	}
 }
 
 func exists(t testing.TB, path string) bool {
