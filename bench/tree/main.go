@@ -1,5 +1,5 @@
-// Command tree makes the files that the ship benchmark ships, and changes one
-// per cent of them. The same seed gives the same bytes.
+// Command tree makes the files that the ship benchmark ships, from those of
+// this machine, and changes one per cent of them.
 //
 //	tree make DIR FILES BYTES     FILES files of BYTES together
 //	tree change DIR PERCENT SEED  rewrite that part of them
@@ -53,30 +53,78 @@ func content(r *rand.Rand, size int) []byte {
 		}
 		return out
 	}
+	word := words()
 	for len(out) < size {
-		out = fmt.Appendf(out, "%s=%d ", words[r.IntN(len(words))], r.IntN(100000))
+		out = fmt.Appendf(out, "%s=%d ", word[r.IntN(len(word))], r.IntN(100000))
 	}
 	return out[:size]
 }
 
-var words = []string{"order", "customer", "amount", "shipped", "status", "created", "updated", "total", "currency", "reference", "invoice", "payment"}
+func words() []string {
+	return []string{"order", "customer", "amount", "shipped", "status", "created", "updated", "total", "currency", "reference", "invoice", "payment"}
+}
 
+// makeTree copies files of this machine, a mixture of programs, sources and
+// documents as servers hold them: FILES small ones, then large ones until there
+// are BYTES. What the machine lacks is made up.
 func makeTree(dir string, files, bytes int) error {
+	small, large, err := machineFiles()
+	if err != nil {
+		return err
+	}
 	r := rand.New(rand.NewPCG(1, 2))
-	mean := bytes / files
-	for i := range files {
+	r.Shuffle(len(small), func(i, j int) { small[i], small[j] = small[j], small[i] })
+	total := 0
+	for i := 0; i < files || total < bytes; i++ {
 		sub := filepath.Join(dir, fmt.Sprintf("%03d", i%600))
-		if i < 600 {
-			if err := os.MkdirAll(sub, 0o755); err != nil {
+		if err := os.MkdirAll(sub, 0o755); err != nil {
+			return err
+		}
+		from := ""
+		switch {
+		case i < files && i < len(small):
+			from = small[i]
+		case i >= files && i-files < len(large):
+			from = large[i-files]
+		}
+		text := content(r, bytes/files/2+r.IntN(bytes/files))
+		if from != "" {
+			if text, err = os.ReadFile(from); err != nil {
 				return err
 			}
 		}
-		size := mean/2 + r.IntN(mean)
-		if err := os.WriteFile(filepath.Join(sub, fmt.Sprintf("%06d.dat", i)), content(r, size), 0o644); err != nil {
+		total += len(text)
+		if err := os.WriteFile(filepath.Join(sub, fmt.Sprintf("%06d.dat", i)), text, 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// machineFiles lists regular files of up to 200 KB, and larger ones of up to
+// 20 MB, in the order of their names.
+func machineFiles() (small, large []string, err error) {
+	for _, root := range []string{"/usr", filepath.Join(os.Getenv("HOME"), "go/pkg/mod")} {
+		err = errors.Join(err, filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil || !e.Type().IsRegular() {
+				return err
+			}
+			info, err := e.Info()
+			switch {
+			case err != nil || info.Size() > 20e6:
+				return err
+			case info.Size() > 200e3:
+				large = append(large, path)
+			default:
+				small = append(small, path)
+			}
+			return nil
+		}))
+	}
+	return small, large, err
 }
 
 func change(dir string, percent, seed int) error {
