@@ -97,3 +97,16 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		})
 	}
 }
+
+// TestServerChecksTheDigest: a body that changed on its way is refused.
+func TestServerChecksTheDigest(t *testing.T) {
+	m := shiptest.StartMinIO(t)
+	m.Bucket(t, "digest", false)
+	s := m.Store(t, "digest", "p")
+	if err := s.PutDigest(t.Context(), "k", []byte("body"), true, ship.Digest{1}); err == nil {
+		t.Error("another digest: no error")
+	}
+	if _, err := s.Get(t.Context(), "k"); !errors.Is(err, ship.ErrNotFound) {
+		t.Errorf("it is there: %v", err)
+	}
+}
