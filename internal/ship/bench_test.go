@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"snapd/internal/ship"
@@ -66,6 +67,16 @@ func peakRSS(b *testing.B) float64 {
 	return 0
 }
 
+// cpuSeconds is what this process has used.
+func cpuSeconds(b *testing.B) float64 {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
 // BenchmarkUpload is the whole way of a stream but the storage that sends it
 // and the network: b.N times 512 MiB in segments of 16 MiB. memory-limit is as
 // main sets it.
@@ -91,7 +102,9 @@ func BenchmarkUpload(b *testing.B) {
 				b.Logf("the peak is that of the whole process: %v", err)
 			}
 			b.SetBytes(size)
+			before, n := cpuSeconds(b), 0
 			for i := 0; b.Loop(); i++ {
+				n++
 				_, err := r.Upload(b.Context(), full("g"+strconv.Itoa(i)), func(context.Context) (io.ReadCloser, error) {
 					return &repeat{pattern: c.pattern, left: size}, nil
 				}, bench.records, nil)
@@ -100,6 +113,8 @@ func BenchmarkUpload(b *testing.B) {
 				}
 			}
 			b.ReportMetric(peakRSS(b), "MiB-peak-rss")
+			// What a busy machine does not falsify.
+			b.ReportMetric((cpuSeconds(b)-before)/(float64(n)*size/(1<<30)), "cpu-s/GiB")
 		})
 	}
 }

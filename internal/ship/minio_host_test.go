@@ -13,8 +13,18 @@ import (
 	"time"
 
 	"snapd/internal/ship"
+	"snapd/internal/ship/s3"
 	"snapd/internal/ship/shiptest"
 )
+
+func onMinIO(t *testing.T, m *shiptest.MinIO, bucket, prefix string) *s3.Store {
+	t.Helper()
+	s, err := s3.New(s3.Options{Endpoint: m.Endpoint(), Bucket: bucket, Prefix: prefix, AccessKey: m.AccessKey, SecretKey: m.SecretKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
 
 // TestMinIOStopsInTheMiddle: the server is killed while a stream is shipped,
 // stays away for a while and comes back. The ship goes on.
@@ -23,7 +33,7 @@ func TestMinIOStopsInTheMiddle(t *testing.T) {
 	m.Bucket(t, "ships", false)
 	var mu sync.Mutex
 	var told []error
-	b := newBenchWith(t, ship.Retry(m.Store(t, "ships", "host1"), ship.RetryPolicy{
+	b := newBenchWith(t, ship.Retry(onMinIO(t, m, "ships", "host1"), ship.RetryPolicy{
 		First: 50 * time.Millisecond, Max: 500 * time.Millisecond,
 		Notify: func(err error, _ time.Duration) {
 			mu.Lock()
@@ -68,7 +78,7 @@ func TestMinIOStopsInTheMiddle(t *testing.T) {
 func TestMinIOStaysAway(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "ships", false)
-	b := newBenchWith(t, ship.Retry(m.Store(t, "ships", "host1"), ship.RetryPolicy{First: 20 * time.Millisecond, Total: time.Second}), ship.EncryptionAge, 1<<20)
+	b := newBenchWith(t, ship.Retry(onMinIO(t, m, "ships", "host1"), ship.RetryPolicy{First: 20 * time.Millisecond, Total: time.Second}), ship.EncryptionAge, 1<<20)
 	data := noise(5, 20<<20)
 	var once sync.Once
 	r := b.host()
@@ -90,7 +100,7 @@ func TestMinIOStaysAway(t *testing.T) {
 func TestDamageOnMinIO(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "ships", false)
-	store := m.Store(t, "ships", "deep/prefix")
+	store := onMinIO(t, m, "ships", "deep/prefix")
 	b := newBenchWith(t, store, ship.EncryptionAge, 64<<10)
 	data := noise(5, 10*64<<10)
 	s := b.upload(b.host(), full("g1"), data)

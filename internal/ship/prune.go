@@ -19,7 +19,7 @@ type PruneOptions struct {
 	Now    time.Time
 	Grace  time.Duration // what nothing needs stays this long; 24 hours if 0
 	DryRun bool          // tell, and delete nothing
-	Keep   []point.ID    // streams being uploaded, see Records.Active
+	Keep   []point.ID    // streams being uploaded and their bases, see Records.Keep
 }
 
 // Pruned is what a prune removed, or would have.

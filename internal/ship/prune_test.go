@@ -1,6 +1,7 @@
 package ship_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"slices"
@@ -258,4 +259,34 @@ func TestReplacedPointIsNoticed(t *testing.T) {
 	if err != nil || len(problems) != 1 || problems[0].Object != "meta/points/0000000001" {
 		t.Errorf("got %+v, %v", problems, err)
 	}
+}
+
+// TestPruneBesideAnUpload: the base of an upload under way is kept; where it
+// was not, the upload does not commit what could not be restored.
+func TestPruneBesideAnUpload(t *testing.T) {
+	b, _, points, streams := aged(t)
+	w := b.host()
+	interrupt(t, b, on(streams[1], "g9"), noise(9, 3*slice))
+	o := later()
+	var err error
+	if o.Keep, err = b.records.Keep(w.ID); err != nil || len(o.Keep) != 2 {
+		t.Fatalf("keep: %v, %v", o.Keep, err)
+	}
+	if got, err := w.Prune(t.Context(), points[1:2], o); err != nil || len(got.Streams) != 0 {
+		t.Errorf("got %+v, %v, want the base kept", got, err)
+	}
+	if keep, err := b.records.Keep("another"); err != nil || len(keep) != 0 {
+		t.Errorf("for another repository: %v, %v", keep, err)
+	}
+	data := noise(9, 3*slice)
+	open := func(ctx context.Context) (io.ReadCloser, error) {
+		if got, err := b.host().Prune(ctx, nil, later()); err != nil || len(got.Streams) != 1 {
+			t.Errorf("got %+v, %v, want the base gone", got, err)
+		}
+		return source(data)(ctx)
+	}
+	if s, err := w.Upload(t.Context(), on(streams[1], "g9"), open, b.records, nil); !errors.Is(err, ship.ErrNotFound) {
+		t.Errorf("committed without its base: %+v, %v", s, err)
+	}
+	verifyClean(t, b)
 }

@@ -94,6 +94,26 @@ func (r *Records) Active() ([]RecordHead, error) {
 	return heads, nil
 }
 
+// Keep names the streams that a prune of a repository must not touch: those
+// being uploaded, and what they build on. It is for PruneOptions.Keep.
+func (r *Records) Keep(repository string) ([]point.ID, error) {
+	heads, err := r.Active()
+	if err != nil {
+		return nil, err
+	}
+	var keep []point.ID
+	for _, h := range heads {
+		if h.Repository != repository {
+			continue
+		}
+		keep = append(keep, h.Stream)
+		if h.Base != "" {
+			keep = append(keep, h.Base)
+		}
+	}
+	return keep, nil
+}
+
 // Forget removes a record: its stream will start again, and what it uploaded
 // is removed by a prune. One that is gone is no error.
 func (r *Records) Forget(stream point.ID) error {

@@ -77,6 +77,11 @@ func (r *retryStore) Put(ctx context.Context, key string, body []byte, ifAbsent 
 	return r.retry(ctx, func() error { return r.store.Put(ctx, key, body, ifAbsent) })
 }
 
+// PutDigest is Put for a store that is a DigestPutter, and for others too.
+func (r *retryStore) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum Digest) error {
+	return r.retry(ctx, func() error { return putDigest(ctx, r.store, key, body, ifAbsent, sum) })
+}
+
 // Get repeats only the opening; fetch repeats the reading too.
 func (r *retryStore) Get(ctx context.Context, key string) (body io.ReadCloser, err error) {
 	err = r.retry(ctx, func() error {

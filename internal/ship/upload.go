@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -196,64 +194,6 @@ func (u *upload) run(ctx context.Context, open Source) (Stream, error) {
 	return s, nil
 }
 
-type found struct {
-	size   int64
-	suffix string // of the key
-}
-
-// resume finds out what of an earlier attempt is still there.
-func (u *upload) resume(ctx context.Context) (how func(*upload) string, committed *Stream, err error) {
-	how = func(*upload) string { return "" }
-	if !u.record.resumed() {
-		return how, nil, nil
-	}
-	// The earlier attempt may have died after its commit.
-	var listed *StreamRef
-	err = u.repo.store.List(ctx, prefixStreams+string(u.ref.ID)+".", func(o Object) error {
-		if ref, ok := parseStreamKey(o.Key); ok {
-			ref.Size, ref.Time = o.Size, o.Time
-			listed = &ref
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("look for an earlier attempt: %w", err)
-	}
-	if listed != nil {
-		m, err := u.repo.Manifest(ctx, *listed)
-		if err != nil {
-			return nil, nil, fmt.Errorf("an earlier attempt was committed: %w", err)
-		}
-		return nil, &Stream{
-			StreamRef: m.StreamRef, SentBytes: m.SentBytes, StoredBytes: m.StoredBytes, Segments: m.Segments,
-			Reused: m.Segments, Resumed: "it was complete already", Digest: m.Digest.String(),
-		}, nil
-	}
-	there := map[int]found{}
-	prefix := dataPrefix(u.ref.ID)
-	err = u.repo.store.List(ctx, prefix, func(o Object) error {
-		number, suffix, ok := strings.Cut(strings.TrimPrefix(o.Key, prefix), "-")
-		n, err := strconv.Atoi(number)
-		if !ok || err != nil || n >= len(u.record.done) {
-			return nil
-		}
-		// A slice that changed between attempts lies there twice: only the
-		// one that the record names counts.
-		if u.record.done[n].object.String()[:16] == suffix {
-			there[n] = found{size: o.Size, suffix: suffix}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("look for what an earlier attempt uploaded: %w", err)
-	}
-	u.record.confirm(there)
-	return func(u *upload) string {
-		return fmt.Sprintf("went on after an interruption: %d of %d segments were there already, %d were uploaded",
-			u.reused, u.reused+u.uploaded, u.uploaded)
-	}, nil, nil
-}
-
 // cut reads the stream and hands out its slices.
 func (u *upload) cut(ctx context.Context, open Source, slices chan<- slice) (err error) {
 	in, err := open(ctx)
@@ -355,104 +295,9 @@ func (u *upload) segment(ctx context.Context, s slice) error {
 	}
 	// Not "if absent": the name holds the digest, so that what is replaced is
 	// the same, or is damaged.
-	if err := u.repo.store.Put(ctx, segmentKey(u.ref.ID, s.n, digest), object.Bytes(), false); err != nil {
+	if err := putDigest(ctx, u.repo.store, segmentKey(u.ref.ID, s.n, digest), object.Bytes(), false, digest); err != nil {
 		return fmt.Errorf("put segment %d: %w", s.n, err)
 	}
 	u.record.add(recordLine{N: s.n, Plain: plain, Object: digest, PlainBytes: row.Plain, StoredBytes: row.Stored})
 	return u.acknowledge(ctx, s.n, row, false)
-}
-
-// acknowledge counts a segment that is safe and puts it in its place.
-func (u *upload) acknowledge(ctx context.Context, n int, row Row, reused bool) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.pending[n] = row
-	u.progress.Segments++
-	u.progress.SentBytes += row.Plain
-	u.progress.StoredBytes += row.Stored
-	if reused {
-		u.reused++
-		u.progress.ReusedBytes += row.Stored
-	} else {
-		u.uploaded++
-	}
-	for {
-		row, ok := u.pending[u.next]
-		if !ok {
-			break
-		}
-		// A full list goes out only when one more segment follows, so that
-		// the manifest itself always ends with some rows.
-		if len(u.rows) == rowsPerPart {
-			if err := u.putPart(ctx); err != nil {
-				return err
-			}
-		}
-		delete(u.pending, u.next)
-		u.rows = append(u.rows, row)
-		u.next++
-	}
-	if u.report != nil {
-		u.report(u.progress)
-	}
-	return nil
-}
-
-// putPart moves the rows into an object of their own.
-func (u *upload) putPart(ctx context.Context) error {
-	sum, err := sumRows(u.rows, u.repo.SliceBytes, false)
-	if err != nil {
-		return err
-	}
-	k := len(u.parts)
-	doc := partDoc{
-		header: header{Format: formatVersion, Type: typePart, Repository: u.repo.ID},
-		Stream: u.ref.ID, Part: k, Rows: u.rows,
-	}
-	// The key holds the digest of an object that is signed for its key: the
-	// signature is for the key without the digest.
-	object, err := sign(u.repo.signer, typePart, u.repo.ID, partName(u.ref.ID, k), &doc)
-	if err != nil {
-		return err
-	}
-	sum.Digest = digestOf(object)
-	if err := u.repo.store.Put(ctx, partKey(u.ref.ID, k, sum.Digest), object, false); err != nil {
-		return fmt.Errorf("put part %d of the manifest: %w", k, err)
-	}
-	u.parts = append(u.parts, sum)
-	u.rows = u.rows[:0]
-	return nil
-}
-
-// commit puts the manifest: from then on the stream exists.
-func (u *upload) commit(ctx context.Context) (Stream, error) {
-	r := u.repo
-	doc := streamDoc{
-		header: header{Format: formatVersion, Type: typeStream, Repository: r.ID},
-		Stream: u.ref.ID, Point: u.head.Point, Host: u.head.Host, Time: u.ref.ID.Time(),
-		Driver: u.head.Driver, StreamFormat: u.head.Format, Origin: u.head.Origin, GUID: u.head.GUID,
-		Base: optional(u.ref.Base), BaseGUID: optional(u.baseGUID),
-		Number: u.head.Number, Depth: u.head.Depth, SliceBytes: r.SliceBytes,
-		Segments: u.progress.Segments, SentBytes: u.progress.SentBytes, StoredBytes: u.progress.StoredBytes,
-		Parts: u.parts, Rows: u.rows,
-	}
-	if doc.Parts == nil {
-		doc.Parts = []partRef{}
-	}
-	if err := doc.check(); err != nil {
-		return Stream{}, fmt.Errorf("commit: %w", err)
-	}
-	object, err := sign(r.signer, typeStream, r.ID, u.ref.Key, &doc)
-	if err != nil {
-		return Stream{}, fmt.Errorf("commit: %w", err)
-	}
-	if _, err := putOnce(ctx, r.store, u.ref.Key, object); err != nil {
-		return Stream{}, fmt.Errorf("commit: %w", err)
-	}
-	ref := u.ref
-	ref.Size, ref.Time = int64(len(object)), time.Now().UTC()
-	return Stream{
-		StreamRef: ref, SentBytes: doc.SentBytes, StoredBytes: doc.StoredBytes, Segments: doc.Segments,
-		Uploaded: u.uploaded, Reused: u.reused, Digest: digestOf(object).String(),
-	}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -34,7 +35,13 @@ const leftoverAge = 24 * time.Hour
 const namingAttempts = 10
 
 // Store keeps objects as files below a directory.
-type Store struct{ root string }
+type Store struct {
+	root string
+
+	// folders is held while folders are made durable or removed, so that
+	// nobody of this process relies on one that is not durable yet.
+	folders sync.Mutex
+}
 
 // New makes a store of a directory, which need not exist yet: then nothing is
 // found in it, and nothing can be put there before Make.
@@ -73,15 +80,16 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, ifAbsent bool)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err = s.makeFolder(filepath.Dir(name)); err != nil {
-			return fmt.Errorf("put %s: %w", key, s.explain(err))
-		}
-		if ifAbsent {
+		err = s.makeFolders(filepath.Dir(name))
+		switch {
+		case err != nil:
+		case ifAbsent:
 			err = nameIfAbsent(aside, name)
-		} else {
+		default:
 			err = os.Rename(aside, name)
 		}
-		// A Delete beside us may have removed the folder it emptied.
+		// A Delete beside us, of this process or another, may have removed
+		// the folder it emptied, or one above it.
 		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -129,6 +137,12 @@ func nameIfAbsent(aside, name string) error {
 		err = unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, name, unix.RENAME_NOREPLACE)
 	}
 	return err
+}
+
+func (s *Store) makeFolders(folder string) error {
+	s.folders.Lock()
+	defer s.folders.Unlock()
+	return s.makeFolder(folder)
 }
 
 // makeFolder makes a folder below the root and makes its name durable.
@@ -267,6 +281,8 @@ func (s *Store) Delete(_ context.Context, key string) error {
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete %s: %w", key, s.explain(err))
 	}
+	s.folders.Lock()
+	defer s.folders.Unlock()
 	for folder := filepath.Dir(name); folder != s.root; folder = filepath.Dir(folder) {
 		if os.Remove(folder) != nil {
 			break // not empty

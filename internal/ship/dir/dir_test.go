@@ -2,8 +2,10 @@ package dir_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,5 +98,35 @@ func TestSymbolicLinkIsNotFollowed(t *testing.T) {
 	if r, err := open(t, root).Get(t.Context(), "k"); err == nil {
 		_ = r.Close()
 		t.Error("it was followed")
+	}
+}
+
+// TestTwoProcesses: one removes the folders it empties while the other puts
+// into them. A Store each, as two processes have.
+func TestTwoProcesses(t *testing.T) {
+	root := t.TempDir()
+	var wg sync.WaitGroup
+	for w := range 4 {
+		s := open(t, root)
+		wg.Go(func() {
+			for i := range 200 {
+				key := fmt.Sprintf("a/b/%d-%d", w, i)
+				if err := s.Put(t.Context(), key, nil, true); err != nil {
+					t.Errorf("put: %v", err)
+				}
+				if i%10 == 0 {
+					continue
+				}
+				if err := s.Delete(t.Context(), key); err != nil {
+					t.Errorf("delete: %v", err)
+				}
+			}
+			_ = s.Delete(t.Context(), fmt.Sprintf("a/b/%d-0", w))
+		})
+	}
+	wg.Wait()
+	n := 0
+	if err := open(t, root).List(t.Context(), "a/", func(ship.Object) error { n++; return nil }); err != nil || n != 4*19 {
+		t.Errorf("%d objects left, want %d, %v", n, 4*19, err)
 	}
 }

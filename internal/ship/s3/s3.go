@@ -7,7 +7,7 @@ package s3
 
 import (
 	"context"
-	"encoding/hex"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +16,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-
-	"crypto/sha256"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -122,6 +120,11 @@ func (o Options) credentialsFile() string {
 
 // Put is as ship.Store says.
 func (s *Store) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
+	return s.PutDigest(ctx, key, body, ifAbsent, sha256.Sum256(body))
+}
+
+// PutDigest is as ship.DigestPutter says.
+func (s *Store) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum ship.Digest) error {
 	if err := ship.CheckKey(key); err != nil {
 		return err
 	}
@@ -132,10 +135,9 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, ifAbsent bool)
 	// The digest is signed with the request, so that the server refuses what
 	// changed on its way; given beforehand, the body need not be sent in
 	// signed chunks.
-	sum := sha256.Sum256(body)
 	guarded := &bodyReader{rest: body}
 	defer guarded.close()
-	_, err := s.core.PutObject(ctx, s.bucket, s.prefix+key, guarded, int64(len(body)), "", hex.EncodeToString(sum[:]), o)
+	_, err := s.core.PutObject(ctx, s.bucket, s.prefix+key, guarded, int64(len(body)), "", sum.String(), o)
 	return s.explain(ctx, "put "+key, err)
 }
 

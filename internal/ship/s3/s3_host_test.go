@@ -15,15 +15,29 @@ import (
 	"snapd/internal/ship/shiptest"
 )
 
+// options reach a prefix of a bucket.
+func options(m *shiptest.MinIO, bucket, prefix string) s3.Options {
+	return s3.Options{Endpoint: m.Endpoint(), Bucket: bucket, Prefix: prefix, AccessKey: m.AccessKey, SecretKey: m.SecretKey}
+}
+
+func store(t *testing.T, m *shiptest.MinIO, bucket, prefix string) *s3.Store {
+	t.Helper()
+	s, err := s3.New(options(m, bucket, prefix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func TestContractOnMinIO(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "contract", false)
 	var n atomic.Int32
 	shiptest.Run(t, func(t *testing.T) ship.Store {
-		return m.Store(t, "contract", fmt.Sprintf("hosts/case-%d", n.Add(1)))
+		return store(t, m, "contract", fmt.Sprintf("hosts/case-%d", n.Add(1)))
 	})
 	m.Bucket(t, "noprefix", false)
-	s := m.Store(t, "noprefix", "")
+	s := store(t, m, "noprefix", "")
 	if err := s.Put(t.Context(), "a/b", []byte("x"), true); err != nil {
 		t.Error(err)
 	}
@@ -33,19 +47,19 @@ func TestProbeAndInspect(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "plain", false)
 	m.Bucket(t, "locked", true)
-	ok, err := m.Store(t, "plain", "p").Probe(t.Context())
+	ok, err := store(t, m, "plain", "p").Probe(t.Context())
 	if !ok || err != nil {
 		t.Errorf("probe: got %v, %v; MinIO honours If-None-Match", ok, err)
 	}
-	plain, err := m.Store(t, "plain", "p").Inspect(t.Context())
+	plain, err := store(t, m, "plain", "p").Inspect(t.Context())
 	if err != nil || !plain.Exists || plain.ObjectLock || plain.Versioning != "" {
 		t.Errorf("inspect: got %+v, %v", plain, err)
 	}
-	locked, err := m.Store(t, "locked", "p").Inspect(t.Context())
+	locked, err := store(t, m, "locked", "p").Inspect(t.Context())
 	if err != nil || !locked.Exists || !locked.ObjectLock || locked.Versioning != "Enabled" {
 		t.Errorf("inspect: got %+v, %v", locked, err)
 	}
-	if f, err := m.Store(t, "missing", "p").Inspect(t.Context()); !errors.Is(err, ship.ErrNoBucket) {
+	if f, err := store(t, m, "missing", "p").Inspect(t.Context()); !errors.Is(err, ship.ErrNoBucket) {
 		t.Errorf("inspect: got %+v, %v, want ErrNoBucket", f, err)
 	}
 }
@@ -54,7 +68,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "there", false)
 	with := func(change func(*s3.Options)) s3.Options {
-		o := m.Options("there", "p")
+		o := options(m, "there", "p")
 		o.Timeouts = s3.Timeouts{Dial: time.Second, Idle: 2 * time.Second}
 		change(&o)
 		return o
@@ -95,5 +109,18 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestServerChecksTheDigest: a body that changed on its way is refused.
+func TestServerChecksTheDigest(t *testing.T) {
+	m := shiptest.StartMinIO(t)
+	m.Bucket(t, "digest", false)
+	s := store(t, m, "digest", "p")
+	if err := s.PutDigest(t.Context(), "k", []byte("body"), true, ship.Digest{1}); err == nil {
+		t.Error("another digest: no error")
+	}
+	if _, err := s.Get(t.Context(), "k"); !errors.Is(err, ship.ErrNotFound) {
+		t.Errorf("it is there: %v", err)
 	}
 }

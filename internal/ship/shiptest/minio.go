@@ -16,8 +16,6 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
-
-	"snapd/internal/ship/s3"
 )
 
 // MinIO is a real server on a free port of the loopback interface, with its
@@ -162,21 +160,6 @@ func (m *MinIO) Client(t *testing.T) *minio.Client {
 		t.Fatal(err)
 	}
 	return c
-}
-
-// Options reach a prefix of a bucket.
-func (m *MinIO) Options(bucket, prefix string) s3.Options {
-	return s3.Options{Endpoint: m.Endpoint(), Bucket: bucket, Prefix: prefix, AccessKey: m.AccessKey, SecretKey: m.SecretKey}
-}
-
-// Store reaches a prefix of a bucket.
-func (m *MinIO) Store(t *testing.T, bucket, prefix string) *s3.Store {
-	t.Helper()
-	s, err := s3.New(m.Options(bucket, prefix))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 // String names the server.

@@ -1,0 +1,122 @@
+package ship
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// acknowledge counts a segment that is safe and puts it in its place.
+func (u *upload) acknowledge(ctx context.Context, n int, row Row, reused bool) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.pending[n] = row
+	u.progress.Segments++
+	u.progress.SentBytes += row.Plain
+	u.progress.StoredBytes += row.Stored
+	if reused {
+		u.reused++
+		u.progress.ReusedBytes += row.Stored
+	} else {
+		u.uploaded++
+	}
+	for {
+		row, ok := u.pending[u.next]
+		if !ok {
+			break
+		}
+		// A full list goes out only when one more segment follows, so that
+		// the manifest itself always ends with some rows.
+		if len(u.rows) == rowsPerPart {
+			if err := u.putPart(ctx); err != nil {
+				return err
+			}
+		}
+		delete(u.pending, u.next)
+		u.rows = append(u.rows, row)
+		u.next++
+	}
+	if u.report != nil {
+		u.report(u.progress)
+	}
+	return nil
+}
+
+// putPart moves the rows into an object of their own.
+func (u *upload) putPart(ctx context.Context) error {
+	sum, err := sumRows(u.rows, u.repo.SliceBytes, false)
+	if err != nil {
+		return err
+	}
+	k := len(u.parts)
+	doc := partDoc{
+		header: header{Format: formatVersion, Type: typePart, Repository: u.repo.ID},
+		Stream: u.ref.ID, Part: k, Rows: u.rows,
+	}
+	// The key holds the digest of an object that is signed for its key: the
+	// signature is for the key without the digest.
+	object, err := sign(u.repo.signer, typePart, u.repo.ID, partName(u.ref.ID, k), &doc)
+	if err != nil {
+		return err
+	}
+	sum.Digest = digestOf(object)
+	if err := u.repo.store.Put(ctx, partKey(u.ref.ID, k, sum.Digest), object, false); err != nil {
+		return fmt.Errorf("put part %d of the manifest: %w", k, err)
+	}
+	u.parts = append(u.parts, sum)
+	u.rows = u.rows[:0]
+	return nil
+}
+
+// commit puts the manifest: from then on the stream exists.
+func (u *upload) commit(ctx context.Context) (Stream, error) {
+	r := u.repo
+	doc := streamDoc{
+		header: header{Format: formatVersion, Type: typeStream, Repository: r.ID},
+		Stream: u.ref.ID, Point: u.head.Point, Host: u.head.Host, Time: u.ref.ID.Time(),
+		Driver: u.head.Driver, StreamFormat: u.head.Format, Origin: u.head.Origin, GUID: u.head.GUID,
+		Base: optional(u.ref.Base), BaseGUID: optional(u.baseGUID),
+		Number: u.head.Number, Depth: u.head.Depth, SliceBytes: r.SliceBytes,
+		Segments: u.progress.Segments, SentBytes: u.progress.SentBytes, StoredBytes: u.progress.StoredBytes,
+		Parts: u.parts, Rows: u.rows,
+	}
+	if doc.Parts == nil {
+		doc.Parts = []partRef{}
+	}
+	if err := doc.check(); err != nil {
+		return Stream{}, fmt.Errorf("commit: %w", err)
+	}
+	if err := u.checkBaseIsThere(ctx); err != nil {
+		return Stream{}, fmt.Errorf("commit: %w", err)
+	}
+	object, err := sign(r.signer, typeStream, r.ID, u.ref.Key, &doc)
+	if err != nil {
+		return Stream{}, fmt.Errorf("commit: %w", err)
+	}
+	if _, err := putOnce(ctx, r.store, u.ref.Key, object); err != nil {
+		return Stream{}, fmt.Errorf("commit: %w", err)
+	}
+	ref := u.ref
+	ref.Size, ref.Time = int64(len(object)), time.Now().UTC()
+	return Stream{
+		StreamRef: ref, SentBytes: doc.SentBytes, StoredBytes: doc.StoredBytes, Segments: doc.Segments,
+		Uploaded: u.uploaded, Reused: u.reused, Digest: digestOf(object).String(),
+	}, nil
+}
+
+// checkBaseIsThere looks once more for what the stream builds on: an upload
+// can last days, and another process may have pruned beside it.
+func (u *upload) checkBaseIsThere(ctx context.Context) error {
+	if u.head.Base == nil {
+		return nil
+	}
+	there := false
+	err := u.repo.store.List(ctx, u.head.Base.Key, func(o Object) error {
+		there = there || o.Key == u.head.Base.Key
+		return nil
+	})
+	if err == nil && !there {
+		err = WithHint(fmt.Errorf("base %s was removed while the stream was uploaded: %w", u.ref.Base, ErrNotFound), "ship again: another base will be chosen")
+	}
+	return err
+}
