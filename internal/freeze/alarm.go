@@ -9,19 +9,26 @@ import (
 )
 
 // alarm thaws at the deadline, on an operating-system thread of its own that
-// waits in the kernel and not in Go's scheduler.
+// waits in the kernel and not in Go's scheduler: on a busy host that one can
+// come late by milliseconds.
 type alarm struct {
-	wake int // eventfd: written to stop it
-	done chan struct{}
+	timer int // timerfd
+	wake  int // eventfd: written to stop it
+	done  chan struct{}
 }
 
-// arm returns when the alarm's thread is about to wait.
+// arm returns when the alarm's thread waits; start sets it going.
 func (w *Window) arm() (*alarm, error) {
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	timer, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("arm the deadline: %w", err)
 	}
-	a := &alarm{wake: wake, done: make(chan struct{})}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		unix.Close(timer)
+		return nil, fmt.Errorf("arm the deadline: %w", err)
+	}
+	a := &alarm{timer: timer, wake: wake, done: make(chan struct{})}
 	ready := make(chan struct{})
 	go func() {
 		defer close(a.done)
@@ -32,9 +39,8 @@ func (w *Window) arm() (*alarm, error) {
 				runtime.UnlockOSThread()
 			}
 		}()
-		deadline := time.Now().Add(w.options.Deadline)
 		close(ready)
-		if a.wait(deadline) {
+		if a.wait() {
 			w.thaw(true)
 		}
 	}()
@@ -42,21 +48,26 @@ func (w *Window) arm() (*alarm, error) {
 	return a, nil
 }
 
-// wait tells whether the deadline came before stop.
-func (a *alarm) wait(deadline time.Time) bool {
-	fds := []unix.PollFd{{Fd: int32(a.wake), Events: unix.POLLIN}}
+// start lets the deadline pass d from now.
+func (a *alarm) start(d time.Duration) error {
+	at := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}
+	if err := unix.TimerfdSettime(a.timer, 0, &at, nil); err != nil {
+		return fmt.Errorf("arm the deadline: %w", err)
+	}
+	return nil
+}
+
+// wait tells whether the deadline came before stop. Should waiting fail, it
+// says that it came: a window too short does less harm than one without end.
+func (a *alarm) wait() bool {
+	fds := []unix.PollFd{{Fd: int32(a.wake), Events: unix.POLLIN}, {Fd: int32(a.timer), Events: unix.POLLIN}}
 	for {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return true
-		}
-		timeout := unix.NsecToTimespec(int64(left))
-		n, err := unix.Ppoll(fds, &timeout, nil)
-		if n > 0 {
+		_, err := unix.Ppoll(fds, nil, nil)
+		switch {
+		case err == unix.EINTR:
+		case err == nil && fds[0].Revents != 0:
 			return false
-		}
-		if err != nil && err != unix.EINTR {
-			time.Sleep(left)
+		default:
 			return true
 		}
 	}
@@ -67,4 +78,5 @@ func (a *alarm) stop() {
 	_, _ = unix.Write(a.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // an eventfd at 0 takes it
 	<-a.done
 	unix.Close(a.wake)
+	unix.Close(a.timer)
 }

@@ -76,6 +76,9 @@ func (p *passage) run(take func() error) {
 		return
 	}
 	w.fault(StepOpen)
+	if p.err = alarm.start(w.options.Deadline); p.err != nil {
+		return
+	}
 	p.through(take)
 	w.fault(StepThawed)
 	if w.thawErr == nil {

@@ -108,14 +108,14 @@ func (m *maker) freeze(one, asked bool) {
 	case len(members) == 0:
 		m.plan.Why = fmt.Sprintf("no member of the group runs, so that nobody writes while %s are taken", m.many())
 	case one:
-		m.plan.Why = fmt.Sprintf("%s stood still, as freeze = %q asks, while %s", members3(members), m.in.Freeze, "the snapshot was taken")
+		m.plan.Why = fmt.Sprintf("%s stood still, as freeze = %q asks, while %s", who(members), m.in.Freeze, "the snapshot was taken")
 	case asked:
-		m.plan.Why = fmt.Sprintf("%s stood still, as freeze = %q asks, so that %s are of one instant", members3(members), m.in.Freeze, m.many())
+		m.plan.Why = fmt.Sprintf("%s stood still, as freeze = %q asks, so that %s are of one instant", who(members), m.in.Freeze, m.many())
 	default:
-		m.plan.Why = fmt.Sprintf("%s stood still, so that %s are of one instant", members3(members), m.many())
+		m.plan.Why = fmt.Sprintf("%s stood still, so that %s are of one instant", who(members), m.many())
 	}
 	if len(outside) > 0 {
-		m.plan.Why += fmt.Sprintf("; so did %s, not of the group, which writes to the same files", members3(outside))
+		m.plan.Why += fmt.Sprintf("; so did %s, not of the group, which writes to the same files", who(outside))
 	}
 	if len(named) > 0 {
 		m.lower(one, named)
@@ -147,7 +147,7 @@ func (m *maker) lower(one bool, named []Member) {
 	if one {
 		m.plan.Consistency = point.Crash
 	}
-	m.plan.Why += fmt.Sprintf("; %s went on writing to the group's files", members3(named))
+	m.plan.Why += fmt.Sprintf("; %s went on writing to the group's files", who(named))
 	for _, w := range named {
 		m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
 			"container %s is not in the group, writes to its files and says that it must not be frozen: add it to the group, or mount the files read-only there", w.Name))
@@ -184,8 +184,8 @@ func names(w Writer) string {
 	return strings.Join(out, ", ")
 }
 
-// members3 names one or two, and counts more.
-func members3(members []Member) string {
+// who names one or two, and counts more.
+func who(members []Member) string {
 	switch len(members) {
 	case 0:
 		return "nobody"

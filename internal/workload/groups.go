@@ -257,7 +257,7 @@ func (g *grouping) joinLabels(d *draft) (config.Settings, bool) {
 				ok = false
 				g.problem(Problem{
 					Group: d.name, Container: g.containers[i].Name, Label: config.LabelPrefix + key.label,
-					Why: fmt.Sprintf("says %s, and container %s of the same group says otherwise", v, g.containers[first].Name),
+					Why: fmt.Sprintf("says %s, and container %s of the same group says otherwise", g.containers[i].Labels[config.LabelPrefix+key.label], g.containers[first].Name),
 					Do:  "make them agree, or set " + key.label + " in [group." + d.name + "] of the configuration",
 				})
 			}

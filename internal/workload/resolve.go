@@ -42,6 +42,7 @@ type Writer struct {
 	Datasets  []fs.Dataset
 	Paths     []string // of the host
 	Overlaps  bool     // it writes to the group's own files, not merely to others in the same dataset
+	Refuses   bool     // its labels say snapd.freeze=none or snapd.enable=false
 }
 
 // Resolve finds the dataset of every writable mount and path of the group.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"snapd/internal/config"
 	"snapd/internal/fs"
 )
 
@@ -23,7 +24,7 @@ func (r *resolver) writers(ctx context.Context, all []Container) error {
 		if _, member := r.group.Member(c.ID); member || !c.Running || c.Pid <= 0 {
 			continue
 		}
-		w := Writer{Container: c}
+		w := Writer{Container: c, Refuses: refuses(c)}
 		for _, m := range c.Mounts {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -37,6 +38,15 @@ func (r *resolver) writers(ctx context.Context, all []Container) error {
 		}
 	}
 	return nil
+}
+
+// refuses tells whether a container's labels say that it must not be frozen.
+func refuses(c Container) bool {
+	l, err := config.ParseLabels(c.Labels, c.ImageLabels)
+	if err != nil {
+		return false
+	}
+	return l.Enable != nil && !*l.Enable || l.Settings.Freeze != nil && *l.Settings.Freeze == config.FreezeNone
 }
 
 // writes adds to w what one mount of another container reaches.

@@ -161,7 +161,11 @@ func (d *Docker) Stop() error {
 			<-d.stopped
 		}
 	}
-	return errors.Join(errs, unmountBelow(d.dir), os.RemoveAll(d.dir))
+	// Removing below a mount would remove what is mounted there.
+	if err := unmountBelow(d.dir); err != nil {
+		return errors.Join(errs, err)
+	}
+	return errors.Join(errs, os.RemoveAll(d.dir))
 }
 
 func (d *Docker) removeAll(ctx context.Context) error {
