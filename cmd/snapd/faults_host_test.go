@@ -25,9 +25,8 @@ func newS3Host(t *testing.T) (*host, *shiptest.MinIO) {
 	t.Helper()
 	minio := shiptest.StartMinIO(t)
 	minio.Bucket(t, "backups", false)
-	o := minio.Options("backups", "host1")
-	t.Setenv("AWS_ACCESS_KEY_ID", o.AccessKey)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", o.SecretKey)
+	t.Setenv("AWS_ACCESS_KEY_ID", minio.AccessKey)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", minio.SecretKey)
 	return newHost(t, "s3://backups/host1", "--endpoint", minio.Endpoint()), minio
 }
 
