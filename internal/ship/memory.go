@@ -29,8 +29,8 @@ type Memory struct {
 }
 
 const (
-	// maxSealers is not more, because each costs 40 MiB and three of them
-	// seal faster than storages send.
+	// maxSealers is not more, because each costs 40 MiB, and a fourth would
+	// not fit beside the rest of a process into 256 MiB.
 	maxSealers = 3
 	// extraPuts are in flight while all sealers work.
 	extraPuts = 2

@@ -38,7 +38,7 @@ type Store interface {
 }
 
 // DigestPutter is what a Store may also be, if it needs the SHA-256 of what it
-// puts: the caller knows it already, and it is a fifth of all the work of an
+// puts: the caller knows it already, and hashing is much of the work of an
 // upload. sum must be that of body.
 type DigestPutter interface {
 	PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum Digest) error
