@@ -107,35 +107,35 @@ func TestResume(t *testing.T) {
 func interrupt(t *testing.T, b *bench, h ship.Head, data []byte) {
 	t.Helper()
 	open := func(context.Context) (io.ReadCloser, error) {
-		return io.NopCloser(io.MultiReader(bytes.NewReader(data), &waitThenFail{b: b, t: t})), nil
+		return io.NopCloser(io.MultiReader(bytes.NewReader(data), &waitThenFail{b: b, t: t, lines: 1 + len(data)/slice})), nil
 	}
 	if _, err := b.host().Upload(t.Context(), h, open, b.records, nil); !errors.Is(err, errScripted) {
 		t.Fatalf("got %v", err)
 	}
 }
 
-// waitThenFail gives what is under way time to arrive: it fails when the
-// record has stopped growing.
+// waitThenFail fails when everything before it has been recorded.
 type waitThenFail struct {
-	b *bench
-	t *testing.T
+	b     *bench
+	t     *testing.T
+	lines int
 }
 
 func (w *waitThenFail) Read([]byte) (int, error) {
-	last := int64(-1)
-	for range 100 {
-		size := int64(0)
-		names, _ := filepath.Glob(filepath.Join(w.b.recDir, "*"))
-		for _, n := range names {
-			if info, err := os.Stat(n); err == nil {
-				size += info.Size()
-			}
-		}
-		if size == last {
+	deadline := time.Now().Add(time.Minute)
+	for lines := 0; lines < w.lines; {
+		if time.Now().After(deadline) {
+			w.t.Errorf("%d lines were recorded, want %d", lines, w.lines)
 			break
 		}
-		last = size
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(time.Millisecond)
+		names, _ := filepath.Glob(filepath.Join(w.b.recDir, "*"))
+		lines = 0
+		for _, n := range names {
+			if text, err := os.ReadFile(n); err == nil {
+				lines += bytes.Count(text, []byte("\n"))
+			}
+		}
 	}
 	return 0, errScripted
 }
