@@ -5,13 +5,16 @@ CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/snapd-agent
 TESTLOG := .testlog
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-fast test-host lint bench fmt clean
+.PHONY: help build man demo test test-fast test-host test-long lint bench fmt clean
 
 help: ## say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 build: ## build bin/snapd, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/snapd ./cmd/snapd
+
+man: build ## write the manual pages to bin/man
+	bin/snapd man bin/man
 
 demo: build ## show the main job on a real Btrfs (root; S3=1 ships to a real MinIO)
 	@scripts/host-packages demo
@@ -28,6 +31,10 @@ test-fast: ## the tests that need no root, in seconds
 test-host: ## the tests on real Btrfs, Docker and MinIO (root)
 	@scripts/host-packages test
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host
+
+test-long: ## long matrices: a real 3 GiB file through full and increment (root, minutes)
+	@scripts/host-packages test
+	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig' -timeout 60m
 
 lint: ## all linters, module tidiness, known vulnerabilities
 	@scripts/lint

@@ -76,7 +76,7 @@ To see it all: snapd demo`,
 		c.snapshotCommand(), c.shipCommand(), c.runCommand(), c.pruneCommand(),
 		c.listCommand(), c.showCommand(), c.statusCommand(),
 		c.restoreCommand(), c.verifyCommand(),
-		c.initCommand(), c.doctorCommand(), c.thawCommand(), c.demoCommand(), c.versionCommand(),
+		c.initCommand(), c.doctorCommand(), c.thawCommand(), c.demoCommand(), c.versionCommand(), c.manCommand(),
 	)
 	return root
 }

@@ -1,0 +1,226 @@
+// Command window measures for how long a container that writes all the time
+// stands still: docker pause, btrfs subvolume snapshot, docker unpause, as a
+// script does it; our window; and the snapshot ioctl alone with nobody frozen.
+// The three take turns, so that what else the machine does hits all of them.
+//
+//	window [ROUNDS]
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"snapd/internal/freeze"
+	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs"
+	"snapd/internal/workload"
+	"snapd/internal/workload/dockertest"
+)
+
+func main() {
+	rounds := 40
+	if len(os.Args) == 2 {
+		if n, err := strconv.Atoi(os.Args[1]); err == nil {
+			rounds = n
+		}
+	}
+	if err := run(context.Background(), os.Stdout, rounds); err != nil {
+		fmt.Fprintln(os.Stderr, "window:", err)
+		os.Exit(1)
+	}
+}
+
+type bench struct {
+	mount   string
+	docker  *dockertest.Docker
+	id      string
+	driver  *btrfs.Driver
+	dataset fs.Dataset
+	member  freeze.Member
+	n       int
+}
+
+func run(ctx context.Context, w io.Writer, rounds int) (err error) {
+	dir, err := os.MkdirTemp("", "snapd-bench-")
+	if err != nil {
+		return err
+	}
+	b := &bench{mount: filepath.Join(dir, "btrfs"), driver: btrfs.New()}
+	defer func() {
+		if b.docker != nil {
+			err = errors.Join(err, b.docker.Stop())
+		}
+		_ = unix.Unmount(b.mount, unix.MNT_DETACH) // it may not be mounted
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	if err := b.setUp(ctx, dir); err != nil {
+		return err
+	}
+	failed := 0
+	times := map[string][]time.Duration{}
+	for range rounds {
+		for _, way := range []struct {
+			name string
+			take func(context.Context) (time.Duration, error)
+		}{{script, b.script}, {ours, b.ours}, {alone, b.alone}} {
+			took, err := way.take(ctx)
+			if errors.Is(err, errPause) {
+				failed++
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", way.name, err)
+			}
+			times[way.name] = append(times[way.name], took)
+		}
+	}
+	report(w, times)
+	if failed > 0 {
+		fmt.Fprintf(w, "docker pause failed %d times\n", failed)
+	}
+	return nil
+}
+
+var errPause = errors.New("docker pause failed")
+
+const (
+	script = "docker pause + btrfs subvolume snapshot + docker unpause"
+	ours   = "snapd's window"
+	alone  = "snapshot ioctl alone, nobody frozen"
+)
+
+func (b *bench) setUp(ctx context.Context, dir string) error {
+	image := filepath.Join(dir, "image")
+	for _, argv := range [][]string{
+		{"truncate", "-s", "4G", image},
+		{"mkfs.btrfs", "-q", image},
+		{"mkdir", b.mount},
+		{"mount", "-o", "loop", image, b.mount},
+		{"btrfs", "-q", "subvolume", "create", filepath.Join(b.mount, "data")},
+		{"mkdir", filepath.Join(b.mount, "script")},
+	} {
+		if out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%v: %w: %s", argv, err, out)
+		}
+	}
+	var err error
+	if b.docker, err = dockertest.Start(ctx, filepath.Join(dir, "docker")); err != nil {
+		return err
+	}
+	if err := b.docker.ImportBusybox(ctx); err != nil {
+		return err
+	}
+	b.id, err = b.docker.Run(ctx, dockertest.Spec{
+		Name: "bench-writer", Mounts: []dockertest.Mount{{Source: filepath.Join(b.mount, "data"), Target: "/data"}},
+		Cmd: []string{"sh", "-c", "i=0; while :; do i=$((i+1)); echo \"line $i\" >> /data/log; done"},
+	})
+	if err != nil {
+		return err
+	}
+	return b.find(ctx)
+}
+
+func (b *bench) find(ctx context.Context) error {
+	place, err := b.driver.Locate(ctx, filepath.Join(b.mount, "data"))
+	if err != nil {
+		return err
+	}
+	b.dataset = place.Dataset
+	engine, err := workload.Connect(ctx, b.docker.Host)
+	if err != nil {
+		return err
+	}
+	containers, err := engine.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range containers {
+		if c.ID == b.id {
+			b.member = freeze.Member{Kind: freeze.Container, ID: c.ID, Name: c.Name, Cgroup: c.Cgroup, Pid: c.Pid}
+		}
+	}
+	if b.member.Cgroup == "" {
+		return errors.New("the container has no cgroup in a v2 tree")
+	}
+	return engine.Close()
+}
+
+func (b *bench) script(ctx context.Context) (time.Duration, error) {
+	b.n++
+	snapshot := filepath.Join(b.mount, "script", strconv.Itoa(b.n))
+	start := time.Now()
+	if err := b.docker.API.ContainerPause(ctx, b.id); err != nil {
+		// runc gives up now and then, and may leave it frozen (opencontainers/runc#5325).
+		_ = b.docker.API.ContainerUnpause(ctx, b.id)
+		return 0, errPause
+	}
+	err := exec.CommandContext(ctx, "btrfs", "-q", "subvolume", "snapshot", "-r", filepath.Join(b.mount, "data"), snapshot).Run()
+	err = errors.Join(err, b.docker.API.ContainerUnpause(ctx, b.id))
+	took := time.Since(start)
+	return took, errors.Join(err, exec.CommandContext(ctx, "btrfs", "-q", "subvolume", "delete", snapshot).Run())
+}
+
+func (b *bench) ours(ctx context.Context) (time.Duration, error) {
+	var timings freeze.Timings
+	err := b.prepared(ctx, func(p fs.Prepared) error {
+		window, err := freeze.Prepare(ctx, []freeze.Member{b.member}, freeze.Options{Dir: filepath.Dir(b.mount), Deadline: 5 * time.Second})
+		if err != nil {
+			return err
+		}
+		timings, err = window.Run(p.Take)
+		return errors.Join(err, window.Close())
+	})
+	return timings.Window, err
+}
+
+func (b *bench) alone(ctx context.Context) (time.Duration, error) {
+	var took time.Duration
+	err := b.prepared(ctx, func(p fs.Prepared) error {
+		start := time.Now()
+		err := p.Take()
+		took = time.Since(start)
+		return err
+	})
+	return took, err
+}
+
+// prepared prepares a snapshot, lets take take it, and deletes it.
+func (b *bench) prepared(ctx context.Context, take func(fs.Prepared) error) error {
+	b.n++
+	now := time.Now()
+	p, err := b.driver.Prepare(ctx, fs.SnapshotName(now, fmt.Sprintf("%016d", b.n)), []fs.Dataset{b.dataset})
+	if err != nil {
+		return err
+	}
+	err = take(p)
+	snaps, resultErr := p.Result(ctx)
+	err = errors.Join(err, resultErr, p.Close())
+	for _, s := range snaps {
+		err = errors.Join(err, b.driver.Delete(ctx, s))
+	}
+	return err
+}
+
+func report(w io.Writer, times map[string][]time.Duration) {
+	median := map[string]time.Duration{}
+	for _, name := range []string{script, ours, alone} {
+		t := slices.Sorted(slices.Values(times[name]))
+		median[name] = t[len(t)/2]
+		fmt.Fprintf(w, "%-58s median %8.2f ms  p99 %8.2f ms  max %8.2f ms  (%d rounds)\n",
+			name, ms(t[len(t)/2]), ms(t[len(t)*99/100]), ms(t[len(t)-1]), len(t))
+	}
+	fmt.Fprintf(w, "the script's / ours: %.1f; ours / the ioctl alone: %.2f (medians)\n",
+		float64(median[script])/float64(median[ours]), float64(median[ours])/float64(median[alone]))
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
