@@ -117,6 +117,7 @@ type Overrun struct {
 	Asked   time.Duration // max-window
 	Took    time.Duration // first member frozen to last one thawed
 	Waiting []string      // who did not stand still when time was up, and what it waited for
+	Taken   bool          // take succeeded all the same, and nothing else went wrong: each domain is of one instant
 }
 
 func (o *Overrun) Error() string {

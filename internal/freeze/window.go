@@ -21,8 +21,8 @@ const poll = 50 * time.Microsecond
 // the snapshots. Run returns only when take has returned, but the members do
 // not wait for that: at the deadline they are let go, and the error wraps an
 // *Overrun beside whatever take said. Everything taken is worthless when the
-// error is not nil, except that after an *Overrun alone what lies in one
-// domain is still of one instant. When members were let go in time but
+// error is not nil, except after an *Overrun that says Taken: then what lies
+// in one domain is still of one instant. When members were let go in time but
 // letting go itself lasted, that is no error: Timings say so.
 //
 // With nobody to freeze, take is called and nothing else.
@@ -126,15 +126,15 @@ func (p *passage) through(take func() error) {
 // result joins what went wrong, and finds out who kept the window waiting.
 func (p *passage) result() error {
 	w := p.window
-	var overrun error
-	if p.overrun != nil {
-		p.overrun.Waiting = w.waiting()
-		overrun = p.overrun
-	}
-	if errors.Is(p.err, errExpired) { // the overrun says it better
+	called := !errors.Is(p.err, errExpired)
+	if !called { // the overrun says it better
 		p.err = nil
 	}
-	err := errors.Join(p.err, overrun, w.thawErr, w.checkLeft())
+	err := errors.Join(p.err, w.thawErr, w.checkLeft())
+	if p.overrun != nil {
+		p.overrun.Waiting, p.overrun.Taken = w.waiting(), called && err == nil
+		err = errors.Join(p.overrun, err)
+	}
 	if err != nil {
 		return fmt.Errorf("window: %w", err)
 	}

@@ -155,8 +155,8 @@ func TestDeadlineThawsWhileTakeHangs(t *testing.T) {
 	if thawedAfter > time.Second {
 		t.Errorf("thawed after %v", thawedAfter)
 	}
-	if len(overrun.Waiting) != 0 {
-		t.Errorf("nobody was waited for, and it names %v", overrun.Waiting)
+	if len(overrun.Waiting) != 0 || overrun.Taken {
+		t.Errorf("nobody was waited for and take failed: %+v", overrun)
 	}
 	for _, x := range writers {
 		x.moves(t)
@@ -179,7 +179,7 @@ func TestDeadlineWhenATaskNeverStandsStill(t *testing.T) {
 	w := prepare(t, all, o)
 	_, err := w.Run(func() error { t.Error("take was called"); return nil })
 	var overrun *Overrun
-	if !errors.As(err, &overrun) || len(overrun.Waiting) != 1 {
+	if !errors.As(err, &overrun) || len(overrun.Waiting) != 1 || overrun.Taken {
 		t.Fatalf("got %v", err)
 	}
 	if text := err.Error(); !strings.Contains(text, stuck[0].Name) || !strings.Contains(text, "uninterruptible: process ") {
