@@ -136,7 +136,11 @@ func restore(ctx context.Context, m *monitor, s state) error {
 	if _, err := m.execute(ctx, "migrate-incoming", map[string]any{"uri": "file:" + s.devices()}); err != nil {
 		return err
 	}
-	return awaitMigration(ctx, m)
+	if err := awaitMigration(ctx, m); err != nil {
+		return err
+	}
+	_, err := m.execute(ctx, "cont", nil) // it was stopped to be saved
+	return err
 }
 
 // ignoreShared leaves the memory out of the state: it is in a file already.
