@@ -46,20 +46,25 @@ func (c console) tail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// clean takes out what moves a terminal's cursor or colours its text.
+// clean takes out what moves a terminal's cursor or colours its text, and the
+// lines that were written over.
 func clean(text []byte) string {
-	var out bytes.Buffer
+	var out []byte
 	for i := 0; i < len(text); i++ {
 		switch b := text[i]; {
 		case b == 0x1b && i+1 < len(text) && text[i+1] == '[':
 			for i += 2; i < len(text) && (text[i] < 0x40 || text[i] > 0x7e); i++ {
 			}
+		case b == 0x1b && i+1 < len(text) && text[i+1] == 'M': // up one line
+			i++
+			out = bytes.TrimSuffix(out, []byte("\n"))
+			out = out[:bytes.LastIndexByte(out, '\n')+1]
 		case b == '\r' || b == 0x1b:
 		default:
-			out.WriteByte(b)
+			out = append(out, b)
 		}
 	}
-	return out.String()
+	return string(out)
 }
 
 // explain adds to err what a reader needs to understand it: the last words of

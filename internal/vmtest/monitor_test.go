@@ -100,7 +100,9 @@ func TestNetworkPassesFramesToTheOthers(t *testing.T) {
 }
 
 func TestConsoleIsReadable(t *testing.T) {
-	if got, want := clean([]byte("\x1b[M\x1b[K[\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mssh\x1b[0m.\r\n")), "[  OK  ] Started ssh.\n"; got != want {
+	said := "\x1b[M\x1b[K[\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mssh\x1b[0m.\r\n" +
+		"[*     ] Job docker running (1s)\r\n\x1bM\r\x1b[K[ *    ] Job docker running (2s)\r\n\x1bM\r\x1b[K[  OK  ] Started docker.\r\n"
+	if got, want := clean([]byte(said)), "[  OK  ] Started ssh.\n[  OK  ] Started docker.\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

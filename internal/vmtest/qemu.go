@@ -15,7 +15,10 @@ import (
 const (
 	qemuProgram = "qemu-system-x86_64"
 	memoryMiB   = 2048
-	kernelLine  = "root=/dev/vda console=ttyS0 net.ifnames=0 apparmor=0 audit=0 mitigations=off nokaslr rcupdate.rcu_expedited=1 panic=0"
+	// Much of the emulated boot is spent on what this machine does not have or
+	// no test needs.
+	kernelLine = "root=/dev/vda console=ttyS0 net.ifnames=0 apparmor=0 selinux=0 audit=0 mitigations=off nokaslr " +
+		"rcupdate.rcu_expedited=1 panic=0 modprobe.blacklist=ahci,kvm_amd,kvm_intel,psmouse,lpc_ich,i2c_i801,iTCO_wdt"
 	// File descriptors 0 to 2 are standard; these are the next.
 	monitorFD, lanFD = 3, 4
 )
@@ -30,7 +33,6 @@ type launch struct {
 	write    bool   // the guest's memory goes into the file, to be saved
 	incoming bool   // wait for a saved state
 	console  string // file
-	lan      bool   // the second network card is plugged in
 }
 
 // hardware returns the arguments that make the guest's machine.
@@ -61,6 +63,7 @@ func (l launch) arguments() []string {
 		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD), "-mon", "chardev=monitor,mode=control",
 		"-drive", "if=none,id=root,format=qcow2,cache=writeback,discard=unmap,file="+comma(l.disk),
 		"-netdev", "user,id=host,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22",
+		"-netdev", fmt.Sprintf("stream,id=lan,server=off,addr.type=fd,addr.str=%d", lanFD),
 	)
 	memory := fmt.Sprintf("id=ram,size=%dM", memoryMiB)
 	switch {
@@ -71,11 +74,6 @@ func (l launch) arguments() []string {
 	default:
 		// All guests of one state share the file's pages until they write.
 		args = append(args, "-object", "memory-backend-file,"+memory+",share=off,readonly=on,rom=off,mem-path="+comma(l.memory))
-	}
-	if l.lan {
-		args = append(args, "-netdev", fmt.Sprintf("stream,id=lan,server=off,addr.type=fd,addr.str=%d", lanFD))
-	} else {
-		args = append(args, "-netdev", "hubport,id=lan,hubid=1")
 	}
 	if l.incoming {
 		args = append(args, "-incoming", "defer")
@@ -116,35 +114,36 @@ func (m *messages) String() string {
 	return m.text.String()
 }
 
-// start runs QEMU as l says; network may be nil. The machine runs, or waits
-// for its saved state.
+// start runs QEMU as l says, with its second network card in network. The
+// machine runs, or waits for its saved state.
 func start(ctx context.Context, l launch, network *Network) (*machine, error) {
 	ours, theirs, err := socketpair()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = theirs.Close() }()
-	l.lan = network != nil
+	if network == nil {
+		network = &Network{} // nobody else's
+	}
+	cable, err := network.plug()
+	if err != nil {
+		_ = ours.Close()
+		return nil, err
+	}
+	defer func() { _ = cable.Close() }()
 	said := &messages{}
 	cmd := exec.Command(qemuProgram, l.arguments()...)
 	cmd.Stdout, cmd.Stderr = said, said
-	cmd.ExtraFiles = []*os.File{theirs}
-	if network != nil {
-		cable, err := network.plug()
-		if err != nil {
-			_ = ours.Close()
-			return nil, err
-		}
-		defer func() { _ = cable.Close() }()
-		cmd.ExtraFiles = append(cmd.ExtraFiles, cable)
-	}
+	cmd.ExtraFiles = []*os.File{theirs, cable} // monitorFD, lanFD
 	child, err := startProcess(cmd)
 	if err != nil {
 		_ = ours.Close()
 		return nil, err
 	}
 	m := &machine{process: child, messages: said}
-	_ = theirs.Close() // or QEMU's end would not be noticed
+	// Or QEMU's end would not be noticed.
+	_ = theirs.Close()
+	_ = cable.Close()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	m.monitor, err = openMonitor(ctx, ours)

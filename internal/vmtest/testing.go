@@ -28,7 +28,7 @@ func (g *Guest) Sh(t testing.TB, line string) string {
 	t.Helper()
 	out, err := g.Must(t.Context(), line)
 	if err != nil {
-		t.Fatal(g.explain(err))
+		t.Fatal(err)
 	}
 	return out
 }
