@@ -2,7 +2,6 @@ package vmtest
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +23,7 @@ func (g *Guest) CopyIn(ctx context.Context, dir string, paths ...string) error {
 		_ = writer.CloseWithError(err)
 		packed <- err
 	}()
-	var said bytes.Buffer
+	var said collector
 	line := fmt.Sprintf("mkdir -p %s && tar -x -C %[1]s --no-same-owner -f -", quote(dir))
 	status, err := g.Stream(ctx, Command{Line: line, Stdin: reader, Stderr: &said})
 	_ = reader.Close()
@@ -32,7 +31,7 @@ func (g *Guest) CopyIn(ctx context.Context, dir string, paths ...string) error {
 		return fmt.Errorf("copy into the guest: %w", packing)
 	}
 	if err == nil && status != 0 {
-		err = fmt.Errorf("tar: exit status %d: %s", status, bytes.TrimSpace(said.Bytes()))
+		err = fmt.Errorf("tar: exit status %d: %s", status, strings.TrimSpace(said.String()))
 	}
 	if err != nil {
 		return fmt.Errorf("copy into the guest: %w", err)
@@ -107,11 +106,11 @@ func (g *Guest) CopyOut(ctx context.Context, path, dir string) error {
 		_ = reader.CloseWithError(err)
 		unpacked <- err
 	}()
-	var said bytes.Buffer
+	var said collector
 	line := fmt.Sprintf("tar -c -C \"$(dirname %s)\" -f - \"$(basename %[1]s)\"", quote(path))
 	status, err := g.Stream(ctx, Command{Line: line, Stdout: writer, Stderr: &said})
 	if err == nil && status != 0 {
-		err = fmt.Errorf("tar: exit status %d: %s", status, bytes.TrimSpace(said.Bytes()))
+		err = fmt.Errorf("tar: exit status %d: %s", status, strings.TrimSpace(said.String()))
 	}
 	_ = writer.CloseWithError(err) // nil: the end
 	if err := errors.Join(<-unpacked, err); err != nil {

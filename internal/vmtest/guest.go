@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,7 +25,8 @@ type Spec struct {
 }
 
 // Guest is one machine, from Boot to Close. Its methods are not for use by
-// several goroutines at once, except Run and Stream, which are.
+// several goroutines at once, except Run, Stream and copies: a power cut may well
+// come while they go on, and ends them.
 type Guest struct {
 	spec    Spec
 	cache   cache
@@ -36,7 +38,7 @@ type Guest struct {
 	dir     string // disk and console
 	release func() // gives dir up
 	machine *machine
-	door    *door
+	door    atomic.Pointer[door] // nil without power
 }
 
 // Boot gives a running guest, as it was when its system had come up. If this
@@ -153,10 +155,8 @@ func (g *Guest) CutPower() error {
 		return nil
 	}
 	err := g.machine.kill()
-	if g.door != nil {
-		g.door.close()
-	}
-	g.machine, g.door = nil, nil
+	g.machine = nil
+	g.closeDoor()
 	return err
 }
 
@@ -165,6 +165,10 @@ func (g *Guest) CutPower() error {
 func (g *Guest) Reboot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, bootLimit, fmt.Errorf("the guest did not reboot within %s", bootLimit))
 	defer cancel()
+	d := g.door.Load()
+	if d == nil {
+		return errNoPower
+	}
 	result, err := g.Run(ctx, "systemctl reboot")
 	if err == nil && result.Status != 0 {
 		return fmt.Errorf("reboot: %s", strings.TrimSpace(result.Stderr))
@@ -172,7 +176,7 @@ func (g *Guest) Reboot(ctx context.Context) error {
 	// Without an error the connection may still last for some steps of the
 	// shutdown; with one it may be that very shutdown that broke it.
 	select {
-	case <-g.door.closed:
+	case <-d.closed:
 	case <-g.machine.process.done:
 		return g.explain(errors.New("reboot: QEMU ended"))
 	case <-ctx.Done():
@@ -208,15 +212,12 @@ func (g *Guest) Close() error {
 // open connects to the guest and tells it what a copy cannot know: the time,
 // and who it is.
 func (g *Guest) open(ctx context.Context, copied bool) error {
-	if g.door != nil {
-		g.door.close()
-		g.door = nil
-	}
+	g.closeDoor()
 	d, err := connect(ctx, g.image, g.machine)
 	if err != nil {
 		return err
 	}
-	g.door = d
+	g.door.Store(d)
 	if err := setClock(ctx, d); err != nil {
 		return err
 	}
@@ -233,6 +234,12 @@ func (g *Guest) open(ctx context.Context, copied bool) error {
 		return nil
 	}
 	return mustRun(ctx, d, script.String()+"true")
+}
+
+func (g *Guest) closeDoor() {
+	if d := g.door.Swap(nil); d != nil {
+		d.close()
+	}
 }
 
 func (g *Guest) awaitSystem(ctx context.Context) error {
@@ -261,7 +268,7 @@ func setClock(ctx context.Context, d *door) error {
 }
 
 func mustRun(ctx context.Context, d *door, line string) error {
-	var said strings.Builder
+	var said collector
 	status, err := d.run(ctx, Command{Line: line, Stdout: &said, Stderr: &said})
 	if err == nil && status != 0 {
 		err = fmt.Errorf("exit status %d: %s", status, strings.TrimSpace(said.String()))

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -88,30 +87,8 @@ func comma(path string) string { return strings.ReplaceAll(path, ",", ",,") }
 type machine struct {
 	process  *process
 	monitor  *monitor
-	messages *messages
+	messages *collector
 	sshPort  int // on 127.0.0.1
-}
-
-// messages keeps the first things QEMU says, which tell why it failed.
-type messages struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (m *messages) Write(p []byte) (int, error) {
-	const enough = 16 << 10 // bytes
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if room := enough - m.text.Len(); room > 0 {
-		m.text.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
-}
-
-func (m *messages) String() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.text.String()
 }
 
 // start runs QEMU as l says, with its second network card in network. The
@@ -131,7 +108,7 @@ func start(ctx context.Context, l launch, network *Network) (*machine, error) {
 		return nil, err
 	}
 	defer func() { _ = cable.Close() }()
-	said := &messages{}
+	said := &collector{limit: 16 << 10}
 	cmd := exec.Command(qemuProgram, l.arguments()...)
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.ExtraFiles = []*os.File{theirs, cable} // monitorFD, lanFD

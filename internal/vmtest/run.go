@@ -1,7 +1,6 @@
 package vmtest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,14 +19,14 @@ var errNoPower = errors.New("the guest has no power")
 // command that fails is no error; that it could not be run, or that ctx ended
 // first, is. Its environment is root's, its directory /root.
 func (g *Guest) Run(ctx context.Context, line string) (Result, error) {
-	var out, said bytes.Buffer
+	var out, said collector
 	status, err := g.Stream(ctx, Command{Line: line, Stdout: &out, Stderr: &said})
 	return Result{Stdout: out.String(), Stderr: said.String(), Status: status}, err
 }
 
 // Stream is Run with the output as it comes.
 func (g *Guest) Stream(ctx context.Context, c Command) (status int, err error) {
-	d := g.door
+	d := g.door.Load()
 	if d == nil {
 		return -1, errNoPower
 	}

@@ -1,7 +1,6 @@
 package vmtest
 
 import (
-	"bytes"
 	"context"
 	_ "embed" // warm.sh
 	"encoding/json"
@@ -91,13 +90,13 @@ func prepare(ctx context.Context, i image, m *machine) error {
 	if err := setClock(ctx, door); err != nil {
 		return err
 	}
-	var said bytes.Buffer
+	var said collector
 	status, err := door.run(ctx, Command{Line: "sh -s", Stdin: strings.NewReader(warmScript), Stdout: &said, Stderr: &said})
 	if err != nil {
 		return fmt.Errorf("prepare the guest: %w", err)
 	}
 	if status != 0 {
-		return fmt.Errorf("prepare the guest: exit status %d\n%s", status, said.Bytes())
+		return fmt.Errorf("prepare the guest: exit status %d\n%s", status, said.String())
 	}
 	return nil
 }
