@@ -2,19 +2,19 @@ GO ?= go
 GUEST := bin/guest
 
 guest: $(GUEST) ## Make the disposable guest machine for tests, unless it is there
-	$(GUEST) build
+	@$(GUEST) build
 
 guest-shell: $(GUEST) ## A shell in a fresh guest machine
-	$(GUEST) shell
+	@$(GUEST) shell
 
 guest-run: $(GUEST) ## Run CMD in a fresh guest machine, with the files PUSH in /root
-	$(GUEST) run $(foreach file,$(PUSH),-push $(file)) '$(subst ','\'',$(CMD))'
+	@$(GUEST) run $(foreach file,$(PUSH),-push $(file)) '$(subst ','\'',$(CMD))'
 
 guest-clean: $(GUEST) ## Remove the guest's images and saved states
-	$(GUEST) clean
+	@$(GUEST) clean
 
 test-guest: $(GUEST) ## Run the tests that need the guest, inside it and from outside
-	$(GUEST) test
+	@$(GUEST) test
 
 $(GUEST): FORCE
 	@$(GO) build -o $@ ./internal/vmtest/cmd/guest
