@@ -91,12 +91,12 @@ func (c cache) probe(ctx context.Context, i image, a accelerator) error {
 		return err
 	}
 	defer func() { _ = m.kill() }()
-	return watchStart(ctx, m, said)
+	return watchStart(ctx, m.process, said, probeSilence, probeLimit)
 }
 
-// watchStart waits for the kernel to start its first program, as long as it
-// keeps saying something.
-func watchStart(ctx context.Context, m *machine, said console) error {
+// watchStart waits for the kernel to start its first program, for limit at the
+// most, and only as long as it is never silent for longer than silence.
+func watchStart(ctx context.Context, qemu *process, said console, silence, limit time.Duration) error {
 	begin := time.Now()
 	heard, size := begin, int64(0)
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -109,16 +109,16 @@ func watchStart(ctx context.Context, m *machine, said console) error {
 			heard, size = time.Now(), now
 		}
 		switch {
-		case time.Since(heard) > probeSilence:
-			return fmt.Errorf("the guest said nothing for %s", probeSilence)
-		case time.Since(begin) > probeLimit:
-			return fmt.Errorf("the guest's kernel did not start within %s", probeLimit)
+		case time.Since(heard) > silence:
+			return fmt.Errorf("the guest said nothing for %s", silence)
+		case time.Since(begin) > limit:
+			return fmt.Errorf("the guest's kernel did not start within %s", limit)
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-m.process.done:
-			return fmt.Errorf("QEMU ended: %v: %s", m.process.err, m.messages)
+		case <-qemu.done:
+			return fmt.Errorf("QEMU ended: %v", qemu.err)
 		case <-tick.C:
 		}
 	}
