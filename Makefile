@@ -1,11 +1,12 @@
 # Everything a person or CI does here. "make help" lists it.
 
 GO      ?= go
+GUEST   := bin/guest
 CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/snapd-agent
 TESTLOG := .testlog
 
 .DEFAULT_GOAL := build
-.PHONY: help build man demo test test-fast test-host test-long lint bench fmt clean
+.PHONY: help build man demo test test-fast test-host test-guest test-long lint bench fmt clean guest guest-shell guest-run guest-clean FORCE
 
 help: ## say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -24,6 +25,7 @@ test: ## everything that must pass before a change lands (root)
 	@scripts/host-packages test
 	@scripts/test plain -race
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host
+	@$(MAKE) --no-print-directory test-guest
 
 test-fast: ## the tests that need no root, in seconds
 	@scripts/test plain
@@ -31,6 +33,9 @@ test-fast: ## the tests that need no root, in seconds
 test-host: ## the tests on real Btrfs, Docker and MinIO (root)
 	@scripts/host-packages test
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host
+
+test-guest: $(GUEST) ## the tests in and around a disposable guest machine (root)
+	@$(GUEST) test
 
 test-long: ## long matrices: a real 3 GiB file through full and increment (root, minutes)
 	@scripts/host-packages test
@@ -42,6 +47,23 @@ lint: ## all linters, module tidiness, known vulnerabilities
 bench: build ## side-by-side measurements on this machine (root); see bench/README.md
 	@scripts/host-packages bench
 	@SNAPD_MINIO="$$(scripts/minio)" bench/run
+
+guest: $(GUEST) ## make the disposable guest machine for tests, unless it is there
+	@$(GUEST) build
+
+guest-shell: $(GUEST) ## a shell in a fresh guest machine
+	@$(GUEST) shell
+
+guest-run: $(GUEST) ## run CMD in a fresh guest machine, with the files PUSH in /root
+	@$(GUEST) run $(foreach file,$(PUSH),-push $(file)) '$(subst ','\'',$(CMD))'
+
+guest-clean: $(GUEST) ## remove the guest's images and saved states
+	@$(GUEST) clean
+
+$(GUEST): FORCE
+	@$(GO) build -o $@ ./internal/vmtest/cmd/guest
+
+FORCE:
 
 fmt: ## format the code
 	gofmt -w cmd internal
