@@ -18,13 +18,13 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/freeze"
 	"snapd/internal/fs"
 	"snapd/internal/fs/btrfs"
 	"snapd/internal/workload"
 	"snapd/internal/workload/dockertest"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {

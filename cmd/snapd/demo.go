@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/spf13/cobra"
-
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/demo"
 	"snapd/internal/ship"
+
+	"github.com/spf13/cobra"
 )
 
 func (c *cli) demoCommand() *cobra.Command {

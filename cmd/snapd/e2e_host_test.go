@@ -13,12 +13,12 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/agent"
 	"snapd/internal/fs/fstest"
 	"snapd/internal/point"
 	"snapd/internal/workload/dockertest"
+
+	"golang.org/x/sys/unix"
 )
 
 // host is a host of its own: a Btrfs on a loop file, directories for state, and

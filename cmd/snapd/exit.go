@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/ship"
+
+	"github.com/spf13/cobra"
 )
 
 // Exit statuses, as they stand in the manual.

@@ -12,12 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/agent"
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
 	"snapd/internal/ship/shiptest"
+
+	"golang.org/x/sys/unix"
 )
 
 // newS3Host is a host that ships to a real MinIO.
@@ -50,7 +50,7 @@ func (h *host) segments() int {
 func TestShipKilledInTheMiddle(t *testing.T) {
 	h := newHost(t, "")
 	data := h.subvolume("data")
-	random(t, filepath.Join(data, "big"), 600<<20)
+	random(t, filepath.Join(data, "big"), 320<<20)
 	h.configure(fmt.Sprintf("[group.data]\npaths = [%q]", data))
 	h.must("snapshot", "data")
 
@@ -94,7 +94,7 @@ func TestShipKilledInTheMiddle(t *testing.T) {
 func TestMinIOStoppedInTheMiddle(t *testing.T) {
 	h, minio := newS3Host(t)
 	data := h.subvolume("data")
-	random(t, filepath.Join(data, "big"), 400<<20)
+	random(t, filepath.Join(data, "big"), 256<<20)
 	h.configure(fmt.Sprintf("[group.data]\npaths = [%q]", data))
 	h.must("snapshot", "data")
 	done := make(chan string, 1)
@@ -261,10 +261,10 @@ func (h *host) nothingLeft(mount, target string) {
 func TestDiskFullOnRestore(t *testing.T) {
 	h := newHost(t, "")
 	data := h.subvolume("data")
-	random(t, filepath.Join(data, "big"), 300<<20)
+	random(t, filepath.Join(data, "big"), 160<<20)
 	h.configure(fmt.Sprintf("[group.data]\npaths = [%q]", data))
 	h.must("run", "data")
-	small := mountBtrfs(t, h.path("small"), 200<<20)
+	small := mountBtrfs(t, h.path("small"), 140<<20)
 	h.refused(1, []string{"--kit", h.path("kit"), "restore", "latest", "--to", "btrfs:" + small + "/x"}, "no space left")
 	h.nothingLeft(small, "x")
 	var st unix.Statfs_t

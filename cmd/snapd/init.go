@@ -7,11 +7,11 @@ import (
 	"os"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/ship"
+
+	"github.com/spf13/cobra"
 )
 
 func (c *cli) initCommand() *cobra.Command {

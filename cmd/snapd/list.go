@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 
-	"github.com/spf13/cobra"
-
 	"snapd/internal/agent"
+
+	"github.com/spf13/cobra"
 )
 
 func (c *cli) listCommand() *cobra.Command {

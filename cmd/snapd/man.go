@@ -5,10 +5,10 @@ import (
 	"os"
 	"time"
 
+	"snapd/internal/agent"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
-
-	"snapd/internal/agent"
 )
 
 // manCommand writes the manual pages from the same words as --help, so that

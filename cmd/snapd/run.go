@@ -6,9 +6,9 @@ import (
 	"io"
 	"runtime/debug"
 
-	"github.com/spf13/cobra"
-
 	"snapd/internal/agent"
+
+	"github.com/spf13/cobra"
 )
 
 // memoryLimit is what the garbage collector aims to stay below, in bytes; a
@@ -27,7 +27,7 @@ type cli struct {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(memoryLimit)
 	c := &cli{stdout: stdout, stderr: stderr, screen: newScreen(stderr)}
-	root := c.root()
+	root := c.root() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

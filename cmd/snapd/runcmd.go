@@ -6,9 +6,9 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/spf13/cobra"
-
 	"snapd/internal/point"
+
+	"github.com/spf13/cobra"
 )
 
 func (c *cli) runCommand() *cobra.Command {

@@ -7,11 +7,11 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/agent"
+
 	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
-
-	"snapd/internal/agent"
 )
 
 // screen shows on standard error what happens: a bar on a terminal for what

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"snapd/internal/point"
+
+	"github.com/spf13/cobra"
 )
 
 func (c *cli) showCommand() *cobra.Command {

@@ -3,10 +3,10 @@ package main
 import (
 	"errors"
 
-	"github.com/spf13/cobra"
-
 	"snapd/internal/agent"
 	"snapd/internal/point"
+
+	"github.com/spf13/cobra"
 )
 
 // pointsDocument is what snapshot, ship, run and list print.

@@ -5,11 +5,11 @@ import (
 	"io"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"snapd/internal/agent"
 	"snapd/internal/fs/btrfs"
 	"snapd/internal/point"
+
+	"github.com/spf13/cobra"
 )
 
 func (c *cli) verifyCommand() *cobra.Command {

@@ -9,15 +9,16 @@ import (
 	"strings"
 	"time"
 
-	"filippo.io/age"
-	"github.com/spf13/pflag"
-
 	"snapd/internal/agent"
 	"snapd/internal/config"
-	storage "snapd/internal/fs"
 	"snapd/internal/fs/btrfs"
 	"snapd/internal/ship"
 	"snapd/internal/workload"
+
+	"filippo.io/age"
+	"github.com/spf13/pflag"
+
+	storage "snapd/internal/fs"
 )
 
 // where are the flags that say which configuration, repository and keys to

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/config"
 	"snapd/internal/workload"
+
+	"golang.org/x/sys/unix"
 )
 
 // Check is one thing that doctor looked at.

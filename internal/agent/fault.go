@@ -49,12 +49,10 @@ func usage(format string, args ...any) error {
 // Hint says what the reader of an error should do, "" when nothing better is
 // known than what the error itself says.
 func Hint(err error) string {
-	var h *hinted
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[*hinted](err); ok {
 		return h.do
 	}
-	var c *config.Error
-	if errors.As(err, &c) {
+	if _, ok := errors.AsType[*config.Error](err); ok {
 		return "mend that line; the keys are described in docs/snapd.toml.md"
 	}
 	for _, known := range []struct {

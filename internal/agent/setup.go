@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"filippo.io/age"
-
 	"snapd/internal/config"
 	"snapd/internal/ship"
+
+	"filippo.io/age"
 )
 
 // InitOptions say what a first call of init makes.

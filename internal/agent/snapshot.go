@@ -200,7 +200,7 @@ func (a *Agent) discard(ctx context.Context, snaps []fs.Snapshot) error {
 
 // onlyOverrun tells whether nothing but the time was wrong.
 func onlyOverrun(err error) bool {
-	joined, many := err.(interface{ Unwrap() []error }) //nolint:errorlint // looks at each of the joined errors
+	joined, many := err.(interface{ Unwrap() []error })
 	if !many {
 		var o *freeze.Overrun
 		return errors.As(err, &o)

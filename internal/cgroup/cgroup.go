@@ -28,7 +28,7 @@ func mountIn(mountinfo string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		before, after, ok := strings.Cut(lines.Text(), " - ")

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"snapd/internal/agent"
@@ -74,8 +75,8 @@ func Run(ctx context.Context, o Options) (_ Result, err error) {
 	s := &show{Options: o}
 	defer func() {
 		clean := context.WithoutCancel(ctx)
-		for i := len(s.undo) - 1; i >= 0; i-- {
-			err = errors.Join(err, s.undo[i](clean))
+		for _, v := range slices.Backward(s.undo) {
+			err = errors.Join(err, v(clean))
 		}
 	}()
 	for _, act := range []func(context.Context) error{s.prepare, s.first, s.second, s.disaster} {

@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/run"
+
+	"golang.org/x/sys/unix"
 )
 
 // place is a directory of its own with a Btrfs on a loop file in it.

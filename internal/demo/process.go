@@ -10,11 +10,11 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/cgroup"
 	"snapd/internal/freeze"
 	"snapd/internal/workload"
+
+	"golang.org/x/sys/unix"
 )
 
 // writeAllTheTime appends to a log as fast as a shell can, as busybox and any

@@ -38,7 +38,7 @@ func (w *Window) waiting() []string {
 		if t.frozen || t.gone {
 			continue
 		}
-		text := t.Member.String()
+		text := t.String()
 		if stuck := stuckTasks(t.Cgroup); len(stuck) > 0 {
 			text += " (uninterruptible: " + strings.Join(stuck, ", ") + ")"
 		}

@@ -25,7 +25,7 @@ func (w *Window) arm() (*alarm, error) {
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
-		unix.Close(timer)
+		_ = unix.Close(timer)
 		return nil, fmt.Errorf("arm the deadline: %w", err)
 	}
 	a := &alarm{timer: timer, wake: wake, done: make(chan struct{})}
@@ -77,6 +77,6 @@ func (a *alarm) wait() bool {
 func (a *alarm) stop() {
 	_, _ = unix.Write(a.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // an eventfd at 0 takes it
 	<-a.done
-	unix.Close(a.wake)
-	unix.Close(a.timer)
+	_ = unix.Close(a.wake)
+	_ = unix.Close(a.timer)
 }

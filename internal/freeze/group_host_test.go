@@ -7,13 +7,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"snapd/internal/cgroup"
+
+	"golang.org/x/sys/unix"
 )
 
 // writer is a busy process in a cgroup of its own.
@@ -92,8 +94,8 @@ func removeCgroup(t testing.TB, dir string) {
 			}
 			return nil
 		})
-		for i := len(dirs) - 1; i >= 0; i-- {
-			_ = os.Remove(dirs[i])
+		for _, dir := range slices.Backward(dirs) {
+			_ = os.Remove(dir)
 		}
 		if _, err := os.Stat(dir); os.IsNotExist(err) {
 			return

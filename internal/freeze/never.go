@@ -94,7 +94,7 @@ func pidsIn(file string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	var pids []int
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {

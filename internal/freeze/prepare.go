@@ -159,6 +159,26 @@ func (c checker) target(ctx context.Context, m Member, engine Engine) (_ *target
 	return t, nil
 }
 
+// holds checks that a process is in the cgroup. It is asked after the cgroup
+// was opened: what was swapped before is seen.
+func (c checker) holds(dir string, pid int) error {
+	if pid <= 0 {
+		return nil
+	}
+	in, err := cgroup.Of(pid)
+	if err != nil {
+		return fmt.Errorf("its process %d is gone: %w", pid, ErrChanged)
+	}
+	where, err := cgroup.Dir(c.mount, in.V2)
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(dir, where); err != nil || !filepath.IsLocal(rel) {
+		return fmt.Errorf("its process %d is in cgroup %s and not in %s: %w", pid, where, dir, ErrChanged)
+	}
+	return nil
+}
+
 // open opens the cgroup of t and checks that it is the member's, that it may
 // be frozen, and that nobody else has frozen it.
 func (c checker) open(t *target) error {
@@ -185,19 +205,8 @@ func (c checker) open(t *target) error {
 	if err != nil {
 		return err
 	}
-	if t.Pid > 0 {
-		// Read after the cgroup was opened: what was swapped before is seen.
-		in, err := cgroup.Of(t.Pid)
-		if err != nil {
-			return fmt.Errorf("its process %d is gone: %w", t.Pid, ErrChanged)
-		}
-		where, err := cgroup.Dir(c.mount, in.V2)
-		if err != nil {
-			return err
-		}
-		if rel, err := filepath.Rel(dir, where); err != nil || !filepath.IsLocal(rel) {
-			return fmt.Errorf("its process %d is in cgroup %s and not in %s: %w", t.Pid, where, dir, ErrChanged)
-		}
+	if err := c.holds(dir, t.Pid); err != nil {
+		return err
 	}
 	if err := neverFreeze(dir); err != nil {
 		return err

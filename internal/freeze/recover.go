@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"snapd/internal/cgroup"
@@ -67,8 +68,8 @@ func recoverOne(ctx context.Context, path string, engine Engine) (_ []Recovered,
 	var out []Recovered
 	var errs error
 	if state == stateOpen {
-		for i := len(r.Members) - 1; i >= 0; i-- { // thaw in reverse
-			m := r.Members[i]
+		for _, m := range slices.Backward(r.Members) { // thaw in reverse
+
 			outcome, err := m.mend(ctx, engine)
 			if err != nil {
 				errs = errors.Join(errs, fmt.Errorf("thaw %s %s: %w", m.Kind, m.Name, err))

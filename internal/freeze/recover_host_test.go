@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"snapd/internal/cgroup"
+
+	"golang.org/x/sys/unix"
 )
 
 func contextForChild() (context.Context, context.CancelFunc) {

@@ -36,7 +36,7 @@ func (t *target) open(dir string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: dir, Err: err}
 	}
-	defer unix.Close(fd)
+	defer unix.Close(fd) //nolint:errcheck // only a handle
 	var kind unix.Statfs_t
 	if err := unix.Fstatfs(fd, &kind); err != nil {
 		return &os.PathError{Op: "statfs", Path: dir, Err: err}
@@ -61,7 +61,7 @@ func (t *target) open(dir string) error {
 func (t *target) close() {
 	for _, fd := range []*int{&t.freezer, &t.events} {
 		if *fd >= 0 {
-			unix.Close(*fd)
+			_ = unix.Close(*fd)
 			*fd = -1
 		}
 	}
@@ -73,9 +73,9 @@ func (t *target) write(value byte) error {
 	one := [1]byte{value}
 	for {
 		_, err := unix.Pwrite(t.freezer, one[:], 0)
-		switch {
-		case err == unix.EINTR:
-		case err == unix.ENODEV:
+		switch err {
+		case unix.EINTR:
+		case unix.ENODEV:
 			t.gone = true
 			return nil
 		default:

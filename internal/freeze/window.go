@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -278,8 +279,8 @@ func (w *Window) thaw(byAlarm bool) {
 
 func (w *Window) thawCgroups() error {
 	var errs error
-	for i := len(w.targets) - 1; i >= 0; i-- {
-		t := w.targets[i]
+	for _, t := range slices.Backward(w.targets) {
+
 		if t.how != ByCgroup || !t.touched {
 			continue
 		}

@@ -89,16 +89,19 @@ func TestThawsWhateverTakeDoes(t *testing.T) {
 		want func(t *testing.T, err error, panicked any)
 	}{
 		{"error", func() error { return broken }, func(t *testing.T, err error, _ any) {
+			t.Helper()
 			if !errors.Is(err, broken) {
 				t.Errorf("got %v", err)
 			}
 		}},
 		{"panic", func() error { panic("bad") }, func(t *testing.T, _ error, panicked any) {
+			t.Helper()
 			if panicked != "bad" {
 				t.Errorf("got %v", panicked)
 			}
 		}},
 		{"goexit", func() error { runtime.Goexit(); return nil }, func(t *testing.T, err error, _ any) {
+			t.Helper()
 			if err == nil {
 				t.Error("a take that never returned is a success")
 			}

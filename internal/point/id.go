@@ -33,7 +33,7 @@ func NewID(now time.Time) ID {
 	for i := range 6 {
 		raw[i] = byte(ms >> (40 - 8*i))
 	}
-	rand.Read(raw[6:]) //nolint:errcheck // crypto/rand.Read never fails since Go 1.24
+	rand.Read(raw[6:])
 	return ID(encoding().EncodeToString(raw[:]))
 }
 

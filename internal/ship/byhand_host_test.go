@@ -51,7 +51,7 @@ func TestRestoreByHand(t *testing.T) {
 	run(t, "mkfs.btrfs", "-q", image)
 	run(t, "mount", "-o", "loop", image, mount)
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", mount).CombinedOutput(); err != nil { //nolint:noctx // t.Context is over
+		if out, err := exec.Command("umount", mount).CombinedOutput(); err != nil {
 			t.Errorf("umount: %v: %s", err, out)
 		}
 	})

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"filippo.io/age"
-
 	"snapd/internal/point"
 	"snapd/internal/ship"
 	"snapd/internal/ship/dir"
+
+	"filippo.io/age"
 )
 
 var makeGolden = flag.Bool("make-golden", false, "make testdata/v1 anew; only ever for a format that nobody has used")
@@ -100,7 +100,7 @@ func writeGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"signing.pub": b.signer.Public().String(), "identity": b.identity.String()} {
-		if err := os.WriteFile(filepath.Join(golden, name), []byte(text+"\n"), 0o644); err != nil { //nolint:gosec // an example
+		if err := os.WriteFile(filepath.Join(golden, name), []byte(text+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"filippo.io/age"
-
 	"snapd/internal/ship"
 	"snapd/internal/ship/dir"
+
+	"filippo.io/age"
 )
 
 // childDir makes the test binary ship a stream instead of testing, so that it

@@ -10,9 +10,9 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"snapd/internal/point"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // PointRecord is a restore point as a repository keeps it.

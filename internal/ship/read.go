@@ -182,7 +182,7 @@ func (s *streamReader) advance() error {
 // asks with errors.Is.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %s", ErrDamaged, err.Error()) //nolint:errorlint // on purpose
+		return fmt.Errorf("%w: %s", ErrDamaged, err.Error())
 	}
 	return err
 }

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"filippo.io/age"
-
 	"snapd/internal/point"
 	"snapd/internal/ship"
 	"snapd/internal/ship/shiptest"
+
+	"filippo.io/age"
 )
 
 // slice is small, so that streams of many segments are cheap.

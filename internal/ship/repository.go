@@ -11,9 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"filippo.io/age"
-
 	"snapd/internal/point"
+
+	"filippo.io/age"
 )
 
 const (
@@ -71,7 +71,7 @@ func Create(ctx context.Context, s Store, o CreateOptions) (*Repository, error) 
 		o.SliceBytes = defaultSlice
 	}
 	var id [16]byte
-	rand.Read(id[:]) //nolint:errcheck // never fails since Go 1.24
+	rand.Read(id[:])
 	doc := repositoryDoc{
 		header:     header{Format: formatVersion, Type: typeRepository, Repository: hex.EncodeToString(id[:])},
 		Created:    o.Now.UTC().Truncate(time.Second),

@@ -65,7 +65,7 @@ func (s *Signer) Save(file string) (err error) {
 	if err != nil {
 		return fmt.Errorf("save signing key: %w", err)
 	}
-	defer os.Remove(aside.Name())
+	defer os.Remove(aside.Name()) //nolint:errcheck // under its lasting name it has another link
 	_, err = aside.Write(append(bytes.TrimRight(text, "\n"), '\n'))
 	if err == nil {
 		err = aside.Sync()

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"snapd/internal/point"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Head says what a stream is.
@@ -242,7 +242,7 @@ func fill(in io.Reader, data []byte) (n int, last bool, err error) {
 	for n < len(data) {
 		m, err := in.Read(data[n:])
 		n += m
-		if err == io.EOF { //nolint:errorlint // on purpose
+		if err == io.EOF {
 			return n, true, nil
 		}
 		if err != nil {

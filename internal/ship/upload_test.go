@@ -13,10 +13,10 @@ import (
 	"testing/iotest"
 	"time"
 
-	"filippo.io/age"
-
 	"snapd/internal/ship"
 	"snapd/internal/ship/shiptest"
+
+	"filippo.io/age"
 )
 
 var errScripted = errors.New("scripted")

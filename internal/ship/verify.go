@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"snapd/internal/point"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // VerifyOptions say what is verified.
@@ -330,7 +330,7 @@ func (v *verify) readDeep(ctx context.Context, m *Manifest) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer in.Close() //nolint:errcheck // only read from; its Read says what is wrong
 	if v.o.Check != nil {
 		if err := v.o.Check(m.Format, in); err != nil {
 			return fmt.Errorf("stream %s: %w", m.ID, err)

@@ -104,7 +104,7 @@ func (g *greeted) Read(p []byte) (int, error) {
 	n, err := g.Conn.Read(p)
 	if n > 0 && !g.heard {
 		g.heard = true
-		err = errors.Join(err, g.Conn.SetDeadline(time.Now().Add(handshakeLimit)))
+		err = errors.Join(err, g.SetDeadline(time.Now().Add(handshakeLimit)))
 	}
 	return n, err
 }

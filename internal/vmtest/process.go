@@ -56,13 +56,3 @@ func (p *process) kill() error {
 	}
 	return nil
 }
-
-// ended tells without waiting whether the child has ended.
-func (p *process) ended() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}

@@ -10,10 +10,11 @@ import (
 	"strings"
 	"sync"
 
+	"snapd/internal/cgroup"
+
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/volume"
-	"snapd/internal/cgroup"
 )
 
 // atOnce bounds how many questions the engine is asked at a time.

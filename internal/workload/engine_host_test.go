@@ -13,10 +13,11 @@ import (
 	"testing"
 	"time"
 
-	apicontainer "github.com/docker/docker/api/types/container"
 	"snapd/internal/config"
 	"snapd/internal/workload"
 	"snapd/internal/workload/dockertest"
+
+	apicontainer "github.com/docker/docker/api/types/container"
 )
 
 func TestConnectWithoutAnEngine(t *testing.T) {

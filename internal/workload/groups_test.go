@@ -58,16 +58,24 @@ func TestGroups(t *testing.T) {
 		{name: "nothing", containers: []Container{lone("db", nil)}},
 		{name: "lone by its name", containers: []Container{lone("DB", on())}, want: []string{"db: DB"}},
 		{name: "lone by label", containers: []Container{lone("db", on("snapd.group", "data")), lone("web", on("snapd.group", "data"))}, want: []string{"data: db web"}},
-		{name: "two lone ones whose names become one", containers: []Container{lone("Web", on()), lone("web", on())},
-			want: []string{"web: Web"}, problems: []string{"container web: snapd.group: its name would make it part of the group web, which belongs to container Web"}},
+		{
+			name: "two lone ones whose names become one", containers: []Container{lone("Web", on()), lone("web", on())},
+			want: []string{"web: Web"}, problems: []string{"container web: snapd.group: its name would make it part of the group web, which belongs to container Web"},
+		},
 		{name: "a lone one with another's name", containers: []Container{lone("aa", on("snapd.group", "db")), lone("db", on())}, want: []string{"db: aa db"}},
 		{name: "name too long", containers: []Container{lone(strings.Repeat("x", 64), on())}, problems: []string{"give the container the label snapd.group"}},
-		{name: "one enrols the project", containers: []Container{composed("shop", "db", on()), composed("shop", "web", nil), composed("shop", "cache", labels{"snapd.enable": "false"}), composed("other", "db", nil)},
-			want: []string{"shop: shop-db-1 shop-web-1"}},
-		{name: "the enrolling one names the group of all", containers: []Container{composed("shop", "db", on("snapd.group", "store")), composed("shop", "web", nil)},
-			want: []string{"store: shop-db-1 shop-web-1"}},
-		{name: "a label takes one out of the project's group", containers: []Container{composed("shop", "db", on()), composed("shop", "log", labels{"snapd.group": "logs"})},
-			want: []string{"logs: shop-log-1", "shop: shop-db-1"}},
+		{
+			name: "one enrols the project", containers: []Container{composed("shop", "db", on()), composed("shop", "web", nil), composed("shop", "cache", labels{"snapd.enable": "false"}), composed("other", "db", nil)},
+			want: []string{"shop: shop-db-1 shop-web-1"},
+		},
+		{
+			name: "the enrolling one names the group of all", containers: []Container{composed("shop", "db", on("snapd.group", "store")), composed("shop", "web", nil)},
+			want: []string{"store: shop-db-1 shop-web-1"},
+		},
+		{
+			name: "a label takes one out of the project's group", containers: []Container{composed("shop", "db", on()), composed("shop", "log", labels{"snapd.group": "logs"})},
+			want: []string{"logs: shop-log-1", "shop: shop-db-1"},
+		},
 		{name: "an image does not enrol itself", containers: []Container{func() Container {
 			c := lone("evil", on())
 			c.ImageLabels = labels{"snapd.enable": "true"}
@@ -78,34 +86,58 @@ func TestGroups(t *testing.T) {
 			c.ImageGone = true
 			return c
 		}()}, problems: []string{"the image it was made from is gone"}},
-		{name: "no other project's group", containers: []Container{composed("shop", "db", on()), lone("evil", on("snapd.group", "shop"))},
-			want: []string{"shop: shop-db-1"}, problems: []string{"container evil: snapd.group: shop is the group of Compose project shop, which a label cannot join"}},
-		{name: "nor by its name", containers: []Container{composed("shop", "db", nil), lone("shop", on())},
-			problems: []string{"container shop: snapd.group: its name would make it part of the group shop, which belongs to Compose project shop"}},
-		{name: "nor one that the configuration gives to a project", toml: "[group.shop]\ncompose-project = \"shop\"", containers: []Container{composed("shop", "db", nil), lone("evil", on("snapd.group", "shop"))},
-			want: []string{"shop: shop-db-1"}, problems: []string{"which a label cannot join"}},
-		{name: "unless the configuration names it", toml: "[group.shop]\ncompose-project = \"shop\"\ncontainers = [\"other\"]", containers: []Container{composed("shop", "db", nil), lone("other", on("snapd.group", "shop"))},
-			want: []string{"shop: other shop-db-1"}},
-		{name: "labels of two projects make no group", containers: []Container{composed("aa", "db", on("snapd.group", "both")), composed("bb", "db", on("snapd.group", "both"))},
-			problems: []string{"labels alone cannot put them into one group"}},
-		{name: "unless the configuration has it", toml: "[group.both]\nfreeze = \"freeze\"", containers: []Container{composed("aa", "db", on("snapd.group", "both")), composed("bb", "db", on("snapd.group", "both"))},
-			want: []string{"both: aa-db-1 bb-db-1"}},
-		{name: "configuration under another name", toml: "[group.nightly]\ncompose-project = \"shop\"", containers: []Container{composed("shop", "db", on()), composed("shop", "web", labels{"snapd.enable": "false"})},
-			want: []string{"nightly: shop-db-1"}},
-		{name: "containers by name, and paths", toml: "[group.a]\ncontainers = [\"db\"]\n[group.b]\npaths = [\"/srv\"]", containers: []Container{lone("db", nil)},
-			want: []string{"a: db", "b:"}},
-		{name: "no such container", toml: "[group.a]\ncontainers = [\"db-mian\"]", containers: []Container{lone("db-main", nil)},
-			problems: []string{`group.a.containers: there is no container "db-mian"; correct the name ("docker ps --all" lists them); did you mean db-main?`}},
+		{
+			name: "no other project's group", containers: []Container{composed("shop", "db", on()), lone("evil", on("snapd.group", "shop"))},
+			want: []string{"shop: shop-db-1"}, problems: []string{"container evil: snapd.group: shop is the group of Compose project shop, which a label cannot join"},
+		},
+		{
+			name: "nor by its name", containers: []Container{composed("shop", "db", nil), lone("shop", on())},
+			problems: []string{"container shop: snapd.group: its name would make it part of the group shop, which belongs to Compose project shop"},
+		},
+		{
+			name: "nor one that the configuration gives to a project", toml: "[group.shop]\ncompose-project = \"shop\"", containers: []Container{composed("shop", "db", nil), lone("evil", on("snapd.group", "shop"))},
+			want: []string{"shop: shop-db-1"}, problems: []string{"which a label cannot join"},
+		},
+		{
+			name: "unless the configuration names it", toml: "[group.shop]\ncompose-project = \"shop\"\ncontainers = [\"other\"]", containers: []Container{composed("shop", "db", nil), lone("other", on("snapd.group", "shop"))},
+			want: []string{"shop: other shop-db-1"},
+		},
+		{
+			name: "labels of two projects make no group", containers: []Container{composed("aa", "db", on("snapd.group", "both")), composed("bb", "db", on("snapd.group", "both"))},
+			problems: []string{"labels alone cannot put them into one group"},
+		},
+		{
+			name: "unless the configuration has it", toml: "[group.both]\nfreeze = \"freeze\"", containers: []Container{composed("aa", "db", on("snapd.group", "both")), composed("bb", "db", on("snapd.group", "both"))},
+			want: []string{"both: aa-db-1 bb-db-1"},
+		},
+		{
+			name: "configuration under another name", toml: "[group.nightly]\ncompose-project = \"shop\"", containers: []Container{composed("shop", "db", on()), composed("shop", "web", labels{"snapd.enable": "false"})},
+			want: []string{"nightly: shop-db-1"},
+		},
+		{
+			name: "containers by name, and paths", toml: "[group.a]\ncontainers = [\"db\"]\n[group.b]\npaths = [\"/srv\"]", containers: []Container{lone("db", nil)},
+			want: []string{"a: db", "b:"},
+		},
+		{
+			name: "no such container", toml: "[group.a]\ncontainers = [\"db-mian\"]", containers: []Container{lone("db-main", nil)},
+			problems: []string{`group.a.containers: there is no container "db-mian"; correct the name ("docker ps --all" lists them); did you mean db-main?`},
+		},
 		{name: "no such project", toml: "[group.a]\ncompose-project = \"shpo\"", containers: []Container{composed("shop", "db", nil)}, problems: []string{"did you mean shop?"}},
 		{name: "without an engine", toml: "[group.a]\ncontainers = [\"db\"]\n[group.b]\npaths = [\"/srv\"]", want: []string{"b:"}, problems: []string{"start the engine"}},
 		{name: "nothing belongs to it", toml: "[group.a]\nschedule = \"daily\"", problems: []string{"nothing belongs to this group"}},
 		{name: "units", toml: "[group.a]\nunits = [\"x.service\"]\npaths = [\"/srv\"]", problems: []string{"cannot freeze systemd units yet"}},
-		{name: "members disagree", containers: []Container{composed("shop", "db", on("snapd.max-window", "1s")), composed("shop", "web", labels{"snapd.max-window": "2s"})},
-			problems: []string{"container shop-web-1: snapd.max-window: says 2s, and container shop-db-1 of the same group says otherwise"}},
-		{name: "and the configuration decides", toml: "[group.shop]\nmax-window = \"3s\"", containers: []Container{composed("shop", "db", on("snapd.max-window", "1s")), composed("shop", "web", labels{"snapd.max-window": "2s"})},
-			want: []string{"shop: shop-db-1 shop-web-1"}},
-		{name: "a bad label spoils its group", containers: []Container{composed("shop", "db", on()), composed("shop", "web", labels{"snapd.freeze": "frezee"}), lone("fine", on())},
-			want: []string{"fine: fine"}, problems: []string{"container shop-web-1: snapd.freeze:"}},
+		{
+			name: "members disagree", containers: []Container{composed("shop", "db", on("snapd.max-window", "1s")), composed("shop", "web", labels{"snapd.max-window": "2s"})},
+			problems: []string{"container shop-web-1: snapd.max-window: says 2s, and container shop-db-1 of the same group says otherwise"},
+		},
+		{
+			name: "and the configuration decides", toml: "[group.shop]\nmax-window = \"3s\"", containers: []Container{composed("shop", "db", on("snapd.max-window", "1s")), composed("shop", "web", labels{"snapd.max-window": "2s"})},
+			want: []string{"shop: shop-db-1 shop-web-1"},
+		},
+		{
+			name: "a bad label spoils its group", containers: []Container{composed("shop", "db", on()), composed("shop", "web", labels{"snapd.freeze": "frezee"}), lone("fine", on())},
+			want: []string{"fine: fine"}, problems: []string{"container shop-web-1: snapd.freeze:"},
+		},
 		{name: "a label nobody knows", containers: []Container{lone("db", on("snapd.enabel", "1"))}, problems: []string{"snapd.enabel: no such label; did you mean enable?"}},
 		{name: "labels that enrol nobody", containers: []Container{lone("db", labels{"snapd.volumes": "x"})}, problems: []string{"nothing enrols it"}},
 		{name: "volumes of another", containers: []Container{lone("db", on("snapd.volumes", "/date"), vol("v", "/data"))}, problems: []string{`"/date" is none of its own mounts; name a volume or the path in the container where it is mounted; did you mean /data?`}},

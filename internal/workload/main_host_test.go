@@ -13,10 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"snapd/internal/fs"
 	"snapd/internal/workload"
 	"snapd/internal/workload/dockertest"
+
+	"golang.org/x/sys/unix"
 )
 
 // One engine serves all tests of the package.

@@ -7,8 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
 	"snapd/internal/fs"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 type mountInfo = mountinfo.Info

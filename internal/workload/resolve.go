@@ -11,8 +11,9 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 // Host is what Resolve looks at besides the group.
@@ -194,9 +195,9 @@ func (r *resolver) bySource(t table, source string) *mountInfo {
 	if err != nil {
 		return nil
 	}
-	for i := len(t) - 1; i >= 0; i-- {
-		if spotOf(t[i]) == want {
-			return t[i]
+	for _, v := range slices.Backward(t) {
+		if spotOf(v) == want {
+			return v
 		}
 	}
 	return nil

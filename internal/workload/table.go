@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -19,15 +20,15 @@ func readTable(pid string) (table, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	return mountinfo.GetMountsFromReader(f, nil)
 }
 
 // at returns what is mounted at a path, the topmost; nil when nothing is.
 func (t table) at(path string) *mountinfo.Info {
-	for i := len(t) - 1; i >= 0; i-- {
-		if t[i].Mountpoint == path {
-			return t[i]
+	for _, v := range slices.Backward(t) {
+		if v.Mountpoint == path {
+			return v
 		}
 	}
 	return nil
@@ -106,7 +107,7 @@ func (n namespaces) look(path string) (where spot, m *mountinfo.Info, mode uint3
 	if err != nil {
 		return spot{}, nil, 0, &os.PathError{Op: "look at", Path: path, Err: err}
 	}
-	defer unix.Close(fd)
+	defer unix.Close(fd) //nolint:errcheck // only a handle
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &st); err != nil {
 		return spot{}, nil, 0, &os.PathError{Op: "look at", Path: path, Err: err}

@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
 	"snapd/internal/config"
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 // writers finds running containers outside the group that have one of its

@@ -8,10 +8,10 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
 	"snapd/internal/run"
+
+	"golang.org/x/sys/unix"
 )
 
 // Apply implements fs.Receiver. The base may be any snapshot that this

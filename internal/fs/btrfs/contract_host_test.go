@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestContract(t *testing.T) { fstest.Run(t, harness(newFilesystem(t, 4<<30))) }

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 // identify returns what the dataset's Domain says, or finds it out by the
@@ -54,7 +54,7 @@ func openFilesystem(fsid uuid) (*os.File, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("Btrfs filesystem %s is not mounted: %w; mount it and try again", fsid, fs.ErrNotFound)
+	return nil, fmt.Errorf("the Btrfs filesystem %s is not mounted: %w; mount it and try again", fsid, fs.ErrNotFound)
 }
 
 func openMountPoint(path string) (*os.File, uuid, error) {
@@ -68,16 +68,6 @@ func openMountPoint(path string) (*os.File, uuid, error) {
 		return nil, uuid{}, errors.Join(err, f.Close())
 	}
 	return f, fsid, nil
-}
-
-// openTop opens the top directory of a filesystem.
-func openTop(fsid uuid) (*os.File, error) {
-	f, err := openFilesystem(fsid)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	return openSubvolume(f, topLevelID)
 }
 
 // openSource opens the root of a dataset's subvolume. One that is gone, or

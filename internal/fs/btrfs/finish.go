@@ -7,9 +7,9 @@ import (
 	"os"
 	"path"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 // Finish implements fs.Receiver. The target becomes a writable snapshot of
@@ -144,7 +144,7 @@ func removeOurEmptyDir(root *os.File) error {
 	}
 	for _, name := range inside {
 		if err := unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR); err != nil {
-			return nil //nolint:nilerr // not empty or no directory: not what we leave, so it stays
+			return nil
 		}
 	}
 	if err := unix.Unlinkat(int(root.Fd()), fs.BtrfsDir, unix.AT_REMOVEDIR); err != nil {

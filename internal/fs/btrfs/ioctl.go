@@ -108,7 +108,7 @@ type kernelTime struct { // btrfs_ioctl_timespec
 }
 
 func (t kernelTime) utc() time.Time {
-	return time.Unix(int64(t.sec), int64(t.nsec)).UTC() //nolint:gosec // seconds since 1970
+	return time.Unix(int64(t.sec), int64(t.nsec)).UTC()
 }
 
 type subvolInfoArgs struct { // btrfs_ioctl_get_subvol_info_args
@@ -223,7 +223,7 @@ func snapshotArgs(source *os.File, name string, flags uint64) (*volArgsV2, error
 	if len(name) > subvolNameMax {
 		return nil, fmt.Errorf("name %q has more than %d bytes", name, subvolNameMax)
 	}
-	args := &volArgsV2{fd: int64(source.Fd()), flags: flags} //nolint:gosec // a descriptor
+	args := &volArgsV2{fd: int64(source.Fd()), flags: flags}
 	copy(args.name[:], name)
 	return args, nil
 }

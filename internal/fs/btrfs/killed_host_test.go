@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestKilledReceive is also the program that is killed.

@@ -18,7 +18,7 @@ import (
 // command runs a program that a test needs, and fails the test if it cannot.
 func command(t testing.TB, argv ...string) string {
 	t.Helper()
-	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput() //nolint:noctx // cleanup runs after t.Context ends
+	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %v\n%s", argv, err, out)
 	}

@@ -6,9 +6,9 @@ import (
 	"os"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 // privateMount is a mount that is attached nowhere: no namespace and no table

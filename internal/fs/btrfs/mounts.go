@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/fs"
+
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
-
-	"snapd/internal/fs"
 )
 
 // hostMount is one mount of a Btrfs filesystem on the host.

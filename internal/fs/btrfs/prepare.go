@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -136,7 +136,7 @@ func checkRoom(f *os.File) error {
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
 		return &os.PathError{Op: "statfs", Path: f.Name(), Err: err}
 	}
-	if free := st.Bavail * uint64(st.Bsize); free < roomNeeded { //nolint:gosec // a block size
+	if free := st.Bavail * uint64(st.Bsize); free < roomNeeded {
 		return fmt.Errorf("%w: the filesystem has %d KiB left, and a snapshot would keep it full; free some space or add a device", fs.ErrNoSpace, free>>10)
 	}
 	return nil

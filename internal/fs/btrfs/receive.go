@@ -7,9 +7,9 @@ import (
 	"os"
 	"path"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 // Receive implements fs.Driver. The target is the absolute path that the

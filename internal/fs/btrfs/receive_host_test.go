@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
+
+	"golang.org/x/sys/unix"
 )
 
 // A snapshot of the filesystem's top contains our directory, empty; a restore

@@ -6,9 +6,9 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 // rewriter passes a stream on to btrfs receive, checked, with three changes:

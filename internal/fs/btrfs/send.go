@@ -14,10 +14,10 @@ import (
 	"sync"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
 	"snapd/internal/run"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -191,7 +191,7 @@ func sendInto(root *os.File, args *sendArgs, w int) error {
 			sources := [1]uint64{args.parentRoot}
 			args.cloneSources, args.cloneSourcesCount = &sources[0], 1
 		}
-		err = ioctl(root, iocSend, unsafe.Pointer(args))
+		err = ioctl(root, iocSend, unsafe.Pointer(args)) //nolint:gosec // how the kernel takes it
 	}
 	if errors.Is(err, unix.EAGAIN) {
 		err = fmt.Errorf("%w: %w; a balance or deduplication is running, wait for it (btrfs balance status)", fs.ErrBusy, err)

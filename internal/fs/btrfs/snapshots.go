@@ -8,9 +8,9 @@ import (
 	"os"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 // Snapshots implements fs.Driver.

@@ -211,13 +211,13 @@ func attributes(raw []byte, each func(kind uint16, value []byte) error) error {
 // appendAttribute adds an attribute to a command that is being built.
 func appendAttribute(raw []byte, kind uint16, value []byte) []byte {
 	raw = binary.LittleEndian.AppendUint16(raw, kind)
-	raw = binary.LittleEndian.AppendUint16(raw, uint16(len(value))) //nolint:gosec // names and identities
+	raw = binary.LittleEndian.AppendUint16(raw, uint16(len(value)))
 	return append(raw, value...)
 }
 
 // sealCommand fills in the header of a command whose body is complete.
 func sealCommand(raw []byte, kind uint16) {
-	binary.LittleEndian.PutUint32(raw, uint32(len(raw)-commandHeaderSize)) //nolint:gosec // bounded by the reader
+	binary.LittleEndian.PutUint32(raw, uint32(len(raw)-commandHeaderSize))
 	binary.LittleEndian.PutUint16(raw[4:], kind)
 	binary.LittleEndian.PutUint32(raw[6:], checksum(raw))
 }

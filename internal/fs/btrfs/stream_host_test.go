@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs/fstest"
+
+	"golang.org/x/sys/unix"
 )
 
 // A stream is made again to continue an upload: it must be the same.

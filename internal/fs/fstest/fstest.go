@@ -244,7 +244,7 @@ type faulty struct {
 
 func (f *faulty) Read(p []byte) (int, error) {
 	n, err := f.data.Read(p)
-	if n == 0 && err == io.EOF { //nolint:errorlint // of a bytes.Reader
+	if n == 0 && err == io.EOF {
 		return 0, f.after()
 	}
 	return n, nil

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 func testLocate(t *testing.T, h Harness) {

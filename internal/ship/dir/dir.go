@@ -19,9 +19,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"snapd/internal/ship"
+
+	"golang.org/x/sys/unix"
 )
 
 // tmpDir holds objects that are being written. A dot begins no key, so it can
@@ -74,8 +74,7 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, ifAbsent bool)
 	if err != nil {
 		return fmt.Errorf("put %s: %w", key, s.explain(err))
 	}
-	// Gone already if it was renamed.
-	defer os.Remove(aside)
+	defer os.Remove(aside) //nolint:errcheck // gone already if it was renamed
 	for range namingAttempts {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -213,30 +212,7 @@ func (s *Store) list(ctx context.Context, folder, prefix string, each func(ship.
 	if err != nil {
 		return fmt.Errorf("list %s: %w", prefix, s.explain(err))
 	}
-	// Objects are ordered by their whole key, in which a folder's name is
-	// followed by a slash: "a-b" comes before "a/b", although "a" < "a-b".
-	type entry struct {
-		key string
-		fs.DirEntry
-	}
-	var sorted []entry
-	for _, e := range entries {
-		key := e.Name()
-		if folder != "" {
-			key = folder + "/" + key
-		}
-		if ship.CheckKey(key) != nil {
-			continue // not ours
-		}
-		if e.IsDir() {
-			key += "/"
-		}
-		if strings.HasPrefix(key, prefix) || e.IsDir() && strings.HasPrefix(prefix, key) {
-			sorted = append(sorted, entry{key, e})
-		}
-	}
-	slices.SortFunc(sorted, func(a, b entry) int { return strings.Compare(a.key, b.key) })
-	for _, e := range sorted {
+	for _, e := range sortByKey(entries, folder, prefix) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -258,6 +234,36 @@ func (s *Store) list(ctx context.Context, folder, prefix string, each func(ship.
 		}
 	}
 	return nil
+}
+
+// entry is an object or, with a key that ends in a slash, a folder.
+type entry struct {
+	key string
+	fs.DirEntry
+}
+
+// sortByKey orders what a folder holds and the prefix asks for by the whole
+// key, in which a folder's name is followed by a slash: "a-b" comes before
+// "a/b", although "a" < "a-b".
+func sortByKey(entries []fs.DirEntry, folder, prefix string) []entry {
+	var sorted []entry
+	for _, e := range entries {
+		key := e.Name()
+		if folder != "" {
+			key = folder + "/" + key
+		}
+		if ship.CheckKey(key) != nil {
+			continue // not ours
+		}
+		if e.IsDir() {
+			key += "/"
+		}
+		if strings.HasPrefix(key, prefix) || e.IsDir() && strings.HasPrefix(prefix, key) {
+			sorted = append(sorted, entry{key, e})
+		}
+	}
+	slices.SortFunc(sorted, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+	return sorted
 }
 
 // sweep removes what processes that died left behind. It is a courtesy: what

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/minio/minio-go/v7"
-
 	"snapd/internal/ship"
+
+	"github.com/minio/minio-go/v7"
 )
 
 // explain maps an error to ship's sentinels and says what to do about it.

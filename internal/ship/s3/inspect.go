@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/minio/minio-go/v7"
-
 	"snapd/internal/ship"
+
+	"github.com/minio/minio-go/v7"
 )
 
 // Probe puts a small object twice with If-None-Match and says whether the
@@ -17,7 +17,7 @@ import (
 // hosts overwrite each other. It removes the object again, if it may.
 func (s *Store) Probe(ctx context.Context) (honoursIfNoneMatch bool, err error) {
 	var chance [8]byte
-	rand.Read(chance[:]) //nolint:errcheck // never fails since Go 1.24
+	rand.Read(chance[:])
 	key := "probe/" + hex.EncodeToString(chance[:])
 	if err := s.Put(ctx, key, []byte("snapd asks whether If-None-Match is honoured\n"), true); err != nil {
 		return false, fmt.Errorf("probe: %w", err)

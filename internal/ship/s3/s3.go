@@ -17,10 +17,10 @@ import (
 	"strings"
 	"sync"
 
+	"snapd/internal/ship"
+
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
-
-	"snapd/internal/ship"
 )
 
 // Options say where the bucket is and who asks.

@@ -70,7 +70,7 @@ func (m *MinIO) Start(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	m.server = exec.Command(m.binary, "server", "--quiet", "--address", m.addr, "--console-address", "127.0.0.1:0", filepath.Join(m.dir, "data")) //nolint:noctx // ended by Stop
+	m.server = exec.Command(m.binary, "server", "--quiet", "--address", m.addr, "--console-address", "127.0.0.1:0", filepath.Join(m.dir, "data"))
 	m.server.Env = append(os.Environ(),
 		"MINIO_ROOT_USER="+m.AccessKey, "MINIO_ROOT_PASSWORD="+m.SecretKey,
 		"MINIO_UPDATE=off", "MINIO_BROWSER=off", "MINIO_CALLHOME_ENABLE=off", "HOME="+m.dir)

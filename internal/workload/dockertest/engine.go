@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -195,8 +196,8 @@ func unmountBelow(dir string) error {
 		return err
 	}
 	var errs error
-	for i := len(mounts) - 1; i >= 0; i-- {
-		if at := mounts[i].Mountpoint; strings.HasPrefix(at, dir+"/") {
+	for _, mount := range slices.Backward(mounts) {
+		if at := mount.Mountpoint; strings.HasPrefix(at, dir+"/") {
 			if err := unix.Unmount(at, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 				errs = errors.Join(errs, fmt.Errorf("unmount %s: %w", at, err))
 			}

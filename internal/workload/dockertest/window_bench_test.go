@@ -15,10 +15,11 @@ import (
 	"time"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
 	"snapd/internal/freeze"
 	"snapd/internal/workload"
 	"snapd/internal/workload/dockertest"
+
+	"golang.org/x/sys/unix"
 )
 
 // The window with nothing in it, beside the engine's own pause and unpause:
@@ -66,6 +67,7 @@ func spread(b *testing.B, what string, took []time.Duration) {
 }
 
 func benchWindow(b *testing.B, e *workload.Engine, members []freeze.Member) {
+	b.Helper()
 	var freezes, thaws []time.Duration
 	for b.Loop() {
 		t, _, err := window(b, freeze.Options{Dir: "/dev/shm/snapd-bench", Deadline: 5 * time.Second, Engine: e}, members, func() error { return nil })
@@ -80,6 +82,7 @@ func benchWindow(b *testing.B, e *workload.Engine, members []freeze.Member) {
 }
 
 func benchEngine(b *testing.B, e *workload.Engine, members []freeze.Member) {
+	b.Helper()
 	var pauses, unpauses []time.Duration
 	var failed atomic.Int64 // the engine gives up on some of many busy containers
 	all := func(do func(id string) error) time.Duration {

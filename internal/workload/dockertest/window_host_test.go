@@ -14,11 +14,12 @@ import (
 	"testing"
 	"time"
 
-	apicontainer "github.com/docker/docker/api/types/container"
-	"golang.org/x/sys/unix"
 	"snapd/internal/freeze"
 	"snapd/internal/workload"
 	"snapd/internal/workload/dockertest"
+
+	apicontainer "github.com/docker/docker/api/types/container"
+	"golang.org/x/sys/unix"
 )
 
 // These tests join freeze and workload on a real engine; neither of the two
