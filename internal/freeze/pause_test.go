@@ -189,6 +189,26 @@ func TestUnpauseFails(t *testing.T) {
 	}
 }
 
+// The dead process had asked the engine to unpause, and that comes through
+// while Recover asks for the same.
+func TestRecoverWhileTheEngineUnpauses(t *testing.T) {
+	e := newEngine()
+	w, o := pauseWindow(t, e, time.Second, "a")
+	if err := errors.Join(w.journal.mark(stateOpen), w.journal.close(), e.set("a", true)); err != nil {
+		t.Fatal(err)
+	}
+	e.unpause = func(id string) error {
+		if err := e.set(id, false); err != nil {
+			return err
+		}
+		return errors.New("cannot resume a running process")
+	}
+	got, err := Recover(t.Context(), o)
+	if err != nil || len(got) != 1 || got[0].Outcome != Thawed || journals(t, o) != 0 {
+		t.Errorf("%+v, %v, %d journals left", got, err, journals(t, o))
+	}
+}
+
 func TestRecoverWhenTheContainerIsGone(t *testing.T) {
 	e := newEngine()
 	w, o := pauseWindow(t, e, time.Second, "a")

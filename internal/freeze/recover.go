@@ -149,24 +149,27 @@ func (m recordedMember) reopen() (*target, Outcome, error) {
 	return t, "", nil
 }
 
+// mendPause unpauses and looks again when that fails: the dead process may
+// have asked for the same a moment before.
 func (m recordedMember) mendPause(ctx context.Context, engine Engine, s state) (Outcome, error) {
 	if engine == nil {
 		return "", errors.New(`the engine had been asked to pause it, and cannot be reached now; start the engine and run "snapd thaw"`)
 	}
+	outcome := Moving
+	look := stateCall(ctx, engine, m.ID)
+	var err error
+	for try := 0; s.err == nil && s.running && s.paused; try++ {
+		if try == unpauseTries {
+			return "", err
+		}
+		err = newPauser(ctx, engine, m.ID).unpause()
+		outcome, s = Thawed, look()
+	}
 	if s.err != nil {
-		return "", s.err
+		return "", errors.Join(s.err, err)
 	}
 	if !s.running {
 		return Vanished, nil
-	}
-	outcome := Moving
-	if s.paused {
-		ctx, cancel := context.WithTimeout(ctx, unpauseLimit)
-		defer cancel()
-		if err := engine.Unpause(ctx, m.ID); err != nil {
-			return "", err
-		}
-		outcome = Thawed
 	}
 	// runc can leave the cgroup frozen behind the engine's back.
 	t, _, err := m.reopen()

@@ -142,8 +142,32 @@ func tail(name string) string {
 	return string(bytes.TrimSpace(content[max(0, len(content)-most):]))
 }
 
-// Pid is the engine's process, for tests that stop it.
+// Pid is the engine's process.
 func (d *Docker) Pid() int { return d.pid }
+
+// Suspend makes the engine hang, and returns when no thread of it runs any
+// more. Its containers and containerd go on.
+func (d *Docker) Suspend() error {
+	if err := unix.Kill(d.pid, unix.SIGSTOP); err != nil {
+		return fmt.Errorf("suspend dockerd: %w", err)
+	}
+	for begin := time.Now(); time.Since(begin) < stopLimit; time.Sleep(time.Millisecond) {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.pid))
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(stats, func(name string) bool {
+			stat, err := os.ReadFile(name)
+			return err == nil && !bytes.Contains(stat, []byte(") T "))
+		}) {
+			return nil
+		}
+	}
+	return errors.New("suspend dockerd: it goes on")
+}
+
+// Resume lets a suspended engine go on.
+func (d *Docker) Resume() error { return unix.Kill(d.pid, unix.SIGCONT) }
 
 // Stop removes all containers, ends the engine and removes everything it left
 // in its directory, whatever state it is in.

@@ -324,9 +324,9 @@ func TestEngineHangsInTheWindow(t *testing.T) {
 	e := connect(t)
 	m := start(t, e, dockertest.Spec{Name: "engine-hangs"})
 	o := freeze.Options{Dir: t.TempDir(), Deadline: 5 * time.Second, Engine: e}
-	_, _, err := window(t, o, []freeze.Member{m}, func() error { return unix.Kill(docker.Pid(), unix.SIGSTOP) })
-	if contErr := unix.Kill(docker.Pid(), unix.SIGCONT); contErr != nil {
-		t.Fatal(contErr)
+	_, _, err := window(t, o, []freeze.Member{m}, docker.Suspend)
+	if err := docker.Resume(); err != nil {
+		t.Fatal(err)
 	}
 	if err != nil {
 		t.Error(err)
@@ -344,10 +344,10 @@ func TestEngineHangsWhilePausing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Kill(docker.Pid(), unix.SIGSTOP); err != nil {
+	if err := docker.Suspend(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(time.Second, func() { _ = unix.Kill(docker.Pid(), unix.SIGCONT) })
+	timer := time.AfterFunc(time.Second, func() { _ = docker.Resume() })
 	defer timer.Stop()
 	_, err = w.Run(func() error { t.Error("take was called"); return nil })
 	var overrun *freeze.Overrun
