@@ -127,11 +127,24 @@ func machineFiles() (small, large []string, err error) {
 	return small, large, err
 }
 
+// change rewrites that part of the files: whole folders, as where the newest
+// orders, logs or mails lie, or with SEED below zero files all over the tree,
+// which is the worst case for whoever compares trees.
 func change(dir string, percent, seed int) error {
 	r := rand.New(rand.NewPCG(3, uint64(seed)))
+	folders := 0
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() || r.IntN(100) >= percent {
+		if err != nil {
 			return err
+		}
+		if e.IsDir() && path != dir {
+			folders++
+			if seed >= 0 && (folders+seed)%(100/percent) != 0 {
+				return filepath.SkipDir
+			}
+		}
+		if !e.Type().IsRegular() || seed < 0 && r.IntN(100) >= percent {
+			return nil
 		}
 		info, err := e.Info()
 		if err != nil {

@@ -1,7 +1,8 @@
 // Command window measures for how long a container that writes all the time
-// stands still: docker pause, btrfs subvolume snapshot, docker unpause, as a
-// script does it; our window; and the snapshot ioctl alone with nobody frozen.
-// The three take turns, so that what else the machine does hits all of them.
+// stands still: the commands docker pause, btrfs subvolume snapshot, docker
+// unpause, as a script has them; the same with the engine's API in place of the
+// command; our window; and the snapshot ioctl alone with nobody frozen. They
+// take turns, so that what else the machine does hits all of them.
 //
 //	window [ROUNDS]
 package main
@@ -72,7 +73,7 @@ func run(ctx context.Context, w io.Writer, rounds int) (err error) {
 		for _, way := range []struct {
 			name string
 			take func(context.Context) (time.Duration, error)
-		}{{script, b.script}, {ours, b.ours}, {alone, b.alone}} {
+		}{{script, b.script}, {viaAPI, b.viaAPI}, {ours, b.ours}, {alone, b.alone}} {
 			took, err := way.take(ctx)
 			if errors.Is(err, errPause) {
 				failed++
@@ -95,6 +96,7 @@ var errPause = errors.New("docker pause failed")
 
 const (
 	script = "docker pause + btrfs subvolume snapshot + docker unpause"
+	viaAPI = "the same by the engine's API"
 	ours   = "snapd's window"
 	alone  = "snapshot ioctl alone, nobody frozen"
 )
@@ -155,17 +157,34 @@ func (b *bench) find(ctx context.Context) error {
 	return engine.Close()
 }
 
+// script runs the commands one after the other.
 func (b *bench) script(ctx context.Context) (time.Duration, error) {
+	docker := func(word string) func() error {
+		return func() error {
+			return exec.CommandContext(ctx, "docker", "--host", b.docker.Host, word, b.id).Run()
+		}
+	}
+	return b.paused(ctx, docker("pause"), docker("unpause"))
+}
+
+func (b *bench) viaAPI(ctx context.Context) (time.Duration, error) {
+	return b.paused(ctx,
+		func() error { return b.docker.API.ContainerPause(ctx, b.id) },
+		func() error { return b.docker.API.ContainerUnpause(ctx, b.id) })
+}
+
+func (b *bench) paused(ctx context.Context, pause, unpause func() error) (time.Duration, error) {
 	b.n++
 	snapshot := filepath.Join(b.mount, "script", strconv.Itoa(b.n))
+	unix.Sync() // ours flushes before the window too
 	start := time.Now()
-	if err := b.docker.API.ContainerPause(ctx, b.id); err != nil {
+	if err := pause(); err != nil {
 		// runc gives up now and then, and may leave it frozen (opencontainers/runc#5325).
-		_ = b.docker.API.ContainerUnpause(ctx, b.id)
+		_ = unpause()
 		return 0, errPause
 	}
 	err := exec.CommandContext(ctx, "btrfs", "-q", "subvolume", "snapshot", "-r", filepath.Join(b.mount, "data"), snapshot).Run()
-	err = errors.Join(err, b.docker.API.ContainerUnpause(ctx, b.id))
+	err = errors.Join(err, unpause())
 	took := time.Since(start)
 	return took, errors.Join(err, exec.CommandContext(ctx, "btrfs", "-q", "subvolume", "delete", snapshot).Run())
 }
@@ -213,7 +232,7 @@ func (b *bench) prepared(ctx context.Context, take func(fs.Prepared) error) erro
 
 func report(w io.Writer, times map[string][]time.Duration) {
 	median := map[string]time.Duration{}
-	for _, name := range []string{script, ours, alone} {
+	for _, name := range []string{script, viaAPI, ours, alone} {
 		t := slices.Sorted(slices.Values(times[name]))
 		median[name] = t[len(t)/2]
 		fmt.Fprintf(w, "%-58s median %8.2f ms  p99 %8.2f ms  max %8.2f ms  (%d rounds)\n",

@@ -126,6 +126,9 @@ func (a *Agent) checkGroup(ctx context.Context, s *scene, g workload.Group) Chec
 	if len(sc.warnings) > 0 {
 		return Check{Check: name, Why: text + "; " + strings.Join(sc.warnings, "; "), Do: "if that is not what you want: snapd show latest:" + g.Name + " says what a point covers"}
 	}
+	if len(sc.notes) > 0 {
+		text += "; passed over: " + strings.Join(sc.notes, "; ")
+	}
 	return well(name, "%s", text)
 }
 

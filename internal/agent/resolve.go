@@ -51,7 +51,7 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 		known[m.ID] = m
 	}
 	for _, w := range found.Writers {
-		in.Writers = append(in.Writers, plan.Writer{Member: planned(w.Container), Datasets: w.Datasets, Overlaps: w.Overlaps, Refuses: refuses(w.Container)})
+		in.Writers = append(in.Writers, plan.Writer{Member: planned(w.Container), Datasets: w.Datasets, Overlaps: w.Overlaps, Refuses: w.Refuses})
 		known[w.Container.ID] = freezable(w.Container)
 	}
 	if r.plan, err = plan.Make(in); err != nil {
@@ -83,9 +83,6 @@ func planned(c workload.Container) plan.Member {
 func freezable(c workload.Container) freeze.Member {
 	return freeze.Member{Kind: freeze.Container, ID: c.ID, Name: c.Name, Cgroup: c.Cgroup, Pid: c.Pid}
 }
-
-// refuses tells whether a container says that nobody may freeze it.
-func refuses(c workload.Container) bool { return c.Labels["snapd.freeze"] == "none" }
 
 // dataset is what a point remembers of a snapshot.
 func (r *resolved) dataset(s fs.Snapshot) point.Dataset {

@@ -105,8 +105,8 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	timings, err := window.Run(shots.take)
 	err = errors.Join(err, window.Close())
 	snaps, listErr := shots.result(context.WithoutCancel(ctx))
-	overrun := (*freeze.Overrun)(nil)
-	keep := err == nil || errors.As(err, &overrun) && onlyOverrun(err) && g.OnOverrun == config.OverrunCrash && len(snaps) == len(r.datasets)
+	overrun, late := errors.AsType[*freeze.Overrun](err)
+	keep := err == nil || late && overrun.Taken && g.OnOverrun == config.OverrunCrash && len(snaps) == len(r.datasets)
 	if !keep || listErr != nil {
 		return errors.Join(err, listErr, a.discard(context.WithoutCancel(ctx), snaps))
 	}
@@ -196,21 +196,6 @@ func (a *Agent) discard(ctx context.Context, snaps []fs.Snapshot) error {
 		}
 	}
 	return errors.Join(faults...)
-}
-
-// onlyOverrun tells whether nothing but the time was wrong.
-func onlyOverrun(err error) bool {
-	joined, many := err.(interface{ Unwrap() []error })
-	if !many {
-		var o *freeze.Overrun
-		return errors.As(err, &o)
-	}
-	for _, e := range joined.Unwrap() {
-		if !onlyOverrun(e) {
-			return false
-		}
-	}
-	return true
 }
 
 func hostName() string {

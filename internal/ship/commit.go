@@ -44,7 +44,7 @@ func (u *upload) acknowledge(ctx context.Context, n int, row Row, reused bool) e
 
 // putPart moves the rows into an object of their own.
 func (u *upload) putPart(ctx context.Context) error {
-	sum, err := sumRows(u.rows, u.repo.SliceBytes, false)
+	sum, err := sumRows(u.rows, len(u.parts)*rowsPerPart, u.repo.SliceBytes, false)
 	if err != nil {
 		return err
 	}

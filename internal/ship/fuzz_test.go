@@ -50,7 +50,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		var d partDoc
 		if decode(body, &d) == nil {
-			_, _ = sumRows(d.Rows, defaultSlice, true)
+			_, _ = sumRows(d.Rows, 0, defaultSlice, true)
 		}
 		var r repositoryDoc
 		if decode(body, &r) == nil {

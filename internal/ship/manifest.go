@@ -146,7 +146,7 @@ func (d *streamDoc) check() error {
 	}
 	sum := partRef{}
 	for i, p := range d.Parts {
-		if p.Segments != rowsPerPart || p.SentBytes != int64(rowsPerPart)*int64(d.SliceBytes) || p.StoredBytes < 0 {
+		if p.Segments != rowsPerPart || p.SentBytes != fullBytes(i*rowsPerPart, rowsPerPart, d.SliceBytes) || p.StoredBytes < 0 {
 			return fmt.Errorf("part %d is not full", i)
 		}
 		sum.add(p)
@@ -154,7 +154,7 @@ func (d *streamDoc) check() error {
 	if len(d.Rows) > rowsPerPart || len(d.Rows) == 0 {
 		return fmt.Errorf("%d rows after the parts", len(d.Rows))
 	}
-	tail, err := sumRows(d.Rows, d.SliceBytes, true)
+	tail, err := sumRows(d.Rows, len(d.Parts)*rowsPerPart, d.SliceBytes, true)
 	if err != nil {
 		return err
 	}
@@ -171,10 +171,33 @@ func (p *partRef) add(q partRef) {
 	p.StoredBytes += q.StoredBytes
 }
 
-// sumRows adds rows up. All slices are full but the last one of the stream.
-func sumRows(rows []Row, slice int, last bool) (partRef, error) {
+// sliceAt is how many bytes segment n of a stream holds, if it is not the last:
+// the first slices are small, so that a short stream keeps all processors and
+// the store busy from its first MiB on.
+func sliceAt(n, most int) int {
+	return min(most, firstSlice<<min(n/slicesOfASize, 16))
+}
+
+const (
+	firstSlice    = 1 << 20 // bytes
+	slicesOfASize = 4       // then they double, until they are as large as the repository says
+)
+
+// fullBytes is what count full segments from the first-th on hold.
+func fullBytes(first, count, most int) int64 {
+	sum := int64(0)
+	for n := first; n < first+count; n++ {
+		sum += int64(sliceAt(n, most))
+	}
+	return sum
+}
+
+// sumRows adds up rows that start with segment first. All slices are full but
+// the last one of the stream.
+func sumRows(rows []Row, first, most int, last bool) (partRef, error) {
 	sum := partRef{Segments: len(rows)}
 	for i, r := range rows {
+		slice := sliceAt(first+i, most)
 		short := last && i == len(rows)-1
 		if r.Plain < 1 || r.Plain > int64(slice) || r.Plain != int64(slice) && !short {
 			return sum, fmt.Errorf("segment %d holds %d bytes, a slice has %d", i, r.Plain, slice)
@@ -264,7 +287,7 @@ func (r *Repository) part(ctx context.Context, m *Manifest, k int, p partRef) ([
 	if digest != p.Digest || checkHeader(doc.header, typePart, r.ID) != nil || doc.Stream != m.ID || doc.Part != k {
 		return nil, fmt.Errorf("object %s: %w: it is not the part that the manifest names", key, ErrDamaged)
 	}
-	sum, err := sumRows(doc.Rows, m.SliceBytes, false)
+	sum, err := sumRows(doc.Rows, k*rowsPerPart, m.SliceBytes, false)
 	sum.Digest = p.Digest
 	if err != nil || sum != p {
 		return nil, fmt.Errorf("object %s: %w: its sums are not those of the manifest", key, ErrDamaged)

@@ -211,7 +211,7 @@ func (u *upload) cut(ctx context.Context, open Source, slices chan<- slice) (err
 		if err != nil {
 			return err
 		}
-		length, last, err := fill(in, data)
+		length, last, err := fill(in, data[:sliceAt(n, u.repo.SliceBytes)])
 		if err != nil {
 			u.repo.memory.freeSlice(data)
 			return fmt.Errorf("read the stream: %w", err)

@@ -16,6 +16,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"snapd/internal/fs"
@@ -23,7 +24,10 @@ import (
 
 // Driver implements fs.Driver on Btrfs. It keeps nothing open between calls,
 // so that filesystems can be unmounted while it lives.
-type Driver struct{}
+type Driver struct {
+	mu       sync.Mutex
+	protocol uint32 // of the streams that this host sends, 0 until it is known
+}
 
 var _ fs.Driver = (*Driver)(nil)
 

@@ -37,14 +37,27 @@ const (
 // installed btrfs-progs, standing for those of the host that will restore,
 // read it.
 func (d *Driver) Format(ctx context.Context) (string, error) {
-	version, err := sendProtocol(ctx)
+	version, err := d.sendProtocol(ctx)
 	if err != nil {
 		return "", err
 	}
 	return formatName(version), nil
 }
 
-func sendProtocol(ctx context.Context) (uint32, error) {
+func (d *Driver) sendProtocol(ctx context.Context) (uint32, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.protocol == 0 {
+		version, err := askProtocol(ctx)
+		if err != nil {
+			return 0, err
+		}
+		d.protocol = version
+	}
+	return d.protocol, nil
+}
+
+func askProtocol(ctx context.Context) (uint32, error) {
 	text, err := os.ReadFile("/sys/fs/btrfs/features/send_stream_version")
 	if errors.Is(err, os.ErrNotExist) {
 		return 1, nil // a kernel before 5.10 knows only that
@@ -95,7 +108,7 @@ func (d *Driver) Send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (io
 }
 
 func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (io.ReadCloser, error) {
-	version, err := sendProtocol(ctx)
+	version, err := d.sendProtocol(ctx)
 	if err != nil {
 		return nil, err
 	}
