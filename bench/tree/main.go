@@ -1,8 +1,10 @@
 // Command tree makes the files that the ship benchmark ships, from those of
 // this machine, and changes one per cent of them.
 //
-//	tree make DIR FILES BYTES     FILES files of BYTES together
-//	tree change DIR PERCENT SEED  rewrite that part of them
+//	tree make DIR FILES BYTES  FILES files of BYTES together
+//	tree folders DIR PERCENT SEED  rewrite all files in that part of the folders
+//	tree files DIR PERCENT SEED    rewrite that part of the files, all over the tree
+//	tree bytes DIR BYTES SEED      write that much into ten files
 package main
 
 import (
@@ -24,7 +26,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) != 4 {
-		return errors.New("usage: tree make DIR FILES BYTES | tree change DIR PERCENT SEED")
+		return errors.New("usage: tree make DIR FILES BYTES | tree folders|files DIR PERCENT SEED | tree bytes DIR BYTES SEED")
 	}
 	a, err := strconv.Atoi(args[2])
 	if err != nil {
@@ -37,8 +39,10 @@ func run(args []string) error {
 	switch args[0] {
 	case "make":
 		return makeTree(args[1], a, b)
-	case "change":
-		return change(args[1], a, b)
+	case "folders", "files":
+		return change(args[1], a, b, args[0] == "folders")
+	case "bytes":
+		return write(args[1], a, b)
 	}
 	return fmt.Errorf("no such word: %s", args[0])
 }
@@ -127,23 +131,19 @@ func machineFiles() (small, large []string, err error) {
 	return small, large, err
 }
 
-// change rewrites that part of the files: whole folders, as where the newest
-// orders, logs or mails lie, or with SEED below zero files all over the tree,
-// which is the worst case for whoever compares trees.
-func change(dir string, percent, seed int) error {
+// change rewrites that part of the files: those of whole folders, as where the
+// newest orders, logs or mails lie, or files all over the tree, which is the
+// worst case for whoever compares trees.
+func change(dir string, percent, seed int, folders bool) error {
 	r := rand.New(rand.NewPCG(3, uint64(seed)))
-	folders := 0
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if e.IsDir() && path != dir {
-			folders++
-			if seed >= 0 && (folders+seed)%(100/percent) != 0 {
-				return filepath.SkipDir
-			}
+		if e.IsDir() && path != dir && folders && r.IntN(100) >= percent {
+			return filepath.SkipDir
 		}
-		if !e.Type().IsRegular() || seed < 0 && r.IntN(100) >= percent {
+		if !e.Type().IsRegular() || !folders && r.IntN(100) >= percent {
 			return nil
 		}
 		info, err := e.Info()
@@ -152,4 +152,15 @@ func change(dir string, percent, seed int) error {
 		}
 		return os.WriteFile(path, content(r, int(info.Size())), 0o644)
 	})
+}
+
+// write is what databases and logs do: much into few files.
+func write(dir string, bytes, seed int) error {
+	r := rand.New(rand.NewPCG(5, uint64(seed)))
+	for i := range 10 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("table %d.ibd", i)), content(r, bytes/10), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
