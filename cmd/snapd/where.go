@@ -12,6 +12,7 @@ import (
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/fs/btrfs"
+	"snapd/internal/host"
 	"snapd/internal/ship"
 	"snapd/internal/workload"
 
@@ -60,9 +61,18 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 		Report:  c.screen.report,
 		Engine:  func(ctx context.Context) (*workload.Engine, error) { return workload.Connect(ctx, "") },
 		Open:    c.where.open,
+		Inhibit: inhibit,
 
 		OnlyRepositories: c.where.named(),
 	})
+}
+
+func inhibit(why string) (func() error, error) {
+	held, err := host.Inhibit(why)
+	if err != nil {
+		return nil, err
+	}
+	return held.Release, nil
 }
 
 func drivers() map[string]storage.Driver {

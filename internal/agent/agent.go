@@ -41,6 +41,9 @@ type Options struct {
 	// OnlyRepositories leaves this host's own record aside: somebody looks at a
 	// repository that they named, perhaps another host's.
 	OnlyRepositories bool
+	// Inhibit keeps this host from shutting down until release is called. An
+	// error means that nobody here can; work goes on without. May be nil.
+	Inhibit func(why string) (release func() error, err error)
 	// Processes are members of a group that are neither containers nor units:
 	// the demo's writer on a host without an engine. May be nil.
 	Processes func(group string) []freeze.Member

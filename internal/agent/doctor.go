@@ -28,7 +28,7 @@ type Check struct {
 // what to mend. probe looks at what lies behind a repository's address. It
 // changes nothing but for objects that a probe puts and removes.
 func (a *Agent) Doctor(ctx context.Context, probe func(ctx context.Context, r config.Repository) []Check) []Check {
-	checks := []Check{a.checkRunDir(), checkCgroups(), checkProgram("btrfs", "btrfs-progs", "restores on Btrfs")}
+	checks := []Check{a.checkRunDir(), checkCgroups(), a.checkInhibitor(), checkProgram("btrfs", "btrfs-progs", "restores on Btrfs")}
 	checks = append(checks, a.checkGroups(ctx)...)
 	names := slices.Sorted(maps.Keys(a.Config.Repositories))
 	if len(names) == 0 {
@@ -79,6 +79,23 @@ func checkCgroups() Check {
 		}
 	}
 	return well("cgroup v2", "containers can be frozen without the engine")
+}
+
+// checkInhibitor: without logind a shutdown can fall into a window, which costs
+// the point and nothing else.
+func (a *Agent) checkInhibitor() Check {
+	const name = "shutdown inhibitor"
+	if a.Inhibit == nil {
+		return well(name, "not used")
+	}
+	release, err := a.Inhibit("snapd doctor looks whether it works")
+	if err == nil {
+		err = release()
+	}
+	if err != nil {
+		return well(name, "%v; that costs at most the point being taken", err)
+	}
+	return well(name, "logind grants it")
 }
 
 func checkProgram(program, debianPackage, purpose string) Check {

@@ -53,6 +53,7 @@ func (a *Agent) snapshotGroup(ctx context.Context, s *scene, g workload.Group) (
 	if err := a.sweep(ctx, s); err != nil {
 		return point.Point{}, err
 	}
+	defer a.stayUp("restore point of group "+g.Name, &err)()
 	r, err := a.resolve(ctx, s, g)
 	if err != nil {
 		return point.Point{}, err
@@ -70,6 +71,20 @@ func (a *Agent) snapshotGroup(ctx context.Context, s *scene, g workload.Group) (
 		a.warn(g.Name, "%s", w)
 	}
 	return p, a.record.Put(p)
+}
+
+// stayUp keeps the host from shutting down until the function it returns is
+// called. Where nobody can, doctor says so; a timer need not say it every hour.
+func (a *Agent) stayUp(why string, err *error) func() {
+	if a.Inhibit == nil {
+		return func() {}
+	}
+	release, inhibitErr := a.Inhibit(why)
+	if inhibitErr != nil {
+		a.step("", "%v", inhibitErr)
+		return func() {}
+	}
+	return func() { *err = errors.Join(*err, release()) }
 }
 
 // sweep mends what a killed process left, before anything new is frozen.

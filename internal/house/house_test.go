@@ -35,6 +35,7 @@ func mayImport() map[string][]string {
 		"internal/run":           {},
 		"internal/cgroup":        {},
 		"internal/house":         {},
+		"internal/host":          {},
 		"internal/vmtest":        {},
 		// For tests, the demo and benches only.
 		"internal/workload/dockertest": {"run", "workload"},
