@@ -14,7 +14,8 @@ import (
 )
 
 func (c *cli) demoCommand() *cobra.Command {
-	return &cobra.Command{
+	files := 0
+	cmd := &cobra.Command{
 		Use:     "demo",
 		GroupID: "host",
 		Short:   "Show the main job on a Btrfs of its own, and leave nothing behind",
@@ -31,6 +32,7 @@ engine, btrfs-progs, busybox-static); "make demo" installs them.`,
 			result, err := demo.Run(cmd.Context(), demo.Options{
 				Say:     func(format string, args ...any) { c.say(fmt.Sprintf(format, args...)) },
 				MinIO:   os.Getenv("SNAPD_DEMO_MINIO"),
+				Files:   files,
 				Drivers: drivers(),
 				Store: func(_ context.Context, r config.Repository) (ship.Store, error) {
 					return makeStore(r, c.screen.report)
@@ -41,4 +43,6 @@ engine, btrfs-progs, busybox-static); "make demo" installs them.`,
 			return err
 		},
 	}
+	cmd.Flags().IntVar(&files, "files", 2000, "how many files of 100 KiB the volume holds, at least 100")
+	return cmd
 }

@@ -22,7 +22,6 @@ import (
 
 const (
 	group    = "demo"
-	files    = 2000
 	fileSize = 100 << 10 // bytes
 )
 
@@ -30,6 +29,7 @@ const (
 type Options struct {
 	Say     func(format string, args ...any) // one line for a person
 	MinIO   string                           // a server's program: ship to S3; "" means to a directory
+	Files   int                              // how many the volume holds
 	Drivers map[string]fs.Driver
 	// Store and Open are those of the program's commands.
 	Store func(ctx context.Context, r config.Repository) (ship.Store, error)
@@ -72,6 +72,9 @@ type show struct {
 // Run shows it all. Whatever happens, it removes what it made before it
 // returns, also when ctx was cancelled.
 func Run(ctx context.Context, o Options) (_ Result, err error) {
+	if o.Files < 100 {
+		return Result{}, fmt.Errorf("%w: the demo needs at least 100 files to change one per cent of", agent.ErrUsage)
+	}
 	s := &show{Options: o}
 	defer func() {
 		clean := context.WithoutCancel(ctx)
@@ -102,7 +105,7 @@ func (s *show) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.Say("Made a Btrfs on a loop file, with a subvolume that holds %d files, %d MiB of random bytes.", files, files*fileSize>>20)
+	s.Say("Made a Btrfs on a loop file, with a subvolume that holds %d files, %d MiB of random bytes.", s.Files, s.Files*fileSize>>20)
 	if s.writer, err = s.newWriter(ctx, volume); err != nil {
 		return fmt.Errorf("start something that writes: %w", err)
 	}
@@ -172,7 +175,7 @@ func (s *show) first(ctx context.Context) error {
 
 // second changes one per cent and ships the increment.
 func (s *show) second(ctx context.Context) error {
-	changed, err := change(s.place.path("host", "volume"), files, fileSize)
+	changed, err := change(s.place.path("host", "volume"), s.Files, fileSize)
 	if err != nil {
 		return fmt.Errorf("change files: %w", err)
 	}
@@ -269,7 +272,7 @@ func (s *show) volume(ctx context.Context, mount string) (string, error) {
 	if err := subvolume(ctx, volume); err != nil {
 		return "", err
 	}
-	return volume, fill(volume, files, fileSize)
+	return volume, fill(volume, s.Files, fileSize)
 }
 
 func (s *show) configure(r repository) (string, error) {
