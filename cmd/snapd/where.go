@@ -12,9 +12,10 @@ import (
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/fs/btrfs"
-	"snapd/internal/host"
 	"snapd/internal/ship"
 	"snapd/internal/workload"
+
+	systemd "snapd/internal/host"
 
 	"filippo.io/age"
 	"github.com/spf13/pflag"
@@ -68,7 +69,7 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 }
 
 func inhibit(why string) (func() error, error) {
-	held, err := host.Inhibit(why)
+	held, err := systemd.Inhibit(why)
 	if err != nil {
 		return nil, err
 	}
