@@ -10,7 +10,7 @@ func (c *cli) shipCommand() *cobra.Command {
 		Long: `Stream to the repositories what they lack, oldest points first. A ship that
 was interrupted goes on where it stopped. Nobody stands still for it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.agent(true)
+			a, err := c.agent(false)
 			if err != nil {
 				return err
 			}
