@@ -55,6 +55,9 @@ func Hint(err error) string {
 	if _, ok := errors.AsType[*config.Error](err); ok {
 		return "mend that line; the keys are described in docs/snapd.toml.md"
 	}
+	if do := ship.Hint(err); do != "" {
+		return do
+	}
 	for _, known := range []struct {
 		err error
 		do  string
