@@ -211,6 +211,9 @@ func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 			return err
 		}
 		local, err := driver.Snapshots(ctx, d)
+		if errors.Is(err, fs.ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -168,9 +168,7 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	timings, err := window.Run(shots.take)
 	err = errors.Join(err, window.Close())
 	snaps, listErr := shots.result(context.WithoutCancel(ctx))
-	overrun, late := errors.AsType[*freeze.Overrun](err)
-	keep := err == nil || late && overrun.Taken && g.OnOverrun == config.OverrunCrash && len(snaps) == len(r.datasets)
-	if !keep || listErr != nil {
+	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
 		return errors.Join(err, listErr, a.discard(context.WithoutCancel(ctx), snaps))
 	}
 	if err != nil {
@@ -186,6 +184,13 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 		p.Datasets = append(p.Datasets, r.dataset(snap))
 	}
 	return nil
+}
+
+// worth tells whether what a window left is a restore point: all that was
+// asked for, of a window that went well or whose overrun can be kept as crash.
+func worth(err error, on config.OnOverrun, got, want int) bool {
+	overrun, late := errors.AsType[*freeze.Overrun](err)
+	return got == want && (err == nil || late && overrun.Taken && on == config.OverrunCrash)
 }
 
 // shots are the prepared snapshots of all drivers that a group needs.
