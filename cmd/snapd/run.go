@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 
 	"snapd/internal/agent"
 
@@ -17,6 +18,7 @@ const memoryLimit = 160 << 20
 
 // cli is one call of the program.
 type cli struct {
+	args           []string
 	stdout, stderr io.Writer
 	json           bool
 	where          where
@@ -26,7 +28,7 @@ type cli struct {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(memoryLimit)
-	c := &cli{stdout: stdout, stderr: stderr, screen: newScreen(stderr)}
+	c := &cli{args: args, stdout: stdout, stderr: stderr, screen: newScreen(stderr)}
 	root := c.root() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -63,7 +65,10 @@ To see it all: snapd demo`,
 	flags := root.PersistentFlags()
 	flags.BoolVar(&c.json, "json", false, "print one JSON document on standard output")
 	c.where.register(flags)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", agent.ErrUsage, err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		c.json = c.json || slices.Contains(c.args, "--json") // it may stand after the flag that is wrong
+		return fmt.Errorf("%w: %w", agent.ErrUsage, err)
+	})
 	root.AddGroup(
 		&cobra.Group{ID: "daily", Title: "Every day:"},
 		&cobra.Group{ID: "look", Title: "Look:"},

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"snapd/internal/agent"
 	"snapd/internal/point"
 
 	"github.com/spf13/cobra"
@@ -24,6 +25,10 @@ func (c *cli) runCommand() *cobra.Command {
 				return err
 			}
 			taken, err := a.Snapshot(ctx, args)
+			if len(taken) == 0 && errors.Is(err, agent.ErrUsage) {
+				c.showPoints(nil)
+				return err // the same would be wrong with the rest
+			}
 			faults := []error{err}
 			shipped, err := a.Ship(ctx, args)
 			faults = append(faults, err)

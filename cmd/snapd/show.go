@@ -25,6 +25,7 @@ func (c *cli) showCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			p = shown(p)
 			c.result = p
 			if !c.json {
 				c.showPoint(p)

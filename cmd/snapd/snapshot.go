@@ -18,18 +18,26 @@ func (c *cli) showPoints(points []point.Point) {
 	if points == nil {
 		points = []point.Point{}
 	}
-	for i := range points { // absent lists are empty ones for programs
-		if points[i].Shipped == nil {
-			points[i].Shipped = []point.Shipped{}
-		}
-		if points[i].Datasets == nil {
-			points[i].Datasets = []point.Dataset{}
-		}
+	for i := range points {
+		points[i] = shown(points[i])
 	}
 	c.result = pointsDocument{Points: points}
 	if !c.json && len(points) > 0 {
 		c.points(points)
 	}
+}
+
+// shown is a point as it may be printed: without the definitions of its
+// containers, which hold passwords; absent lists are empty ones for programs.
+func shown(p point.Point) point.Point {
+	p.Containers = nil
+	if p.Shipped == nil {
+		p.Shipped = []point.Shipped{}
+	}
+	if p.Datasets == nil {
+		p.Datasets = []point.Dataset{}
+	}
+	return p
 }
 
 func (c *cli) snapshotCommand() *cobra.Command {

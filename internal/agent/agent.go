@@ -58,31 +58,37 @@ type Options struct {
 type Agent struct {
 	Options
 	record  *point.Record
+	taking  *point.Record // points whose snapshots are being taken: a crash leaves one here
 	records *ship.Records
 }
 
 // New checks the directories. They are made when they are missing.
 func New(o Options) (*Agent, error) {
-	for _, dir := range []string{o.State, o.Run} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
-				return nil, ErrNotRoot
-			}
-			return nil, fmt.Errorf("make %s: %w", dir, err)
-		}
-	}
-	record, err := point.OpenRecord(filepath.Join(o.State, "points"))
-	if err != nil {
-		return nil, err
-	}
-	records, err := ship.OpenRecords(filepath.Join(o.State, "ships"))
-	if err != nil {
-		return nil, err
-	}
 	if o.Report == nil {
 		o.Report = func(Event) {}
 	}
-	return &Agent{Options: o, record: record, records: records}, nil
+	a := &Agent{Options: o}
+	err := a.open()
+	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
+		return nil, ErrNotRoot
+	}
+	return a, err
+}
+
+func (a *Agent) open() (err error) {
+	for _, dir := range []string{a.State, a.Run} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make %s: %w", dir, err)
+		}
+	}
+	if a.record, err = point.OpenRecord(filepath.Join(a.State, "points")); err != nil {
+		return err
+	}
+	if a.taking, err = point.OpenRecord(filepath.Join(a.State, "taking")); err != nil {
+		return err
+	}
+	a.records, err = ship.OpenRecords(filepath.Join(a.State, "ships"))
+	return err
 }
 
 // Event is something worth telling while an operation runs.
@@ -126,6 +132,26 @@ func (a *Agent) points() []point.Point {
 		a.warn("", "%v", err)
 	}
 	return points
+}
+
+// sweepStorage removes what killed processes left half made: restores that
+// were being built. Those of living processes stay.
+func (a *Agent) sweepStorage(ctx context.Context) {
+	for _, d := range a.Drivers {
+		s, ok := d.(interface {
+			Sweep(ctx context.Context) ([]string, error)
+		})
+		if !ok {
+			continue
+		}
+		removed, err := s.Sweep(ctx)
+		for _, r := range removed {
+			a.warn("", "removed %s, which a killed snapd had left", r)
+		}
+		if err != nil {
+			a.warn("", "%v", err) // it takes room and stands in nobody's way
+		}
+	}
 }
 
 func (a *Agent) driver(name string) (fs.Driver, error) {

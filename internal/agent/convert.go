@@ -59,9 +59,9 @@ func pointOf(r ship.PointRecord) point.Point {
 	return p
 }
 
-func shippedFrom(name string, r ship.PointRecord) []point.Shipped {
+func shippedFrom(name string, r ship.PointRecord, datasets []point.Dataset) []point.Shipped {
 	names := map[string]string{}
-	for _, d := range r.Secret.Datasets {
+	for _, d := range datasets {
 		names[d.GUID] = d.Dataset
 	}
 	out := make([]point.Shipped, 0, len(r.Streams))

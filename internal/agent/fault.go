@@ -55,6 +55,11 @@ func Hint(err error) string {
 	if _, ok := errors.AsType[*config.Error](err); ok {
 		return "mend that line; the keys are described in docs/snapd.toml.md"
 	}
+	// What the store or the repository says about its very case is better than
+	// a word for all cases, but they do not know the flags of the commands.
+	if do := ship.Hint(err); do != "" && !errors.Is(err, ship.ErrNoIdentity) {
+		return do
+	}
 	for _, known := range []struct {
 		err error
 		do  string

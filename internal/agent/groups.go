@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"snapd/internal/workload"
 )
@@ -68,7 +69,9 @@ func (s *scene) pick(names []string) ([]workload.Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, g)
+		if !slices.ContainsFunc(out, func(o workload.Group) bool { return o.Name == g.Name }) {
+			out = append(out, g)
+		}
 	}
 	return out, nil
 }

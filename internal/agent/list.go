@@ -9,6 +9,7 @@ import (
 
 	"snapd/internal/point"
 	"snapd/internal/ship"
+	"snapd/internal/workload"
 )
 
 // List returns the restore points known here and in the repositories, oldest
@@ -19,15 +20,18 @@ func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
 	var faults []error
 	points, answered := local, false
 	for _, name := range a.repositoryNames("") {
-		found, err := a.pointsIn(ctx, name)
+		joined, err := a.withRepository(ctx, name, points)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("repository %s: %w", name, err))
 			continue
 		}
-		answered = true
-		points = joinPoints(name, found, points)
+		answered, points = true, joined
 	}
 	if group != "" {
+		sealed := slices.ContainsFunc(points, func(p point.Point) bool { return p.Group == "" })
+		if sealed {
+			a.warn("", "points whose group is sealed are left out: name what opens them with --kit FILE or --identity FILE")
+		}
 		points = slices.DeleteFunc(points, func(p point.Point) bool { return p.Group != group })
 	}
 	if len(faults) > 0 && (answered || len(local) > 0) {
@@ -43,10 +47,14 @@ func (a *Agent) Show(ctx context.Context, wanted string) (point.Point, error) {
 	if missing != nil {
 		return p, errors.Join(missing, err)
 	}
+	if err != nil {
+		a.warn("", "%v", err) // the point is known all the same
+	}
 	return p, nil
 }
 
-func (a *Agent) pointsIn(ctx context.Context, name string) ([]ship.PointRecord, error) {
+// withRepository adds the points of one repository to those that are known.
+func (a *Agent) withRepository(ctx context.Context, name string, points []point.Point) ([]point.Point, error) {
 	repo, err := a.Open(ctx, a.Config.Repositories[name], a.Report)
 	if err != nil {
 		return nil, err
@@ -56,10 +64,11 @@ func (a *Agent) pointsIn(ctx context.Context, name string) ([]ship.PointRecord, 
 		return nil, err
 	}
 	records, problems, err := repo.Points(ctx, index)
-	for _, p := range problems {
-		a.warn("", "repository %s: %s: %s", name, p.Object, p.Problem)
+	if err != nil {
+		return nil, err
 	}
-	return records, err
+	a.warnOf(name, problems)
+	return joinPoints(name, records, points, a.tags(repo, points, nil)), nil
 }
 
 // repositoryNames is the one named, or all that are configured.
@@ -75,8 +84,8 @@ func (a *Agent) repositoryNames(only string) []string {
 
 // joinPoints adds what a repository knows to what this host knows. Of a point
 // that both know, the local record says more; where its numbers disagree with
-// the repository, the repository is right.
-func joinPoints(name string, records []ship.PointRecord, local []point.Point) []point.Point {
+// the repository, the repository is right. tags give sealed groups their names.
+func joinPoints(name string, records []ship.PointRecord, local []point.Point, tags map[string]string) []point.Point {
 	byID := map[point.ID]point.Point{}
 	for _, p := range local {
 		p.Numbers = maps.Clone(p.Numbers)
@@ -88,8 +97,14 @@ func joinPoints(name string, records []ship.PointRecord, local []point.Point) []
 		if !known {
 			p = pointOf(r)
 		}
-		if !slices.ContainsFunc(p.Shipped, func(s point.Shipped) bool { return s.Repository == name }) {
-			p.Shipped = append(p.Shipped, shippedFrom(name, r)...)
+		if p.Group == "" {
+			p.Group = tags[r.GroupTag]
+		}
+		p.Shipped = slices.Clone(p.Shipped)
+		for _, s := range shippedFrom(name, r, p.Datasets) {
+			if !slices.ContainsFunc(p.Shipped, func(o point.Shipped) bool { return o.Repository == name && o.Stream == s.Stream }) {
+				p.Arrive(s)
+			}
 		}
 		if p.Numbers == nil {
 			p.Numbers = map[string]int64{}
@@ -98,4 +113,25 @@ func joinPoints(name string, records []ship.PointRecord, local []point.Point) []
 		byID[r.ID] = p
 	}
 	return slices.SortedFunc(maps.Values(byID), byIDOrder)
+}
+
+// tags are the names behind the tags of a repository's points, of all groups
+// that this host knows.
+func (a *Agent) tags(repo *ship.Repository, local []point.Point, groups []workload.Group) map[string]string {
+	out := map[string]string{}
+	add := func(name string) {
+		if tag := repo.GroupTag(name); tag != "" {
+			out[tag] = name
+		}
+	}
+	for name := range a.Config.Groups {
+		add(name)
+	}
+	for _, p := range local {
+		add(p.Group)
+	}
+	for _, g := range groups {
+		add(g.Name)
+	}
+	return out
 }

@@ -33,8 +33,8 @@ func (a *Agent) tryLock(name, what string) (*lock, error) {
 
 // waitLock takes a lock that others hold for a short time only.
 func (a *Agent) waitLock(ctx context.Context, name, what string, patience time.Duration) (*lock, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+	enough := time.NewTimer(patience)
+	defer enough.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -44,6 +44,8 @@ func (a *Agent) waitLock(ctx context.Context, name, what string, patience time.D
 		}
 		select {
 		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-enough.C:
 			return nil, fmt.Errorf("%w for %s already", err, patience)
 		case <-tick.C:
 		}

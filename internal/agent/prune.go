@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"snapd/internal/fs"
+	"snapd/internal/config"
 	"snapd/internal/point"
 	"snapd/internal/retain"
 	"snapd/internal/ship"
@@ -49,6 +49,9 @@ func (a *Agent) Prune(ctx context.Context, names []string, dryRun bool) (Pruned,
 	if err != nil {
 		return out, err
 	}
+	if !dryRun {
+		a.sweepStorage(ctx)
+	}
 	var faults []error
 	indexes := map[string]*ship.Index{}
 	for _, name := range a.usedRepositories(groups) {
@@ -60,7 +63,8 @@ func (a *Agent) Prune(ctx context.Context, names []string, dryRun bool) (Pruned,
 		indexes[name] = index
 	}
 	for _, g := range groups {
-		if err := a.pruneHere(ctx, g, indexes, &out, dryRun); err != nil {
+		h := pruneHere{agent: a, group: g, indexes: indexes, out: &out, dryRun: dryRun}
+		if err := errors.Join(h.points(ctx), h.strays(ctx, s)); err != nil {
 			faults = append(faults, fmt.Errorf("prune the snapshots of group %s: %w", g.Name, err))
 		}
 	}
@@ -80,56 +84,98 @@ func (a *Agent) usedRepositories(groups []workload.Group) []string {
 	return out
 }
 
-// pruneRepository drops points there and returns the index as it is after.
+// pruneRepository drops points there and returns the index as it is after. It
+// holds the same lock as the commit of a point does.
 func (a *Agent) pruneRepository(ctx context.Context, name string, groups []workload.Group, out *Pruned, dryRun bool) (_ *ship.Index, err error) {
 	conf := a.Config.Repositories[name]
-	held, err := a.tryLock("prune-"+name, "the prune of "+name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, held.release()) }()
 	repo, err := a.Open(ctx, conf, a.Report)
 	if err != nil {
 		return nil, err
 	}
+	held, err := a.waitLock(ctx, pointsLock(repo), "the list of points in "+name, time.Minute)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
 	index, err := repo.Index(ctx)
-	if err != nil || !conf.Prune {
-		return index, err
+	if err != nil {
+		return nil, err
+	}
+	local := a.points()
+	if !dryRun {
+		if local, err = a.reconcile(ctx, conf, index); err != nil {
+			return nil, err
+		}
+	}
+	if !conf.Prune {
+		return index, nil
 	}
 	records, problems, err := repo.Points(ctx, index)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range problems {
-		a.warn("", "repository %s: %s: %s", name, p.Object, p.Problem)
-	}
-	local := a.points()
-	drop, err := a.decide(joinPoints(name, records, local), name, groups, out)
+	a.warnOf(name, problems)
+	drop, err := a.decide(joinPoints(name, records, local, a.tags(repo, local, groups)), name, index.Newest(), groups, out)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := repo.Prune(ctx, drop, ship.PruneOptions{Now: a.Now(), DryRun: dryRun, Keep: a.unfinished()}); err != nil || dryRun {
+	if err := a.drop(ctx, repo, conf, drop, dryRun); err != nil || dryRun {
 		return index, err
-	}
-	for _, id := range drop {
-		if err := a.forgetIn(ctx, id, name); err != nil {
-			return nil, err
-		}
 	}
 	return repo.Index(ctx)
 }
 
+// drop removes points. It writes down before what it is about to do, so that
+// after a crash nobody takes a removed point for one that was lost.
+func (a *Agent) drop(ctx context.Context, repo *ship.Repository, conf config.Repository, drop []point.ID, dryRun bool) error {
+	keep, err := a.unfinished(repo.ID, conf.Name)
+	if err != nil {
+		return err
+	}
+	for _, id := range drop {
+		if dryRun {
+			break
+		}
+		if err := a.rememberIfKnown(ctx, id, func(p *point.Point) {
+			if !slices.Contains(p.Dropped, conf.Name) {
+				p.Dropped = append(p.Dropped, conf.Name)
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	pruned, err := repo.Prune(ctx, drop, ship.PruneOptions{Now: a.Now(), DryRun: dryRun, Keep: keep})
+	a.warnOf(conf.Name, pruned.Problems)
+	if err != nil || dryRun {
+		return err
+	}
+	for _, id := range drop {
+		if err := a.rememberIfKnown(ctx, id, func(p *point.Point) { p.Leave(conf.Name, true) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) warnOf(repository string, problems []ship.Problem) {
+	for _, p := range problems {
+		a.warn("", "repository %s: %s: %s", repository, p.Object, p.Problem)
+	}
+}
+
 // decide asks retain for each group which of the points in a repository go.
-func (a *Agent) decide(points []point.Point, name string, groups []workload.Group, out *Pruned) ([]point.ID, error) {
+func (a *Agent) decide(points []point.Point, name string, newest int64, groups []workload.Group, out *Pruned) ([]point.ID, error) {
 	var drop []point.ID
 	for _, g := range groups {
 		if !slices.Contains(g.Repositories, name) {
 			continue
 		}
+		numbers := map[point.ID]int64{}
 		var candidates []retain.Candidate
 		for _, p := range points {
 			if p.Group == g.Name && p.InRepository(name) {
 				candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time})
+				numbers[p.ID] = p.Numbers[name]
 			}
 		}
 		decisions, err := retain.Apply(retain.Policy(g.Keep), candidates, a.Now())
@@ -137,6 +183,9 @@ func (a *Agent) decide(points []point.Point, name string, groups []workload.Grou
 			return nil, fmt.Errorf("group %s: %w", g.Name, err)
 		}
 		for _, d := range decisions {
+			if !d.Keep && numbers[d.ID] == newest {
+				d.Keep, d.Reason = true, "the last one that was put there"
+			}
 			out.add(d.Keep, d.ID, name, "%s", d.Reason)
 			if !d.Keep {
 				drop = append(drop, d.ID)
@@ -146,107 +195,34 @@ func (a *Agent) decide(points []point.Point, name string, groups []workload.Grou
 	return drop, nil
 }
 
-// unfinished are the streams whose ship was begun: their segments have no
-// manifest yet, and are not garbage.
-func (a *Agent) unfinished() []point.ID {
-	heads, err := a.records.Active()
+// unfinished are the streams that no point names yet: those being uploaded,
+// with what they build on, and those of points that are not whole yet.
+// Whoever cannot tell them must not prune.
+func (a *Agent) unfinished(repository, name string) ([]point.ID, error) {
+	keep, err := a.records.Keep(repository)
 	if err != nil {
-		a.warn("", "%v", err)
+		return nil, err
 	}
-	ids := make([]point.ID, len(heads))
-	for i, h := range heads {
-		ids[i] = h.Stream
+	points, err := a.record.All()
+	if err != nil {
+		return nil, err
 	}
-	return ids
+	for _, p := range points {
+		for _, s := range p.Shipped {
+			if s.Repository == name && !p.InRepository(name) {
+				keep = append(keep, s.Stream)
+			}
+		}
+	}
+	return keep, nil
 }
 
-// forgetIn writes down that a point no longer lies in a repository, and
-// forgets it wholly when it lies nowhere else.
-func (a *Agent) forgetIn(ctx context.Context, id point.ID, name string) error {
-	_, err := a.remember(ctx, id, func(p *point.Point) {
-		delete(p.Numbers, name)
-		p.Shipped = slices.DeleteFunc(p.Shipped, func(s point.Shipped) bool { return s.Repository == name })
-		p.Dropped = append(p.Dropped, name)
-	})
+func (a *Agent) rememberIfKnown(ctx context.Context, id point.ID, change func(*point.Point)) error {
+	_, err := a.remember(ctx, id, change)
 	if errors.Is(err, point.ErrUnknown) {
 		return nil
 	}
 	return err
-}
-
-// pruneHere removes snapshots of this host that nothing needs any more.
-func (a *Agent) pruneHere(ctx context.Context, g workload.Group, indexes map[string]*ship.Index, out *Pruned, dryRun bool) error {
-	all := a.points()
-	points := slices.DeleteFunc(all, func(p point.Point) bool { return p.Group != g.Name })
-	var faults []error
-	for i, p := range points {
-		kept := 0
-		newest := i == len(points)-1
-		for _, d := range p.Datasets {
-			gone, err := a.pruneDataset(ctx, g, p, d, newest, indexes, out, dryRun)
-			if err != nil {
-				faults = append(faults, fmt.Errorf("%s: %w", d.Dataset, err))
-			}
-			if !gone {
-				kept++
-			}
-		}
-		if kept == 0 && len(p.Numbers) == 0 && !dryRun {
-			faults = append(faults, a.record.Delete(p.ID))
-		}
-	}
-	return errors.Join(faults...)
-}
-
-// pruneDataset decides on one snapshot, and tells whether it is gone.
-func (a *Agent) pruneDataset(ctx context.Context, g workload.Group, p point.Point, d point.Dataset, newest bool, indexes map[string]*ship.Index, out *Pruned, dryRun bool) (gone bool, err error) {
-	driver, err := a.driver(d.Driver)
-	if err != nil {
-		return false, err
-	}
-	snaps, err := driver.Snapshots(ctx, datasetOf(d))
-	if errors.Is(err, fs.ErrNotFound) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	snap := snapshotWith(snaps, d.GUID)
-	if snap == nil {
-		return true, nil
-	}
-	if reason := a.needHere(g, p, d, newest, indexes); reason != "" {
-		out.add(true, p.ID, "here", "%s: %s", d.Dataset, reason)
-		return false, nil
-	}
-	out.add(false, p.ID, "here", "%s: older than keep-local, and in every repository", d.Dataset)
-	if dryRun {
-		return false, nil
-	}
-	return true, driver.Delete(ctx, *snap)
-}
-
-// needHere says why a snapshot has to stay on this host, or "".
-func (a *Agent) needHere(g workload.Group, p point.Point, d point.Dataset, newest bool, indexes map[string]*ship.Index) string {
-	if newest {
-		return "newest point of its group"
-	}
-	if age := a.Now().Sub(p.Time); age < g.KeepLocal {
-		return fmt.Sprintf("younger than %s", shortDuration(g.KeepLocal))
-	}
-	for _, name := range g.Repositories {
-		if !p.InRepository(name) && !slices.Contains(p.Dropped, name) {
-			return "not yet shipped to " + name
-		}
-		index, known := indexes[name]
-		if !known {
-			return "repository " + name + " does not say what it has"
-		}
-		if retain.Needed(chainOf(streamsOf(index, d.Origin)))[d.GUID] {
-			return "base of the next increments in " + name
-		}
-	}
-	return ""
 }
 
 func shortDuration(d time.Duration) string {

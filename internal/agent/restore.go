@@ -65,28 +65,44 @@ func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, erro
 			return nil, usage("%s was taken on %s and cannot be restored to %s", d.Dataset, d.Driver, driverName)
 		}
 	}
+	a.sweepStorage(ctx)
 	targets, err := targetsBelow(target, datasets)
 	if err != nil {
 		return nil, err
 	}
-	var out []Restored
+	return a.restoreAll(ctx, src, datasets, driver, targets, o)
+}
+
+// restoreAll opens every target before it restores anything, so that one that
+// cannot be used is found before hours of the others.
+func (a *Agent) restoreAll(ctx context.Context, src *source, datasets []point.Dataset, driver fs.Driver, targets []string, o RestoreOptions) (out []Restored, err error) {
+	receivers := make([]fs.Receiver, len(datasets))
+	defer func() {
+		for _, r := range receivers {
+			if r != nil {
+				err = errors.Join(err, r.Close())
+			}
+		}
+	}()
+	say := func(i int, err error) error {
+		return fmt.Errorf("restore %s to %s:%s: %w", datasets[i].Dataset, datasets[i].Driver, targets[i], err)
+	}
+	for i := range datasets {
+		if receivers[i], targets[i], err = a.receiver(ctx, driver, targets[i], o); err != nil {
+			return nil, say(i, err)
+		}
+	}
 	for i, d := range datasets {
-		r, err := a.restoreOne(ctx, src, d, driver, targets[i], o)
+		r, err := a.restoreOne(ctx, src, d, driver, receivers[i], targets[i])
+		if err != nil && len(out) > 0 {
+			return out, hint(errors.Join(ErrPartial, say(i, err)), "those that were restored stay; restore the others one by one with --dataset")
+		}
 		if err != nil {
-			return out, fmt.Errorf("restore %s to %s:%s: %w", d.Dataset, driverName, targets[i], err)
+			return nil, say(i, err)
 		}
 		out = append(out, r)
 	}
 	return out, nil
-}
-
-// source is where a restore reads from: a repository, or the host's own
-// snapshots.
-type source struct {
-	point point.Point
-	repo  *ship.Repository // nil: local
-	index *ship.Index
-	ids   map[string]point.ID // dataset guid to stream
 }
 
 func chosen(p point.Point, only string) ([]point.Dataset, error) {
@@ -120,24 +136,25 @@ func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 	out := make([]string, len(datasets))
 	for i, d := range datasets {
 		rest := strings.Trim(strings.TrimPrefix(d.Dataset, strings.TrimSuffix(common, "/")+"/"), "/")
-		if rest == "" {
+		switch rest {
+		case "":
 			rest = "root"
+		case ".", "..": // names come out of a bucket
+			return nil, usage("dataset %q of the point has no name that can stand below a target", d.Dataset)
 		}
 		out[i] = path.Join(target, strings.ReplaceAll(rest, "/", "-"))
 		if slices.Contains(out[:i], out[i]) {
 			return nil, hint(usage("two datasets of the point would both be restored to %s", out[i]), "restore them one by one with --dataset")
 		}
 	}
+	if !filepath.IsAbs(target) {
+		return out, nil // no directory: the storage has names of its own
+	}
 	return out, os.MkdirAll(filepath.Clean(target), 0o755)
 }
 
-func (a *Agent) restoreOne(ctx context.Context, src *source, d point.Dataset, driver fs.Driver, target string, o RestoreOptions) (_ Restored, err error) {
+func (a *Agent) restoreOne(ctx context.Context, src *source, d point.Dataset, driver fs.Driver, receiver fs.Receiver, target string) (Restored, error) {
 	start := a.Now()
-	receiver, target, err := a.receiver(ctx, driver, target, o)
-	if err != nil {
-		return Restored{}, err
-	}
-	defer func() { err = errors.Join(err, receiver.Close()) }()
 	bytes, err := a.apply(ctx, src, d, driver, receiver)
 	if err != nil {
 		return Restored{}, err
@@ -227,95 +244,4 @@ func (c *counter) Read(p []byte) (int, error) {
 	c.n += int64(n)
 	c.report(c.n)
 	return n, err
-}
-
-// source finds a point by what the user wrote, and where to read it from.
-func (a *Agent) source(ctx context.Context, wanted, repository string) (*source, error) {
-	local := a.points()
-	if repository == Local {
-		p, err := match(local, wanted)
-		if err != nil {
-			return nil, err
-		}
-		return &source{point: p}, nil
-	}
-	var faults []error
-	for _, name := range a.repositoryNames(repository) {
-		src, err := a.sourceIn(ctx, name, wanted, local)
-		if err == nil {
-			return src, nil
-		}
-		faults = append(faults, err)
-	}
-	if repository == "" { // no repository has it, but perhaps this host does
-		if p, err := match(local, wanted); err == nil && len(p.Numbers) == 0 {
-			a.warn(p.Group, "point %s lies in no repository; it is restored from this host's own snapshots", p.ID)
-			return &source{point: p}, nil
-		}
-	}
-	if len(faults) == 0 {
-		if repository != "" {
-			return nil, usage("there is no [repository.%s]", repository)
-		}
-		_, err := match(local, wanted)
-		return nil, err
-	}
-	return nil, errors.Join(faults...)
-}
-
-func (a *Agent) sourceIn(ctx context.Context, name, wanted string, local []point.Point) (*source, error) {
-	conf := a.Config.Repositories[name]
-	repo, err := a.Open(ctx, conf, a.Report)
-	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", name, err)
-	}
-	index, err := repo.Index(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", name, err)
-	}
-	records, problems, err := repo.Points(ctx, index)
-	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", name, err)
-	}
-	for _, p := range problems {
-		a.warn("", "repository %s: %s: %s", name, p.Object, p.Problem)
-	}
-	points := joinPoints(name, records, local)
-	points = slices.DeleteFunc(points, func(p point.Point) bool { return !p.InRepository(name) })
-	p, err := match(points, wanted)
-	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", name, err)
-	}
-	src := &source{point: p, repo: repo, index: index, ids: map[string]point.ID{}}
-	for _, r := range records {
-		if r.ID != p.ID {
-			continue
-		}
-		for _, s := range r.Streams {
-			src.ids[s.GUID] = s.Stream
-		}
-	}
-	return src, nil
-}
-
-// match finds the one point that a person means.
-func match(points []point.Point, wanted string) (point.Point, error) {
-	group, latest := strings.CutPrefix(wanted, "latest")
-	group, named := strings.CutPrefix(group, ":")
-	latest = latest && (named || group == "")
-	var found []point.Point
-	for _, p := range points {
-		if latest && (group == "" || p.Group == group) || !latest && wanted != "" && strings.HasPrefix(string(p.ID), wanted) {
-			found = append(found, p)
-		}
-	}
-	switch {
-	case len(found) == 0:
-		return point.Point{}, fmt.Errorf("%q: %w", wanted, ErrNotThere)
-	case latest:
-		return slices.MaxFunc(found, func(a, b point.Point) int { return a.Time.Compare(b.Time) }), nil
-	case len(found) > 1:
-		return point.Point{}, hint(usage("%q begins the ids of %d restore points", wanted, len(found)), "write more of the id")
-	}
-	return found[0], nil
 }

@@ -205,12 +205,17 @@ func (*Initialized) note(list *[]string, text string) {
 	}
 }
 
-// createOnly writes a file that must not exist, readable by its owner only.
+// createOnly writes a file that must not exist, whole or not at all, readable
+// by its owner only.
 func createOnly(file, content string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	aside, err := os.CreateTemp(filepath.Dir(file), ".new-") // mode 0600
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(content)
-	return errors.Join(err, f.Sync(), f.Close())
+	defer os.Remove(aside.Name()) //nolint:errcheck // under its lasting name it has another link
+	_, err = aside.WriteString(content)
+	if err = errors.Join(err, aside.Sync(), aside.Close()); err != nil {
+		return err
+	}
+	return os.Link(aside.Name(), file) // unlike a rename, it does not replace
 }

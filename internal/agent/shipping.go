@@ -72,8 +72,7 @@ func byIDOrder(a, b point.Point) int { return cmp.Compare(a.ID, b.ID) }
 
 // shipTo ships all points of a group that one repository lacks.
 func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string) ([]point.Point, error) {
-	points := a.unshipped(g.Name, repository)
-	if len(points) == 0 {
+	if !slices.ContainsFunc(a.points(), func(p point.Point) bool { return p.Group == g.Name }) {
 		return nil, nil
 	}
 	conf, known := a.Config.Repositories[repository]
@@ -84,10 +83,18 @@ func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string)
 	if err != nil {
 		return nil, err
 	}
+	index, err := repo.Index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	points, err := a.reconcile(ctx, conf, index)
+	if err != nil {
+		return nil, err
+	}
 	var out []point.Point
 	var faults []error
-	for _, p := range points {
-		p, err := a.shipPoint(ctx, p, repo, repository, g.Name)
+	for _, p := range unshipped(points, g.Name, repository) {
+		p, err := a.shipPoint(ctx, p, repo, index, repository)
 		if err == nil {
 			out = append(out, p)
 			continue
@@ -101,24 +108,28 @@ func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string)
 }
 
 // unshipped are the points of a group that a repository does not hold whole.
-func (a *Agent) unshipped(group, repository string) []point.Point {
-	return slices.DeleteFunc(a.points(), func(p point.Point) bool {
-		return p.Group != group || p.InRepository(repository) || slices.Contains(p.Dropped, repository)
-	})
+func unshipped(points []point.Point, group, repository string) []point.Point {
+	return slices.DeleteFunc(slices.Clone(points), func(p point.Point) bool { return p.Group != group || !waits(p, repository) })
 }
 
-// shipPoint ships each dataset of a point, then the point itself.
-func (a *Agent) shipPoint(ctx context.Context, p point.Point, repo *ship.Repository, name, group string) (point.Point, error) {
+// waits tells whether a point is still to be shipped to a repository.
+func waits(p point.Point, repository string) bool {
+	return !p.InRepository(repository) && !slices.Contains(p.Dropped, repository)
+}
+
+// shipPoint ships each dataset of a point, then the point itself. A stream
+// that was shipped earlier counts only while the repository lists it.
+func (a *Agent) shipPoint(ctx context.Context, p point.Point, repo *ship.Repository, index *ship.Index, name string) (point.Point, error) {
 	for _, d := range p.Datasets {
-		if p.ShippedTo(name, d.Dataset) != nil {
+		if s := p.ShippedTo(name, d.Dataset); s != nil && index.Whole(s.Stream) {
 			continue
 		}
-		shipped, err := a.shipDataset(ctx, p, d, repo, group)
+		shipped, err := a.shipDataset(ctx, p, d, repo, p.Group)
 		if err != nil {
 			return p, fmt.Errorf("%s: %w", d.Dataset, err)
 		}
 		shipped.Repository = name
-		if p, err = a.remember(ctx, p.ID, func(q *point.Point) { q.Shipped = append(q.Shipped, *shipped) }); err != nil {
+		if p, err = a.remember(ctx, p.ID, func(q *point.Point) { q.Arrive(*shipped) }); err != nil {
 			return p, err
 		}
 	}
@@ -218,10 +229,14 @@ func shippedOf(d point.Dataset, s ship.Stream, why string) *point.Shipped {
 	return out
 }
 
+// commitPatience is how long a point waits for a prune or another commit.
+const commitPatience = 10 * time.Minute
+
 // commitPoint puts the point, which makes it exist for readers. Points are
-// numbered, so one process of this host does it at a time.
+// numbered, and a prune must not take away what the point is about to name, so
+// one process of this host does either at a time.
 func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repository, name string) (_ point.Point, err error) {
-	held, err := a.waitLock(ctx, "points-"+repo.ID, "the list of points in "+name, time.Minute)
+	held, err := a.waitLock(ctx, pointsLock(repo), "the list of points in "+name, commitPatience)
 	if err != nil {
 		return p, err
 	}
@@ -230,9 +245,18 @@ func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repos
 	if err != nil {
 		return p, err
 	}
+	if q, err := a.record.Get(p.ID); err == nil && listed(q, name, index) {
+		return q, nil // another process was faster
+	}
 	rec, err := repositoryPoint(p, repo, name)
 	if err != nil {
 		return p, err
+	}
+	for _, s := range rec.Streams {
+		if !index.Whole(s.Stream) {
+			return p, hint(fmt.Errorf("commit the point: its stream %s or one it builds on was removed meanwhile: %w", s.Stream, ship.ErrNotFound),
+				"run the same command again: it is shipped anew")
+		}
 	}
 	number, err := repo.PutPoint(ctx, rec, index)
 	if err != nil {
@@ -245,6 +269,10 @@ func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repos
 		q.Numbers[name] = number
 	})
 }
+
+// pointsLock names the lock on what a repository holds, by its id: two
+// configured names can mean one repository.
+func pointsLock(repo *ship.Repository) string { return "points-" + repo.ID }
 
 // remember changes a point in the local record; several ships may do so.
 func (a *Agent) remember(ctx context.Context, id point.ID, change func(*point.Point)) (_ point.Point, err error) {
@@ -259,16 +287,6 @@ func (a *Agent) remember(ctx context.Context, id point.ID, change func(*point.Po
 	}
 	change(&p)
 	return p, a.record.Put(p)
-}
-
-func streamsOf(index *ship.Index, origin string) []ship.StreamRef {
-	var out []ship.StreamRef
-	for _, s := range index.Streams {
-		if s.Origin == origin {
-			out = append(out, s)
-		}
-	}
-	return out
 }
 
 func chainOf(streams []ship.StreamRef) []retain.Stream {

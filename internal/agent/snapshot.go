@@ -64,13 +64,73 @@ func (a *Agent) snapshotGroup(ctx context.Context, s *scene, g workload.Group) (
 		Consistency: r.plan.Consistency, Freeze: string(g.Freeze), Why: r.plan.Why,
 		Warnings: r.warnings, Shipped: []point.Shipped{}, Containers: definitions(g.Members),
 	}
-	if err := a.take(ctx, s, g, r, &p); err != nil {
+	if err := a.taking.Put(intent(p, r)); err != nil {
 		return point.Point{}, err
+	}
+	if err := a.take(ctx, s, g, r, &p); err != nil {
+		// The next sweep looks after what could not be discarded now.
+		return point.Point{}, errors.Join(err, a.sweepTaken(context.WithoutCancel(ctx)))
 	}
 	for _, w := range p.Warnings {
 		a.warn(g.Name, "%s", w)
 	}
-	return p, a.record.Put(p)
+	if err := a.record.Put(p); err != nil {
+		return point.Point{}, errors.Join(err, a.sweepTaken(context.WithoutCancel(ctx)))
+	}
+	return p, a.taking.Delete(p.ID)
+}
+
+// intent is what is written down before snapshots are taken, so that those of
+// a point that never came to be are found again.
+func intent(p point.Point, r *resolved) point.Point {
+	out := point.Point{ID: p.ID, Group: p.Group, Time: p.Time}
+	for _, d := range r.datasets {
+		out.Datasets = append(out.Datasets, r.dataset(fs.Snapshot{Dataset: d, Name: fs.SnapshotName(p.Time, string(p.ID))}))
+	}
+	return out
+}
+
+// sweepTaken removes the snapshots of points that were begun and never
+// recorded. The window's lock is held, so nobody is taking them now.
+func (a *Agent) sweepTaken(ctx context.Context) error {
+	begun, err := a.taking.All()
+	faults := []error{err}
+	for _, p := range begun {
+		if _, err := a.record.Get(p.ID); err == nil {
+			faults = append(faults, a.taking.Delete(p.ID))
+		} else if errors.Is(err, point.ErrUnknown) {
+			faults = append(faults, a.abandon(ctx, p))
+		} // else it is recorded, and cannot be read
+	}
+	return errors.Join(faults...)
+}
+
+// abandon removes the snapshots of one such point, and then its trace. Where
+// the storage is not there now, a later sweep does it.
+func (a *Agent) abandon(ctx context.Context, p point.Point) error {
+	var left []fs.Snapshot
+	for _, d := range p.Datasets {
+		driver, err := a.driver(d.Driver)
+		if err != nil {
+			return err
+		}
+		snaps, err := driver.Snapshots(ctx, datasetOf(d))
+		if errors.Is(err, fs.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, s := range snaps {
+			if s.Name == d.Snapshot {
+				left = append(left, s)
+			}
+		}
+	}
+	if err := a.discard(ctx, left); err != nil {
+		return err
+	}
+	return a.taking.Delete(p.ID)
 }
 
 // stayUp keeps the host from shutting down until the function it returns is
@@ -92,6 +152,9 @@ func (a *Agent) sweep(ctx context.Context, s *scene) error {
 	recovered, err := freeze.Recover(ctx, a.windowOptions(s, 0))
 	for _, r := range recovered {
 		a.warn("", "a killed snapd had left %s frozen at %s: %s", r.Member, r.Window.Format("15:04:05"), r.Outcome)
+	}
+	if err := a.sweepTaken(ctx); err != nil { // costs room, and keeps nobody from new points
+		a.warn("", "remove snapshots of points that were never recorded: %v", err)
 	}
 	return err
 }
@@ -120,9 +183,7 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	timings, err := window.Run(shots.take)
 	err = errors.Join(err, window.Close())
 	snaps, listErr := shots.result(context.WithoutCancel(ctx))
-	overrun, late := errors.AsType[*freeze.Overrun](err)
-	keep := err == nil || late && overrun.Taken && g.OnOverrun == config.OverrunCrash && len(snaps) == len(r.datasets)
-	if !keep || listErr != nil {
+	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
 		return errors.Join(err, listErr, a.discard(context.WithoutCancel(ctx), snaps))
 	}
 	if err != nil {
@@ -138,6 +199,13 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 		p.Datasets = append(p.Datasets, r.dataset(snap))
 	}
 	return nil
+}
+
+// worth tells whether what a window left is a restore point: all that was
+// asked for, of a window that went well or whose overrun can be kept as crash.
+func worth(err error, on config.OnOverrun, got, want int) bool {
+	overrun, late := errors.AsType[*freeze.Overrun](err)
+	return got == want && (err == nil || late && overrun.Taken && on == config.OverrunCrash)
 }
 
 // shots are the prepared snapshots of all drivers that a group needs.

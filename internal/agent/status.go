@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"snapd/internal/point"
@@ -49,7 +50,34 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 			a.warn("", "%s", p)
 		}
 	}
+	out.Groups = append(out.Groups, strangers(s.groups, points)...)
 	return out, nil
+}
+
+// strangers are the groups of restore points that nothing makes any more: a
+// group that was renamed or taken away. Retention leaves their points alone.
+func strangers(groups []workload.Group, points []point.Point) []GroupStatus {
+	var out []GroupStatus
+	for _, p := range points {
+		if slices.ContainsFunc(groups, func(g workload.Group) bool { return g.Name == p.Group }) {
+			continue
+		}
+		i := slices.IndexFunc(out, func(s GroupStatus) bool { return s.Group == p.Group })
+		if i < 0 {
+			i = len(out)
+			out = append(out, GroupStatus{Group: p.Group, Attention: []string{
+				"no configuration and no container makes this group now: its restore points are neither shipped nor pruned",
+			}})
+		}
+		out[i].NewestLocal = &p.Time
+		if len(p.Numbers) > 0 {
+			out[i].NewestShipped = &p.Time
+		}
+		if p.Verified != nil {
+			out[i].NewestVerified = &p.Time
+		}
+	}
+	return out
 }
 
 func (a *Agent) groupStatus(g workload.Group, points []point.Point) GroupStatus {
@@ -62,13 +90,15 @@ func (a *Agent) groupStatus(g workload.Group, points []point.Point) GroupStatus 
 		}
 		newest = &p
 		st.NewestLocal = &p.Time
-		whole := len(g.Repositories) > 0
+		whole, owed := len(g.Repositories) > 0, false
 		for _, r := range g.Repositories {
 			whole = whole && p.InRepository(r)
+			owed = owed || waits(p, r)
 		}
 		if whole {
 			st.NewestShipped = &p.Time
-		} else {
+		}
+		if owed {
 			waiting++
 		}
 		if p.Verified != nil {
@@ -76,15 +106,17 @@ func (a *Agent) groupStatus(g workload.Group, points []point.Point) GroupStatus 
 		}
 	}
 	say := func(format string, args ...any) { st.Attention = append(st.Attention, fmt.Sprintf(format, args...)) }
-	switch {
-	case newest == nil:
+	if newest == nil {
 		say("no restore point yet: run snapd run %s", g.Name)
 		return st
-	case len(g.Repositories) == 0:
+	}
+	if len(g.Repositories) == 0 {
 		say("no repository: its restore points lie on this host only")
-	case waiting > 0:
-		say("%d restore points are not shipped: run snapd ship %s", waiting, g.Name)
-	case st.NewestVerified == nil:
+	}
+	if waiting > 0 {
+		say("%s not shipped: run snapd ship %s", plural(waiting, "restore point is", "restore points are"), g.Name)
+	}
+	if st.NewestShipped != nil && st.NewestVerified == nil {
 		say("nothing was ever verified: run snapd verify")
 	}
 	for _, w := range newest.Warnings {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"snapd/internal/point"
 	"snapd/internal/ship"
@@ -47,13 +48,20 @@ func (a *Agent) Verify(ctx context.Context, o VerifyOptions) (Verified, error) {
 	out := Verified{Problems: []Problem{}}
 	names := a.repositoryNames(o.Repository)
 	if len(names) == 0 {
-		return out, usage("there is no [repository.%s] to verify", o.Repository)
+		return out, usage("no repository is configured, so there is nothing to verify")
 	}
-	var faults []error
+	var faults, missing []error
 	for _, name := range names {
-		if err := a.verifyIn(ctx, name, o, &out); err != nil {
+		err := a.verifyIn(ctx, name, o, &out)
+		switch {
+		case errors.Is(err, ErrNotThere):
+			missing = append(missing, fmt.Errorf("repository %s: %w", name, err))
+		case err != nil:
 			faults = append(faults, fmt.Errorf("verify repository %s: %w", name, err))
 		}
+	}
+	if len(missing) > 0 && (len(o.Points) > 1 || len(missing) == len(names)) {
+		faults = append(faults, missing...) // one point need not lie in all of them
 	}
 	if len(out.Problems) > 0 {
 		faults = append(faults, fmt.Errorf("%w: %d of the objects read are not what was shipped", ErrDamaged, len(out.Problems)))
@@ -62,9 +70,15 @@ func (a *Agent) Verify(ctx context.Context, o VerifyOptions) (Verified, error) {
 }
 
 func (a *Agent) verifyIn(ctx context.Context, name string, o VerifyOptions, out *Verified) error {
-	ids, err := a.pointIDs(ctx, name, o.Points)
+	points, err := a.verifiable(ctx, name, o.Points)
 	if err != nil {
 		return err
+	}
+	var ids []point.ID
+	if len(o.Points) > 0 {
+		for _, p := range points {
+			ids = append(ids, p.ID)
+		}
 	}
 	repo, err := a.Open(ctx, a.Config.Repositories[name], a.Report)
 	if err != nil {
@@ -81,50 +95,49 @@ func (a *Agent) verifyIn(ctx context.Context, name string, o VerifyOptions, out 
 		out.Problems = append(out.Problems, Problem{Repository: name, Object: p.Object, Problem: p.Problem, Points: p.Points})
 	}
 	if err == nil {
-		err = a.rememberVerified(ctx, ids, problems)
+		err = a.rememberVerified(ctx, points, problems)
 	}
 	return err
 }
 
-func (a *Agent) pointIDs(ctx context.Context, name string, wanted []string) ([]point.ID, error) {
-	if len(wanted) == 0 {
-		return nil, nil
-	}
-	local := a.points()
-	records, err := a.pointsIn(ctx, name)
+// verifiable are the wanted points, of those that can be read in a repository.
+func (a *Agent) verifiable(ctx context.Context, name string, wanted []string) ([]point.Point, error) {
+	points, err := a.withRepository(ctx, name, a.points())
 	if err != nil {
 		return nil, err
 	}
-	var ids []point.ID
+	points = slices.DeleteFunc(points, func(p point.Point) bool { return !p.InRepository(name) })
+	if len(wanted) == 0 {
+		return points, nil
+	}
+	var out []point.Point
 	for _, w := range wanted {
-		p, err := match(joinPoints(name, records, local), w)
+		p, err := match(points, w)
 		if err != nil {
 			return nil, err
 		}
-		ids = append(ids, p.ID)
+		out = append(out, p)
 	}
-	return ids, nil
+	return out, nil
 }
 
 // rememberVerified writes down, for status, when a point was last found whole.
-func (a *Agent) rememberVerified(ctx context.Context, ids []point.ID, problems []ship.Problem) error {
-	points := a.points()
+func (a *Agent) rememberVerified(ctx context.Context, points []point.Point, problems []ship.Problem) error {
+	if a.OnlyRepositories {
+		return nil
+	}
 	damaged := map[point.ID]bool{}
 	for _, p := range problems {
 		for _, id := range p.Points {
 			damaged[id] = true
 		}
 	}
-	only := map[point.ID]bool{}
-	for _, id := range ids {
-		only[id] = true
-	}
 	now := a.Now().UTC()
 	for _, p := range points {
-		if damaged[p.ID] || len(p.Numbers) == 0 || len(only) > 0 && !only[p.ID] {
+		if damaged[p.ID] {
 			continue
 		}
-		if _, err := a.remember(ctx, p.ID, func(q *point.Point) { q.Verified = &now }); err != nil {
+		if err := a.rememberIfKnown(ctx, p.ID, func(q *point.Point) { q.Verified = &now }); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package point
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -86,6 +87,22 @@ type Shipped struct {
 
 // InRepository tells whether the whole point lies in the repository.
 func (p *Point) InRepository(name string) bool { return p.Numbers[name] > 0 }
+
+// Leave forgets that the point lies in a repository. dropped: because
+// retention removed it, so that it is not shipped there again.
+func (p *Point) Leave(name string, dropped bool) {
+	delete(p.Numbers, name)
+	p.Shipped = slices.DeleteFunc(p.Shipped, func(s Shipped) bool { return s.Repository == name })
+	if dropped && !slices.Contains(p.Dropped, name) {
+		p.Dropped = append(p.Dropped, name)
+	}
+}
+
+// Arrive writes down that a dataset was shipped; it may be said twice.
+func (p *Point) Arrive(s Shipped) {
+	p.Shipped = slices.DeleteFunc(p.Shipped, func(o Shipped) bool { return o.Repository == s.Repository && o.Dataset == s.Dataset })
+	p.Shipped = append(p.Shipped, s)
+}
 
 // ShippedTo finds the stream that carries a dataset in a repository, or nil.
 func (p *Point) ShippedTo(name, dataset string) *Shipped {

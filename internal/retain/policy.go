@@ -53,8 +53,8 @@ func (p Policy) rules() []rule {
 }
 
 // Apply decides on the points of one group, in the order newest first. Of
-// each period the newest point stays. The newest point of all always stays,
-// and so does one that lies in the future of now: that clock was wrong.
+// each period the newest point stays. The newest point always stays, and so
+// does every one that lies in the future of now: that clock was wrong.
 func Apply(policy Policy, points []Candidate, now time.Time) ([]Decision, error) {
 	if policy == (Policy{}) {
 		return nil, ErrEmpty
@@ -70,11 +70,16 @@ func Apply(policy Policy, points []Candidate, now time.Time) ([]Decision, error)
 			out[i] = Decision{ID: c.ID, Keep: true, Reason: "lies in the future: a clock is wrong"}
 		}
 	}
-	for _, r := range policy.rules() {
-		r.mark(sorted, out)
+	// Those of the future use up no rule: they are not what a rule is about.
+	past := 0
+	for past < len(out) && out[past].Keep {
+		past++
 	}
-	if len(out) > 0 && !out[0].Keep {
-		out[0].Keep, out[0].Reason = true, "newest"
+	for _, r := range policy.rules() {
+		r.mark(sorted[past:], out[past:])
+	}
+	if past < len(out) && !out[past].Keep {
+		out[past].Keep, out[past].Reason = true, "newest"
 	}
 	return out, nil
 }

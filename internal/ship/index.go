@@ -85,6 +85,28 @@ func (x *Index) Stream(id point.ID) (StreamRef, bool) {
 	return x.Streams[i], true
 }
 
+// Whole tells whether a stream and all it builds on are listed. One that is
+// not can be left by a prune that ran beside the upload of its manifest.
+func (x *Index) Whole(id point.ID) bool {
+	for range maxDepth + 1 {
+		ref, ok := x.Stream(id)
+		if !ok || ref.Base == "" {
+			return ok
+		}
+		id = ref.Base
+	}
+	return false
+}
+
+// HasPoint tells whether a point with that number is listed.
+func (x *Index) HasPoint(number int64) bool {
+	return slices.ContainsFunc(x.Points, func(p PointRef) bool { return p.Number == number })
+}
+
+// Newest is the highest number of a point, which a prune never removes; 0
+// when there is none.
+func (x *Index) Newest() int64 { return x.highest() }
+
 // BySnapshot finds the newest stream that makes a snapshot of a dataset.
 func (x *Index) BySnapshot(origin, guid string) (StreamRef, bool) {
 	for _, s := range slices.Backward(x.Streams) {

@@ -20,6 +20,7 @@ type PointRecord struct {
 	Number      int64 // in the repository; set when read
 	ID          point.ID
 	Host        string // opaque id
+	GroupTag    string // opaque; see Repository.GroupTag. PutPoint sets it
 	Time        time.Time
 	Consistency point.Consistency
 	WindowUS    int64
@@ -92,6 +93,7 @@ type pointDoc struct {
 	Previous    *pointLink        `json:"previous"`
 	Point       point.ID          `json:"point"`
 	Host        string            `json:"host"`
+	GroupTag    string            `json:"group_tag"`
 	Time        time.Time         `json:"time"`
 	Consistency point.Consistency `json:"consistency"`
 	WindowUS    int64             `json:"window_us"`
@@ -106,6 +108,9 @@ func (d *pointDoc) check() error {
 		return err
 	}
 	if err := checkWord("host", d.Host); err != nil {
+		return err
+	}
+	if err := checkWord("group_tag", d.GroupTag); err != nil {
 		return err
 	}
 	if d.Number < 1 || d.Previous != nil && (d.Previous.Number < 1 || d.Previous.Number >= d.Number) {
@@ -191,7 +196,8 @@ func (r *Repository) pointDoc(rec PointRecord, number int64, previous *pointLink
 	}
 	doc := &pointDoc{
 		header: header{Format: formatVersion, Type: typePoint, Repository: r.ID},
-		Number: number, Previous: previous, Point: rec.ID, Host: rec.Host, Time: rec.Time.UTC(),
+		Number: number, Previous: previous, Point: rec.ID, Host: rec.Host,
+		GroupTag: r.GroupTag(rec.Secret.Group), Time: rec.Time.UTC(),
 		Consistency: rec.Consistency, WindowUS: rec.WindowUS, HeldUS: rec.HeldUS, Timings: rec.Timings,
 		Streams: rec.Streams, Sealed: base64.StdEncoding.EncodeToString(sealed),
 	}
@@ -295,7 +301,7 @@ func (r *Repository) point(ctx context.Context, ref PointRef, unseal bool) (*Poi
 		return nil, fmt.Errorf("point %s: %w: %w", ref.Key, ErrDamaged, err)
 	}
 	rec := &PointRecord{
-		Number: doc.Number, ID: doc.Point, Host: doc.Host, Time: doc.Time, Consistency: doc.Consistency,
+		Number: doc.Number, ID: doc.Point, Host: doc.Host, GroupTag: doc.GroupTag, Time: doc.Time, Consistency: doc.Consistency,
 		WindowUS: doc.WindowUS, HeldUS: doc.HeldUS, Timings: doc.Timings, Streams: doc.Streams,
 		StoreTime: ref.Time, Digest: digest, previous: doc.Previous,
 	}

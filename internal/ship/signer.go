@@ -2,6 +2,9 @@ package ship
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -99,6 +102,23 @@ func (s *Signer) Public() PublicKey {
 type PublicKey struct {
 	key minisign.PublicKey
 	set bool
+}
+
+// GroupTag tells the points of one group from those of others without naming
+// it, for the host that lost its record: retention needs to know. It is as
+// secret as the signing key, and another one in each repository. "" where that
+// key is not known.
+func (r *Repository) GroupTag(group string) string {
+	if r.signer == nil {
+		return ""
+	}
+	key, err := r.signer.key.MarshalText()
+	if err != nil {
+		return "" // a key that was read is also written
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("snapd group " + r.ID + " " + group))
+	return hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
 // ParsePublicKey reads minisign's base64 form ("RW…"), also from a whole

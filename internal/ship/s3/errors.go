@@ -42,7 +42,7 @@ func (s *Store) answered(a minio.ErrorResponse) error {
 		return ship.ErrExists
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "InvalidToken", "ExpiredToken", "ExpiredTokenException":
 		return ship.WithHint(fmt.Errorf("%s: %w: the credentials are wrong (%s: %s)", where, ship.ErrDenied, a.Code, a.Message),
-			"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the credentials file, to keys that the server knows")
+			"set access key and secret key (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the credentials file) to ones that the server knows")
 	case "RequestTimeTooSkewed", "RequestExpired":
 		return ship.WithHint(fmt.Errorf("%s: %w: the clock of this host and that of the server differ too much (%s)", where, ship.ErrDenied, a.Message),
 			"set both clocks, for example with systemd-timesyncd or chrony")

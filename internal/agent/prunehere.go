@@ -1,0 +1,257 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"snapd/internal/fs"
+	"snapd/internal/point"
+	"snapd/internal/retain"
+	"snapd/internal/ship"
+	"snapd/internal/workload"
+)
+
+// pruneHere removes snapshots of one group from this host that nothing needs
+// any more.
+type pruneHere struct {
+	agent   *Agent
+	group   workload.Group
+	indexes map[string]*ship.Index // of the repositories that answered
+	out     *Pruned
+	dryRun  bool
+}
+
+// seat is where the snapshot of one dataset of a point is on this host.
+type seat struct {
+	dataset point.Dataset
+	driver  fs.Driver
+	local   []fs.Snapshot // all of ours of that dataset
+	snap    *fs.Snapshot  // nil: gone, or not to be seen now
+	unseen  bool          // the dataset is not there: deleted, or its filesystem is not mounted
+}
+
+func (a *Agent) seat(ctx context.Context, d point.Dataset) (seat, error) {
+	driver, err := a.driver(d.Driver)
+	if err != nil {
+		return seat{}, err
+	}
+	snaps, err := driver.Snapshots(ctx, datasetOf(d))
+	if errors.Is(err, fs.ErrNotFound) {
+		return seat{dataset: d, driver: driver, unseen: true}, nil
+	}
+	return seat{dataset: d, driver: driver, local: snaps, snap: snapshotWith(snaps, d.GUID)}, err
+}
+
+// points decides on the snapshots of each point, and forgets a point that
+// lies nowhere any more.
+func (h *pruneHere) points(ctx context.Context) error {
+	a := h.agent
+	points := slices.DeleteFunc(a.points(), func(p point.Point) bool { return p.Group != h.group.Name })
+	only, err := h.onlyHere(points)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for i, p := range points {
+		why := only[p.ID]
+		if i == len(points)-1 {
+			why = "newest point of its group"
+		}
+		left, err := h.point(ctx, p, why)
+		if err != nil {
+			faults = append(faults, err)
+		} else if left == 0 && len(p.Numbers) == 0 && !h.dryRun {
+			faults = append(faults, a.forget(ctx, p.ID))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// onlyHere applies the policy for repositories to a group that has none:
+// nothing else keeps its points. It gives a reason for each that stays.
+func (h *pruneHere) onlyHere(points []point.Point) (map[point.ID]string, error) {
+	keep := map[point.ID]string{}
+	if len(h.group.Repositories) > 0 {
+		return keep, nil
+	}
+	var candidates []retain.Candidate
+	for _, p := range points {
+		candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time})
+	}
+	decisions, err := retain.Apply(retain.Policy(h.group.Keep), candidates, h.agent.Now())
+	for _, d := range decisions {
+		if d.Keep {
+			keep[d.ID] = d.Reason + ", and no repository has it"
+		}
+	}
+	return keep, err
+}
+
+// point decides on the snapshots of one point, and counts those that stay.
+func (h *pruneHere) point(ctx context.Context, p point.Point, why string) (left int, err error) {
+	var seats []seat
+	torn := false
+	for _, d := range p.Datasets {
+		s, err := h.agent.seat(ctx, d)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", d.Dataset, err)
+		}
+		torn = torn || s.snap == nil && !s.unseen
+		seats = append(seats, s)
+	}
+	var faults []error
+	for _, s := range seats {
+		reason := why
+		if reason == "" {
+			reason = h.need(p, s, torn)
+		}
+		switch {
+		case s.snap == nil && !s.unseen:
+			continue
+		case reason != "":
+			h.out.add(true, p.ID, "here", "%s: %s", s.dataset.Dataset, reason)
+			left++
+		case s.unseen: // nothing to remove, and nothing that would be missed
+		default:
+			h.out.add(false, p.ID, "here", "%s: older than keep-local, and %s", s.dataset.Dataset, h.elsewhere(torn))
+			if h.dryRun {
+				left++
+			} else if err := s.driver.Delete(ctx, *s.snap); err != nil {
+				left++
+				faults = append(faults, fmt.Errorf("%s: %w", s.dataset.Dataset, err))
+			}
+		}
+	}
+	return left, errors.Join(faults...)
+}
+
+func (h *pruneHere) elsewhere(torn bool) string {
+	switch {
+	case len(h.group.Repositories) == 0:
+		return "no rule keeps it"
+	case torn:
+		return "of no use: the snapshot of another dataset of the point is gone"
+	}
+	return "in every repository, or dropped there"
+}
+
+// need says why a snapshot has to stay on this host, or "". What a repository
+// has is what it lists, not what the record says. torn: the point can never be
+// shipped whole any more.
+func (h *pruneHere) need(p point.Point, s seat, torn bool) string {
+	if age := h.agent.Now().Sub(p.Time); age < h.group.KeepLocal {
+		return fmt.Sprintf("younger than %s", shortDuration(h.group.KeepLocal))
+	}
+	for _, name := range h.group.Repositories {
+		index, known := h.indexes[name]
+		dropped := slices.Contains(p.Dropped, name)
+		switch {
+		case !known && (torn || dropped || p.InRepository(name)):
+			return "repository " + name + " does not say what it has"
+		case !known || !listed(p, name, index) && !dropped && !torn:
+			return "not yet shipped to " + name
+		case listed(p, name, index) && !wholeIn(p, name, index):
+			return "damaged in " + name + ": see snapd verify"
+		case isBase(index, s.dataset.Origin, s.dataset.GUID, s.local):
+			return "base of the next increments in " + name
+		}
+	}
+	return ""
+}
+
+// isBase tells whether the next increments want to find a snapshot here. What
+// is not on this host any more is no base for anything, so that of what is,
+// the next best stays.
+func isBase(index *ship.Index, origin, guid string, local []fs.Snapshot) bool {
+	streams := slices.DeleteFunc(streamsOf(index, origin), func(s ship.StreamRef) bool {
+		return local != nil && snapshotWith(local, s.GUID) == nil
+	})
+	return retain.Needed(chainOf(streams))[guid]
+}
+
+// forget removes a point from the record, unless somebody ships it just now.
+func (a *Agent) forget(ctx context.Context, id point.ID) (err error) {
+	held, err := a.waitLock(ctx, "record", "the local record", time.Minute)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	if p, err := a.record.Get(id); err != nil || len(p.Numbers) > 0 {
+		return nil //nolint:nilerr // forgotten meanwhile, shipped meanwhile, or unreadable: it stays
+	}
+	return a.record.Delete(id)
+}
+
+// strays removes snapshots of ours that no record knows: the record was lost.
+// What a repository has and no increment will build on can go; what lies in no
+// repository is told and never touched.
+func (h *pruneHere) strays(ctx context.Context, s *scene) error {
+	a := h.agent
+	all, err := a.record.All()
+	if err != nil || a.OnlyRepositories || len(h.indexes) < len(a.Config.Repositories) {
+		return nil //nolint:nilerr // who does not know everything removes nothing
+	}
+	known := map[string]bool{}
+	for _, p := range all {
+		for _, d := range p.Datasets {
+			known[d.GUID] = true
+		}
+	}
+	r, err := a.resolve(ctx, s, h.group)
+	if err != nil {
+		return nil //nolint:nilerr // what the group is now is not known; a snapshot of it says why
+	}
+	var faults []error
+	for _, d := range r.datasets {
+		driver, err := a.driver(d.Driver)
+		if err != nil {
+			return err
+		}
+		local, err := driver.Snapshots(ctx, d)
+		if errors.Is(err, fs.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, snap := range local {
+			if !known[snap.GUID] {
+				faults = append(faults, h.stray(ctx, driver, snap, local))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// strayAge is how old a snapshot without a record has to be: younger, and it
+// is being taken.
+const strayAge = time.Hour
+
+func (h *pruneHere) stray(ctx context.Context, driver fs.Driver, snap fs.Snapshot, local []fs.Snapshot) error {
+	at, name, err := fs.ParseSnapshotName(snap.Name)
+	id, idErr := point.ParseID(name)
+	if err != nil || idErr != nil || h.agent.Now().Sub(at) < max(h.group.KeepLocal, strayAge) {
+		return nil //nolint:nilerr // not made by us, or too young
+	}
+	shipped := false
+	for name, index := range h.indexes {
+		ref, there := index.BySnapshot(snap.Dataset.GUID, snap.GUID)
+		shipped = shipped || there && index.Whole(ref.ID)
+		if isBase(index, snap.Dataset.GUID, snap.GUID, local) {
+			h.out.add(true, id, "here", "%s: not in the local record, but base of the next increments in %s", snap.Dataset.Name, name)
+			return nil
+		}
+	}
+	if !shipped {
+		h.out.add(true, id, "here", "%s: not in the local record, and in no repository: remove it by hand if nobody wants it", snap.Dataset.Name)
+		return nil
+	}
+	h.out.add(false, id, "here", "%s: not in the local record, and in a repository", snap.Dataset.Name)
+	if h.dryRun {
+		return nil
+	}
+	return driver.Delete(ctx, snap)
+}

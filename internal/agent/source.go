@@ -1,0 +1,141 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"snapd/internal/point"
+	"snapd/internal/ship"
+)
+
+// source is where a restore reads from: a repository, or the host's own
+// snapshots.
+type source struct {
+	point point.Point
+	repo  *ship.Repository // nil: local
+	index *ship.Index
+	ids   map[string]point.ID // dataset guid to stream
+}
+
+// source finds a point by what the user wrote, and where to read it from.
+func (a *Agent) source(ctx context.Context, wanted, repository string) (*source, error) {
+	local := a.points()
+	if repository == Local {
+		p, err := match(local, wanted)
+		if err != nil {
+			return nil, err
+		}
+		return &source{point: p}, nil
+	}
+	var faults []error
+	var best *source
+	for _, name := range a.repositoryNames(repository) {
+		src, err := a.sourceIn(ctx, name, wanted, local)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		if best == nil || src.point.Time.After(best.point.Time) {
+			best = src // latest means that of all repositories
+		}
+		if !isLatest(wanted) {
+			break
+		}
+	}
+	if best != nil {
+		a.tellNewer(best.point, wanted, local, faults)
+		return best, nil
+	}
+	if repository == "" { // no repository has it, but perhaps this host does
+		if p, err := match(local, wanted); err == nil && len(p.Numbers) == 0 {
+			a.warn(p.Group, "point %s lies in no repository; it is restored from this host's own snapshots", p.ID)
+			return &source{point: p}, nil
+		}
+	}
+	if len(faults) == 0 {
+		if repository != "" {
+			return nil, usage("there is no [repository.%s]", repository)
+		}
+		_, err := match(local, wanted)
+		return nil, err
+	}
+	err := errors.Join(faults...)
+	if _, here := match(local, wanted); here == nil {
+		err = hint(err, "%s", strings.TrimPrefix(Hint(err)+"; as long as this host has its snapshots, --local restores from them", "; "))
+	}
+	return nil, err
+}
+
+// tellNewer warns when what was asked for as the latest may not be that.
+func (a *Agent) tellNewer(p point.Point, wanted string, local []point.Point, faults []error) {
+	if !isLatest(wanted) {
+		return
+	}
+	for _, err := range faults {
+		if !errors.Is(err, ErrNotThere) {
+			a.warn("", "%v; it may have a newer point than %s", err, p.ID)
+		}
+	}
+	if here, err := match(local, wanted); err == nil && here.Time.After(p.Time) {
+		a.warn(here.Group, "point %s is newer than %s and not shipped yet; --local restores it from this host's own snapshots", here.ID, p.ID)
+	}
+}
+
+func isLatest(wanted string) bool { return wanted == "latest" || strings.HasPrefix(wanted, "latest:") }
+
+func (a *Agent) sourceIn(ctx context.Context, name, wanted string, local []point.Point) (*source, error) {
+	conf := a.Config.Repositories[name]
+	repo, err := a.Open(ctx, conf, a.Report)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", name, err)
+	}
+	index, err := repo.Index(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", name, err)
+	}
+	records, problems, err := repo.Points(ctx, index)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", name, err)
+	}
+	a.warnOf(name, problems)
+	points := joinPoints(name, records, local, a.tags(repo, local, nil))
+	points = slices.DeleteFunc(points, func(p point.Point) bool { return !p.InRepository(name) })
+	p, err := match(points, wanted)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", name, err)
+	}
+	src := &source{point: p, repo: repo, index: index, ids: map[string]point.ID{}}
+	for _, r := range records {
+		if r.ID != p.ID {
+			continue
+		}
+		for _, s := range r.Streams {
+			src.ids[s.GUID] = s.Stream
+		}
+	}
+	return src, nil
+}
+
+// match finds the one point that a person means.
+func match(points []point.Point, wanted string) (point.Point, error) {
+	latest := isLatest(wanted)
+	_, group, _ := strings.Cut(wanted, ":")
+	var found []point.Point
+	for _, p := range points {
+		if latest && (group == "" || p.Group == group) || !latest && wanted != "" && strings.HasPrefix(string(p.ID), wanted) {
+			found = append(found, p)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return point.Point{}, fmt.Errorf("%q: %w", wanted, ErrNotThere)
+	case latest:
+		return slices.MaxFunc(found, func(a, b point.Point) int { return a.Time.Compare(b.Time) }), nil
+	case len(found) > 1:
+		return point.Point{}, hint(usage("%q begins the ids of %d restore points", wanted, len(found)), "write more of the id")
+	}
+	return found[0], nil
+}
