@@ -180,7 +180,7 @@ func (a *Agent) forget(ctx context.Context, id point.ID) (err error) {
 	}
 	defer func() { err = errors.Join(err, held.release()) }()
 	if p, err := a.record.Get(id); err != nil || len(p.Numbers) > 0 {
-		return nil //nolint:nilerr // forgotten meanwhile, shipped meanwhile, or unreadable: it stays
+		return nil // forgotten meanwhile, shipped meanwhile, or unreadable: it stays
 	}
 	return a.record.Delete(id)
 }
