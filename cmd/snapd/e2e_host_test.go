@@ -291,3 +291,19 @@ func TestPruneKeepsWhatOthersBuildOn(t *testing.T) {
 		t.Errorf("after a prune the next stream builds on what is there: %v", next)
 	}
 }
+
+// TestDeletedSubvolumeComesBackFromItsSnapshots is what somebody needs who
+// deleted the wrong thing a minute ago.
+func TestDeletedSubvolumeComesBackFromItsSnapshots(t *testing.T) {
+	h := newHost(t, "")
+	data := h.subvolume("data")
+	if err := os.WriteFile(filepath.Join(data, "precious"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.configure(fmt.Sprintf("[group.data]\npaths = [%q]", data))
+	h.must("snapshot", "data")
+	want := fstest.ReadTree(t, data)
+	command(t, "btrfs", "subvolume", "delete", data)
+	h.must("restore", "latest:data", "--local", "--to", "btrfs:"+data)
+	fstest.CompareTrees(t, want, fstest.ReadTree(t, data))
+}

@@ -67,7 +67,8 @@ type Driver interface {
 	Prepare(ctx context.Context, name string, datasets []Dataset) (Prepared, error)
 
 	// Snapshots lists our own snapshots of a dataset, oldest first, complete
-	// ones only. A dataset that is gone gives ErrNotFound.
+	// ones only. Those of a dataset that is gone are listed as long as the
+	// storage has them; when there are none either, it is ErrNotFound.
 	Snapshots(ctx context.Context, dataset Dataset) ([]Snapshot, error)
 
 	// Delete removes one of our snapshots. One that is already gone is no error.

@@ -32,21 +32,32 @@ func listSnapshots(ctx context.Context, id identity, dataset fs.Dataset) ([]fs.S
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	source, _, err := openSource(f, id, dataset)
-	if err != nil {
-		return nil, err
+	source, _, gone := openSource(f, id, dataset)
+	if gone == nil {
+		gone = source.Close()
 	}
-	if err := source.Close(); err != nil {
-		return nil, err
+	if gone != nil && !errors.Is(gone, fs.ErrNotFound) {
+		return nil, gone
 	}
+	// Snapshots outlive a subvolume that was deleted, and ids are not used
+	// again: they are what its owner now needs most.
 	folder, err := openFolder(f, id)
 	if errors.Is(err, fs.ErrNotFound) {
-		return nil, nil
+		return nil, gone
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = folder.Close() }()
+	found, err := readFolder(ctx, folder, dataset)
+	if len(found) == 0 {
+		err = errors.Join(err, gone)
+	}
+	return found, err
+}
+
+// readFolder lists the complete snapshots in a folder, oldest first.
+func readFolder(ctx context.Context, folder *os.File, dataset fs.Dataset) ([]fs.Snapshot, error) {
 	names, err := folder.Readdirnames(-1)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", folder.Name(), err)
