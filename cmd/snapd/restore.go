@@ -52,6 +52,5 @@ On another host:  snapd --kit kit.txt restore latest --to btrfs:/srv/restored`,
 	f.BoolVar(&o.Beside, "beside", false, "if the target exists, use a new name next to it")
 	f.BoolVar(&o.Replace, "replace", false, "if the target exists, keep it under another name and take its place")
 	f.BoolVar(&local, "local", false, "from this host's own snapshots, without a repository")
-	_ = cmd.MarkFlagRequired("to") // the flag was defined two lines above
 	return cmd
 }

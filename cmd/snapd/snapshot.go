@@ -18,18 +18,25 @@ func (c *cli) showPoints(points []point.Point) {
 	if points == nil {
 		points = []point.Point{}
 	}
-	for i := range points { // absent lists are empty ones for programs
-		if points[i].Shipped == nil {
-			points[i].Shipped = []point.Shipped{}
-		}
-		if points[i].Datasets == nil {
-			points[i].Datasets = []point.Dataset{}
-		}
+	for i := range points {
+		points[i] = forPrograms(points[i])
+		points[i].Containers = nil // show prints them: they are long, and hold what stands in environments
 	}
 	c.result = pointsDocument{Points: points}
 	if !c.json && len(points) > 0 {
 		c.points(points)
 	}
+}
+
+// forPrograms makes absent lists empty ones.
+func forPrograms(p point.Point) point.Point {
+	if p.Shipped == nil {
+		p.Shipped = []point.Shipped{}
+	}
+	if p.Datasets == nil {
+		p.Datasets = []point.Dataset{}
+	}
+	return p
 }
 
 func (c *cli) snapshotCommand() *cobra.Command {

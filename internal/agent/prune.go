@@ -235,7 +235,7 @@ func (a *Agent) needHere(g workload.Group, p point.Point, d point.Dataset, newes
 		return fmt.Sprintf("younger than %s", shortDuration(g.KeepLocal))
 	}
 	for _, name := range g.Repositories {
-		if !p.InRepository(name) && !slices.Contains(p.Dropped, name) {
+		if p.Awaits(name) {
 			return "not yet shipped to " + name
 		}
 		index, known := indexes[name]
@@ -251,8 +251,11 @@ func (a *Agent) needHere(g workload.Group, p point.Point, d point.Dataset, newes
 
 func shortDuration(d time.Duration) string {
 	const day = 24 * time.Hour
-	if d >= 2*day && d%day == 0 {
+	switch {
+	case d >= 2*day && d%day == 0:
 		return fmt.Sprintf("%d days", d/day)
+	case d >= time.Hour && d%time.Hour == 0:
+		return fmt.Sprintf("%d h", d/time.Hour)
 	}
 	return d.String()
 }

@@ -103,7 +103,7 @@ func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string)
 // unshipped are the points of a group that a repository does not hold whole.
 func (a *Agent) unshipped(group, repository string) []point.Point {
 	return slices.DeleteFunc(a.points(), func(p point.Point) bool {
-		return p.Group != group || p.InRepository(repository) || slices.Contains(p.Dropped, repository)
+		return p.Group != group || !p.Awaits(repository)
 	})
 }
 

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"snapd/internal/point"
@@ -36,19 +38,22 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	defer s.close() //nolint:errcheck // only read from
 	points := a.points()
 	for _, g := range s.groups {
-		st := a.groupStatus(g, points)
-		for _, p := range s.problems {
-			if p.Group == g.Name {
-				st.Attention = append(st.Attention, p.String())
-			}
-		}
-		out.Groups = append(out.Groups, st)
+		out.Groups = append(out.Groups, a.groupStatus(g, points))
 	}
 	for _, p := range s.problems {
 		if p.Group == "" {
 			a.warn("", "%s", p)
+			continue
 		}
+		// A group that cannot be used is none of s.groups, and needs attention most.
+		i := slices.IndexFunc(out.Groups, func(g GroupStatus) bool { return g.Group == p.Group })
+		if i < 0 {
+			i = len(out.Groups)
+			out.Groups = append(out.Groups, GroupStatus{Group: p.Group})
+		}
+		out.Groups[i].Attention = append(out.Groups[i].Attention, p.String())
 	}
+	slices.SortFunc(out.Groups, func(a, b GroupStatus) int { return cmp.Compare(a.Group, b.Group) })
 	return out, nil
 }
 
@@ -62,13 +67,15 @@ func (a *Agent) groupStatus(g workload.Group, points []point.Point) GroupStatus 
 		}
 		newest = &p
 		st.NewestLocal = &p.Time
-		whole := len(g.Repositories) > 0
+		whole, lacks := len(g.Repositories) > 0, false
 		for _, r := range g.Repositories {
 			whole = whole && p.InRepository(r)
+			lacks = lacks || p.Awaits(r)
 		}
 		if whole {
 			st.NewestShipped = &p.Time
-		} else {
+		}
+		if lacks {
 			waiting++
 		}
 		if p.Verified != nil {

@@ -2,6 +2,7 @@ package point
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -86,6 +87,12 @@ type Shipped struct {
 
 // InRepository tells whether the whole point lies in the repository.
 func (p *Point) InRepository(name string) bool { return p.Numbers[name] > 0 }
+
+// Awaits tells whether the point has yet to be shipped to the repository: it
+// is not there, and retention did not remove it from there either.
+func (p *Point) Awaits(name string) bool {
+	return !p.InRepository(name) && !slices.Contains(p.Dropped, name)
+}
 
 // ShippedTo finds the stream that carries a dataset in a repository, or nil.
 func (p *Point) ShippedTo(name, dataset string) *Shipped {
