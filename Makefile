@@ -12,12 +12,13 @@ help: ## say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 build: ## build bin/snapd, one static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/snapd ./cmd/snapd
+	@echo "Building bin/snapd" >&2
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/snapd ./cmd/snapd
 
 man: build ## write the manual pages to bin/man
 	bin/snapd man bin/man
 
-demo: build ## show the main job on a real Btrfs (root; S3=1 ships to a real MinIO)
+demo: build ## show the main job on a real Btrfs (root; S3=1 ships to a real MinIO, JSON=1 prints one document)
 	@scripts/host-packages demo
 	@$(if $(S3),SNAPD_DEMO_MINIO="$$(scripts/minio)") bin/snapd demo $(if $(JSON),--json)
 

@@ -9,6 +9,7 @@ import (
 
 	"snapd/internal/agent"
 	"snapd/internal/config"
+	"snapd/internal/demo"
 	"snapd/internal/ship"
 
 	"github.com/spf13/cobra"
@@ -67,7 +68,7 @@ func why(ctx context.Context, err error) string {
 	text := strings.TrimPrefix(err.Error(), agent.ErrUsage.Error()+": ")
 	text = strings.TrimPrefix(text, agent.ErrUsage.Error()+"\n")
 	text = strings.TrimPrefix(text, agent.ErrPartial.Error()+"\n")
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !errors.Is(err, demo.ErrInterrupted) {
 		return "interrupted; nothing is frozen, and what was done so far is kept"
 	}
 	return text

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"snapd/internal/agent"
 
@@ -26,11 +27,18 @@ func (c *cli) listCommand() *cobra.Command {
 			points, err := a.List(cmd.Context(), group)
 			c.showPoints(points)
 			if len(points) == 0 && err == nil {
-				c.say("No restore points yet: snapd run GROUP takes and ships one.")
+				c.say(noPoints(group))
 			}
 			return err
 		},
 	}
+}
+
+func noPoints(group string) string {
+	if group == "" {
+		return "No restore points yet: snapd run GROUP takes and ships one."
+	}
+	return fmt.Sprintf("No restore points of a group %q: snapd list shows those of all groups, snapd run %s takes and ships one.", group, group)
 }
 
 func atMost(n int, what string) cobra.PositionalArgs {

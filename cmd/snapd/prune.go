@@ -24,10 +24,10 @@ kept point builds stays, however old it is. The newest point always stays.`,
 			}
 			pruned, err := a.Prune(cmd.Context(), args, dryRun)
 			c.result = pruned
-			if !c.json {
+			if !c.json && len(pruned.Keep)+len(pruned.Drop) > 0 {
 				c.table([]string{"", "POINT", "WHERE", "REASON"}, slices.Concat(verdicts("keep", pruned.Keep), verdicts("drop", pruned.Drop)))
 			}
-			if dryRun {
+			if dryRun && err == nil {
 				c.say("Nothing was removed: this was a dry run.")
 			}
 			return err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"snapd/internal/freeze"
 	"snapd/internal/point"
 
 	"github.com/spf13/cobra"
@@ -49,6 +50,10 @@ func (c *cli) showPoint(p point.Point) {
 	}
 	line("window", "%s (freeze %d µs, snapshot %d µs, thaw %d µs)", window(p.WindowUS), p.Timings.Freeze, p.Timings.Snapshot, p.Timings.Thaw)
 	for _, m := range p.Members {
+		if m.How == string(freeze.LeftAlone) {
+			line("left alone", "%s %s: it stood still before, and does so still", m.Kind, m.Name)
+			continue
+		}
 		line("stood still", "%s %s (%s)", m.Kind, m.Name, m.How)
 	}
 	for _, d := range p.Datasets {

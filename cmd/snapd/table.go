@@ -16,9 +16,11 @@ func (c *cli) table(heading []string, rows [][]string) {
 	for _, row := range rows {
 		clean := make([]string, len(row))
 		for i, cell := range row {
-			clean[i] = printable(cell)
+			if clean[i] = printable(cell); cell == "" {
+				clean[i] = "-" // else the column would end here
+			}
 		}
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(clean, "\t"), "\t"))
+		fmt.Fprintln(w, strings.Join(clean, "\t"))
 	}
 	_ = w.Flush() // a closed standard output is noticed by who closed it
 }

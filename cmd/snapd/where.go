@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,6 +102,9 @@ func (w *where) load() (*config.Config, error) {
 	if errors.Is(err, fs.ErrNotExist) && w.config == "" {
 		return config.Parse(file, nil) // labels alone can say all there is
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: there is no %s; snapd init makes a first one", agent.ErrUsage, file)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: read the configuration: %w", agent.ErrUsage, err)
 	}
@@ -112,10 +117,17 @@ func (w *where) load() (*config.Config, error) {
 	}
 	r, known := conf.Repositories[w.repository]
 	if !known {
-		return nil, fmt.Errorf("%w: there is no [repository.%s] in %s", agent.ErrUsage, w.repository, file)
+		return nil, fmt.Errorf("%w: there is no [repository.%s] in %s%s", agent.ErrUsage, w.repository, file, nearest(w.repository, conf.Repositories))
 	}
 	conf.Repositories = map[string]config.Repository{w.repository: r}
 	return conf, nil
+}
+
+func nearest(name string, repositories map[string]config.Repository) string {
+	if near := config.Nearest(name, slices.Collect(maps.Keys(repositories))); near != "" {
+		return "; did you mean " + near + "?"
+	}
+	return ""
 }
 
 func (w *where) loadKit() (*config.Config, error) {

@@ -227,8 +227,11 @@ func (a *Agent) rememberIfKnown(ctx context.Context, id point.ID, change func(*p
 
 func shortDuration(d time.Duration) string {
 	const day = 24 * time.Hour
-	if d >= 2*day && d%day == 0 {
+	switch {
+	case d >= 2*day && d%day == 0:
 		return fmt.Sprintf("%d days", d/day)
+	case d >= time.Hour && d%time.Hour == 0:
+		return fmt.Sprintf("%d h", d/time.Hour)
 	}
 	return d.String()
 }

@@ -42,6 +42,9 @@ type Restored struct {
 // its dataset is whole; what exists there is never touched unless asked for.
 func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, error) {
 	driverName, target, ok := strings.Cut(o.To, ":")
+	if o.To == "" {
+		return nil, hint(usage("it is not said where to"), "add the driver and the place, such as --to btrfs:/srv/restored")
+	}
 	if !ok || target == "" {
 		return nil, hint(usage("%q is no target", o.To), "write the driver and the place, such as --to btrfs:/srv/restored")
 	}

@@ -109,12 +109,7 @@ func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string)
 
 // unshipped are the points of a group that a repository does not hold whole.
 func unshipped(points []point.Point, group, repository string) []point.Point {
-	return slices.DeleteFunc(slices.Clone(points), func(p point.Point) bool { return p.Group != group || !waits(p, repository) })
-}
-
-// waits tells whether a point is still to be shipped to a repository.
-func waits(p point.Point, repository string) bool {
-	return !p.InRepository(repository) && !slices.Contains(p.Dropped, repository)
+	return slices.DeleteFunc(slices.Clone(points), func(p point.Point) bool { return p.Group != group || !p.Awaits(repository) })
 }
 
 // shipPoint ships each dataset of a point, then the point itself. A stream

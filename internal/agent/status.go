@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -37,29 +38,32 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	defer s.close() //nolint:errcheck // only read from
 	points := a.points()
 	for _, g := range s.groups {
-		st := a.groupStatus(g, points)
-		for _, p := range s.problems {
-			if p.Group == g.Name {
-				st.Attention = append(st.Attention, p.String())
-			}
-		}
-		out.Groups = append(out.Groups, st)
+		out.Groups = append(out.Groups, a.groupStatus(g, points))
 	}
 	for _, p := range s.problems {
 		if p.Group == "" {
 			a.warn("", "%s", p)
+			continue
 		}
+		// A group that cannot be used is none of s.groups, and needs attention most.
+		i := slices.IndexFunc(out.Groups, func(g GroupStatus) bool { return g.Group == p.Group })
+		if i < 0 {
+			i = len(out.Groups)
+			out.Groups = append(out.Groups, GroupStatus{Group: p.Group})
+		}
+		out.Groups[i].Attention = append(out.Groups[i].Attention, p.String())
 	}
-	out.Groups = append(out.Groups, strangers(s.groups, points)...)
+	out.Groups = append(out.Groups, strangers(out.Groups, points)...)
+	slices.SortFunc(out.Groups, func(a, b GroupStatus) int { return cmp.Compare(a.Group, b.Group) })
 	return out, nil
 }
 
 // strangers are the groups of restore points that nothing makes any more: a
 // group that was renamed or taken away. Retention leaves their points alone.
-func strangers(groups []workload.Group, points []point.Point) []GroupStatus {
+func strangers(known []GroupStatus, points []point.Point) []GroupStatus {
 	var out []GroupStatus
 	for _, p := range points {
-		if slices.ContainsFunc(groups, func(g workload.Group) bool { return g.Name == p.Group }) {
+		if slices.ContainsFunc(known, func(g GroupStatus) bool { return g.Group == p.Group }) {
 			continue
 		}
 		i := slices.IndexFunc(out, func(s GroupStatus) bool { return s.Group == p.Group })
@@ -93,7 +97,7 @@ func (a *Agent) groupStatus(g workload.Group, points []point.Point) GroupStatus 
 		whole, owed := len(g.Repositories) > 0, false
 		for _, r := range g.Repositories {
 			whole = whole && p.InRepository(r)
-			owed = owed || waits(p, r)
+			owed = owed || p.Awaits(r)
 		}
 		if whole {
 			st.NewestShipped = &p.Time

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -79,10 +80,32 @@ func decodeError(file string, err error) error {
 		return &Error{File: file, Line: line, Key: strings.Join(key, "."), Why: "no such key" + didYouMean(key[len(key)-1], knownKeys(key))}
 	case errors.As(err, &decode):
 		line, _ := decode.Position()
-		return &Error{File: file, Line: line, Key: strings.Join(decode.Key(), "."), Why: strings.TrimPrefix(decode.Error(), "toml: ")}
+		return &Error{File: file, Line: line, Key: strings.Join(decode.Key(), "."), Why: plainly(strings.TrimPrefix(decode.Error(), "toml: "))}
 	}
 	return &Error{File: file, Why: err.Error()}
 }
+
+// plainly says in TOML's words what the decoder says in Go's.
+func plainly(why string) string {
+	m := wrongKind.FindStringSubmatch(why)
+	if m == nil {
+		return why
+	}
+	wanted := map[string]string{
+		"[]string": `a list of strings, such as ["a", "b"]`, "*[]string": `a list of strings, such as ["a", "b"]`,
+		"bool": "true or false", "*bool": "true or false", "string": `a string, such as "a"`, "*string": `a string, such as "a"`,
+	}[m[2]]
+	article := "a "
+	if strings.ContainsAny(m[1][:1], "aeiou") {
+		article = "an "
+	}
+	if wanted == "" {
+		return "it cannot be " + article + m[1]
+	}
+	return "it is " + article + m[1] + ", and must be " + wanted
+}
+
+var wrongKind = regexp.MustCompile(`^cannot decode TOML ([a-z ]+) into .*type (\S+)$`)
 
 // unknownPart cuts a key after the first part that is wrong: in [groups.shop]
 // that is groups.

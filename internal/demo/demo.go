@@ -25,6 +25,9 @@ const (
 	fileSize = 100 << 10 // bytes
 )
 
+// ErrInterrupted means that ctx ended before the demo did.
+var ErrInterrupted = errors.New("interrupted")
+
 // Options are what the demo is told from outside.
 type Options struct {
 	Say     func(format string, args ...any) // one line for a person
@@ -77,9 +80,18 @@ func Run(ctx context.Context, o Options) (_ Result, err error) {
 	}
 	s := &show{Options: o}
 	defer func() {
+		var left error
 		clean := context.WithoutCancel(ctx)
 		for _, v := range slices.Backward(s.undo) {
-			err = errors.Join(err, v(clean))
+			left = errors.Join(left, v(clean))
+		}
+		switch {
+		case ctx.Err() == nil:
+			err = errors.Join(err, left)
+		case left == nil:
+			err = fmt.Errorf("%w; everything that the demo made is removed", ErrInterrupted)
+		default:
+			err = fmt.Errorf("%w, and not everything that the demo made could be removed: %w", ErrInterrupted, left)
 		}
 	}()
 	for _, act := range []func(context.Context) error{s.prepare, s.first, s.second, s.disaster} {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"snapd/internal/run"
+	"snapd/internal/workload/dockertest"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,9 @@ type place struct {
 const placePattern = "snapd-demo-"
 
 func newPlace(ctx context.Context) (*place, error) {
-	sweepPlaces(ctx)
+	if err := sweep(ctx); err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", placePattern)
 	if err != nil {
 		return nil, err
@@ -75,39 +78,59 @@ func (p *place) destroy(name string) error {
 }
 
 // remove takes everything away. It works on when the demo was interrupted.
+// While something could not be taken away the lock stays, so that the next
+// demo tries again.
 func (p *place) remove(context.Context) error {
 	var faults []error
-	mounts, err := filepath.Glob(p.path("*.img"))
+	images, err := filepath.Glob(p.path("*.img"))
 	faults = append(faults, err)
-	for _, image := range mounts {
+	for _, image := range images {
 		mount := image[:len(image)-len(".img")]
 		if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 			faults = append(faults, fmt.Errorf("unmount %s: %w", mount, err))
 		}
 	}
-	faults = append(faults, os.RemoveAll(p.dir))
 	if p.lock != nil {
-		faults = append(faults, p.lock.Close())
+		defer p.lock.Close() //nolint:errcheck // nothing was written
 	}
-	return errors.Join(faults...)
+	if err := errors.Join(faults...); err != nil {
+		return err // removing below a mount would remove what is mounted there
+	}
+	return os.RemoveAll(p.dir)
 }
 
-// sweepPlaces removes what killed demos left.
-func sweepPlaces(ctx context.Context) {
+// sweep removes what killed demos left: their engines and containers, mounts,
+// cgroups and files.
+func sweep(ctx context.Context) error {
 	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), placePattern+"*"))
 	if err != nil {
-		return
+		return err
 	}
+	var faults []error
 	for _, dir := range dirs {
 		lock, err := os.Open(filepath.Join(dir, "lock"))
 		if err != nil {
-			continue
+			continue // not a place, or one that another demo just makes or removes
 		}
 		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			_ = (&place{dir: dir}).remove(ctx) // as far as it goes
+			faults = append(faults, sweepPlace(ctx, dir))
 		}
 		_ = lock.Close() // only read from
 	}
+	sweepCgroups()
+	return errors.Join(faults...)
+}
+
+func sweepPlace(ctx context.Context, dir string) error {
+	p := &place{dir: dir}
+	err := dockertest.Clear(p.path("docker"))
+	if err == nil {
+		err = p.remove(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("remove what a killed demo left in %s: %w", dir, err)
+	}
+	return nil
 }
 
 // fill writes files of random bytes that no compression makes smaller.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,7 +45,7 @@ func startProcess(ctx context.Context, volume string, why error) (*process, erro
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cgroup: filepath.Join(root, fmt.Sprintf("snapd-demo-%d", os.Getpid())), volume: volume, why: why}
+	p := &process{cgroup: filepath.Join(root, cgroupName(os.Getpid())), volume: volume, why: why}
 	if err := os.Mkdir(p.cgroup, 0o755); err != nil {
 		return nil, err
 	}
@@ -96,6 +98,25 @@ func (p *process) stop(ctx context.Context) error {
 		case <-ctx.Done():
 			return err
 		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+const cgroupPrefix = "snapd-demo-"
+
+func cgroupName(pid int) string { return fmt.Sprintf("%s%d", cgroupPrefix, pid) }
+
+// sweepCgroups removes those of killed demos, whose writers ended with them.
+func sweepCgroups() {
+	root, err := cgroup.Mount()
+	if err != nil {
+		return // then no demo could make one
+	}
+	left, _ := filepath.Glob(filepath.Join(root, cgroupPrefix+"*")) // the pattern is well-formed
+	for _, dir := range left {
+		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), cgroupPrefix))
+		if err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			_ = os.Remove(dir) // only if nothing is in it
 		}
 	}
 }

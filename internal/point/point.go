@@ -104,6 +104,12 @@ func (p *Point) Arrive(s Shipped) {
 	p.Shipped = append(p.Shipped, s)
 }
 
+// Awaits tells whether the point has yet to be shipped to the repository: it
+// is not there, and retention did not remove it from there either.
+func (p *Point) Awaits(name string) bool {
+	return !p.InRepository(name) && !slices.Contains(p.Dropped, name)
+}
+
 // ShippedTo finds the stream that carries a dataset in a repository, or nil.
 func (p *Point) ShippedTo(name, dataset string) *Shipped {
 	for i, s := range p.Shipped {

@@ -8,17 +8,24 @@ import (
 	"strings"
 )
 
+// pathOfGroup begins what is said of a path of the configuration, which no
+// volumes can leave out.
+const pathOfGroup = "path "
+
 // ErrNoStorage is wrapped when something of a group lies where no snapshot
 // can be taken.
 var ErrNoStorage = errors.New("cannot be snapshotted")
 
 func (r *resolver) refuse(who, fstype string) error {
-	return fmt.Errorf("%s %w: it lies on %s; %s", who, ErrNoStorage, kindOf(fstype), r.leaveOut())
+	return fmt.Errorf("%s %w: it lies on %s; move it to a Btrfs, or %s", who, ErrNoStorage, kindOf(fstype), r.leaveOut(who))
 }
 
 // leaveOut says how to go on without the thing that was refused.
-func (r *resolver) leaveOut() string {
-	return fmt.Sprintf("move it to ZFS, Btrfs or LVM, or leave it out: list what belongs to the group in the label snapd.volumes of the container, or in volumes of [group.%s]", r.group.Name)
+func (r *resolver) leaveOut(who string) string {
+	if strings.HasPrefix(who, pathOfGroup) {
+		return fmt.Sprintf("take it out of paths in [group.%s]", r.group.Name)
+	}
+	return fmt.Sprintf("leave it out: list what belongs to the group in the label snapd.volumes of the container, or in volumes of [group.%s]", r.group.Name)
 }
 
 // kindOf describes a filesystem to somebody who hoped to snapshot it.
@@ -26,7 +33,7 @@ func kindOf(fstype string) string {
 	if why := reason(fstype); why != "" {
 		return fstype + ", " + why
 	}
-	return fstype + ", and not on ZFS, Btrfs or LVM that snapd can use"
+	return fstype + ", and this version of snapd snapshots Btrfs only"
 }
 
 // reason says why a filesystem of this type can never be snapshotted here, ""

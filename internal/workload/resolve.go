@@ -144,11 +144,11 @@ func (r *resolver) mount(ctx context.Context, c Container, m Mount) error {
 	case network(m.FSType):
 		return r.refuse(who, m.FSType)
 	case m.Kind != Volume && m.Kind != Bind:
-		return fmt.Errorf("%s: snapd does not know how to find mounts of this kind; %s", who, r.leaveOut())
+		return fmt.Errorf("%s: snapd does not know how to find mounts of this kind; %s", who, r.leaveOut(who))
 	}
 	if !c.Running || c.Pid <= 0 {
 		if m.FSType != "" {
-			return fmt.Errorf("%s: it is mounted only while a container uses it; start the container, or %s", who, r.leaveOut())
+			return fmt.Errorf("%s: it is mounted only while a container uses it; start the container, or %s", who, r.leaveOut(who))
 		}
 		return r.hostPath(ctx, who, m.Source, c.Name)
 	}
@@ -161,7 +161,7 @@ func (r *resolver) mount(ctx context.Context, c Container, m Mount) error {
 	if entry == nil {
 		// Docker follows symbolic links of the image, such as /var/run.
 		if entry = r.bySource(t, m.Source); entry == nil {
-			return fmt.Errorf("%s: the container's process does not have it mounted at %s; a runtime that hides its mounts (gVisor, Kata) is not supported: %s", who, target, r.leaveOut())
+			return fmt.Errorf("%s: the container's process does not have it mounted at %s; a runtime that hides its mounts (gVisor, Kata) is not supported: %s", who, target, r.leaveOut(who))
 		}
 		target = entry.Mountpoint
 	}
@@ -204,16 +204,19 @@ func (r *resolver) bySource(t table, source string) *mountInfo {
 }
 
 func (r *resolver) plainPath(ctx context.Context, path string) error {
-	return r.hostPath(ctx, "path "+path, path, "")
+	return r.hostPath(ctx, pathOfGroup+path, path, "")
 }
 
 // hostPath adds a path of the host and what is mounted below it.
 func (r *resolver) hostPath(ctx context.Context, who, path, user string) error {
 	if path == "" {
-		return fmt.Errorf("%s: the engine does not say where it lies on this host; %s", who, r.leaveOut())
+		return fmt.Errorf("%s: the engine does not say where it lies on this host; %s", who, r.leaveOut(who))
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, os.ErrNotExist) {
+		if user == "" {
+			return fmt.Errorf("%s does not exist; make it, or %s", who, r.leaveOut(who))
+		}
 		return fmt.Errorf("%s: %s does not exist", who, path)
 	}
 	if err != nil {
