@@ -28,7 +28,9 @@ type cli struct {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(memoryLimit)
-	c := &cli{args: args, stdout: stdout, stderr: stderr, screen: newScreen(stderr)}
+	s := newScreen(stderr)
+	stdout, stderr = results{s, stdout}, results{s, stderr}
+	c := &cli{args: args, stdout: stdout, stderr: stderr, screen: s}
 	root := c.root() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	root.SetOut(stdout)

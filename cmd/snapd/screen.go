@@ -23,7 +23,6 @@ type screen struct {
 	bar      *progressbar.ProgressBar
 	name     string
 	total    int64
-	begun    time.Time
 	said     map[string]bool // warnings already shown
 }
 
@@ -63,12 +62,9 @@ func (s *screen) progress(e agent.Event) {
 	}
 	if s.name != e.Text || s.total != e.Total {
 		s.end()
-		s.name, s.total, s.begun = e.Text, e.Total, time.Now()
+		s.name, s.total = e.Text, e.Total
 	}
 	if s.bar == nil {
-		if time.Since(s.begun) < time.Second {
-			return
-		}
 		s.bar = s.newBar()
 	}
 	_ = s.bar.Set64(e.Bytes) // a bar that cannot be drawn stops nothing
@@ -80,7 +76,7 @@ func (s *screen) newBar() *progressbar.ProgressBar {
 		total = -1 // a spinner with bytes and rate
 	}
 	return progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(s.w),
+		progressbar.OptionSetWriter(&later{s.w, time.Now().Add(time.Second)}), // so that rates are right from the first
 		progressbar.OptionSetDescription(s.name),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionUseIECUnits(true),
@@ -88,6 +84,8 @@ func (s *screen) newBar() *progressbar.ProgressBar {
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionSetElapsedTime(true),
+		progressbar.OptionShowCount(),
+		progressbar.OptionSetSpinnerChangeInterval(0), // else it draws on after its end, between the lines of results
 		progressbar.OptionClearOnFinish(),
 		progressbar.OptionFullWidth(),
 	)
@@ -110,6 +108,31 @@ func (s *screen) finish() {
 	defer s.mu.Unlock()
 	s.end()
 	s.name = ""
+}
+
+// later drops what is written before its time.
+type later struct {
+	w    io.Writer
+	from time.Time
+}
+
+func (l *later) Write(p []byte) (int, error) {
+	if time.Now().Before(l.from) {
+		return len(p), nil
+	}
+	return l.w.Write(p)
+}
+
+// results writes for the commands, on lines of their own: it takes the bar
+// away first.
+type results struct {
+	screen *screen
+	w      io.Writer
+}
+
+func (r results) Write(p []byte) (int, error) {
+	r.screen.finish()
+	return r.w.Write(p)
 }
 
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -130,6 +130,8 @@ func match(points []point.Point, wanted string) (point.Point, error) {
 		}
 	}
 	switch {
+	case len(found) == 0 && group != "" && slices.ContainsFunc(points, func(p point.Point) bool { return p.Group == "" }):
+		return point.Point{}, fmt.Errorf("%q: %w of those whose group can be read: %w for the others", wanted, ErrNotThere, ship.ErrNoIdentity)
 	case len(found) == 0:
 		return point.Point{}, fmt.Errorf("%q: %w", wanted, ErrNotThere)
 	case latest:
