@@ -51,7 +51,7 @@ func (s *show) repository(ctx context.Context) (repository, error) {
 		}
 	}
 	r := repository{name: "a bucket of a MinIO server", url: "s3://snapd-demo/host", endpoint: "http://" + addr}
-	return r, awaitServer(ctx, r.endpoint+"/minio/health/live")
+	return r, awaitServer(ctx, r.endpoint+"/snapd-demo/")
 }
 
 func freeAddress(ctx context.Context) (string, error) {
@@ -77,7 +77,9 @@ func awaitServer(ctx context.Context, url string) error {
 		response, err := http.DefaultClient.Do(request)
 		if err == nil {
 			err = response.Body.Close()
-			if response.StatusCode == http.StatusOK {
+			// Who has no key is refused once it serves buckets; its health is
+			// reported well before that.
+			if response.StatusCode == http.StatusForbidden {
 				return err
 			}
 			err = errors.Join(err, fmt.Errorf("it answers %s", response.Status))
