@@ -307,3 +307,18 @@ func TestDeletedSubvolumeComesBackFromItsSnapshots(t *testing.T) {
 	h.must("restore", "latest:data", "--local", "--to", "btrfs:"+data)
 	fstest.CompareTrees(t, want, fstest.ReadTree(t, data))
 }
+
+// TestAFailedRestoreLeavesNoFolder restores two datasets without an identity.
+func TestAFailedRestoreLeavesNoFolder(t *testing.T) {
+	h := newHost(t, "")
+	h.configure(fmt.Sprintf("[group.two]\npaths = [%q, %q]\nfreeze = \"none\"", h.subvolume("a"), h.subvolume("b")))
+	if p := h.points("run", "two")[0]; p.Consistency != point.Separate {
+		t.Errorf("two subvolumes that nobody freezes are %s", p.Consistency)
+	}
+	h.refused(1, []string{"restore", "latest:two", "--to", "btrfs:" + h.btrfs + "/back"}, "no identity opens it")
+	h.nothingLeft(h.btrfs, "back")
+	h.must("--kit", h.path("kit"), "restore", "latest", "--to", "btrfs:"+h.btrfs+"/back")
+	for _, name := range []string{"a", "b"} {
+		fstest.Compare(t, filepath.Join(h.btrfs, name), filepath.Join(h.btrfs, "back", name))
+	}
+}

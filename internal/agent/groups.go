@@ -39,6 +39,20 @@ func (a *Agent) look(ctx context.Context) (*scene, error) {
 	return s, nil
 }
 
+// lookFor is look for the groups named, all of them when none is named. The
+// caller closes the scene.
+func (a *Agent) lookFor(ctx context.Context, names []string) (*scene, []workload.Group, error) {
+	s, err := a.look(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	groups, err := s.pick(names)
+	if err != nil {
+		return nil, nil, errors.Join(err, s.close())
+	}
+	return s, groups, nil
+}
+
 func (s *scene) close() error {
 	if s.engine == nil {
 		return nil

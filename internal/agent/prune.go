@@ -40,15 +40,11 @@ func (p *Pruned) add(keep bool, id point.ID, where, format string, args ...any) 
 // names means all groups.
 func (a *Agent) Prune(ctx context.Context, names []string, dryRun bool) (Pruned, error) {
 	out := Pruned{Keep: []Verdict{}, Drop: []Verdict{}}
-	s, err := a.look(ctx)
+	s, groups, err := a.lookFor(ctx, names)
 	if err != nil {
 		return out, err
 	}
 	defer s.close() //nolint:errcheck // only read from
-	groups, err := s.pick(names)
-	if err != nil {
-		return out, err
-	}
 	if !dryRun {
 		a.sweepStorage(ctx)
 	}

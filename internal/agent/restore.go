@@ -73,7 +73,15 @@ func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, erro
 	if err != nil {
 		return nil, err
 	}
-	return a.restoreAll(ctx, src, datasets, driver, targets, o)
+	undo, err := makeFolder(target, len(datasets))
+	if err != nil {
+		return nil, err
+	}
+	restored, err := a.restoreAll(ctx, src, datasets, driver, targets, o)
+	if err != nil {
+		undo()
+	}
+	return restored, err
 }
 
 // restoreAll opens every target before it restores anything, so that one that
@@ -150,10 +158,22 @@ func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 			return nil, hint(usage("two datasets of the point would both be restored to %s", out[i]), "restore them one by one with --dataset")
 		}
 	}
-	if !filepath.IsAbs(target) {
-		return out, nil // no directory: the storage has names of its own
+	return out, nil
+}
+
+// makeFolder makes the directory below which several datasets go. undo removes
+// it again as long as it is empty, if it was not there before.
+func makeFolder(target string, datasets int) (undo func(), err error) {
+	if datasets == 1 || !filepath.IsAbs(target) {
+		return func() {}, nil // the target is the dataset, or the storage has names of its own
 	}
-	return out, os.MkdirAll(filepath.Clean(target), 0o755)
+	if _, err := os.Stat(target); err == nil {
+		return func() {}, nil
+	}
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder for the datasets: %w", err)
+	}
+	return func() { _ = os.Remove(target) }, nil // not empty: something was restored
 }
 
 func (a *Agent) restoreOne(ctx context.Context, src *source, d point.Dataset, driver fs.Driver, receiver fs.Receiver, target string) (Restored, error) {

@@ -20,15 +20,11 @@ import (
 // points first. No names means all groups. The points returned are those that
 // had something to ship. A fault with one point does not keep the others back.
 func (a *Agent) Ship(ctx context.Context, names []string) ([]point.Point, error) {
-	s, err := a.look(ctx)
+	s, groups, err := a.lookFor(ctx, names)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close() //nolint:errcheck // only read from
-	groups, err := s.pick(names)
-	if err != nil {
-		return nil, err
-	}
 	var out []point.Point
 	var faults []error
 	for _, g := range groups {

@@ -22,15 +22,11 @@ const patience = 30 * time.Second
 // Snapshot takes one restore point of each group. A fault with one group does
 // not keep the others back.
 func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, error) {
-	s, err := a.look(ctx)
+	s, groups, err := a.lookFor(ctx, names)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close() //nolint:errcheck // only read from
-	groups, err := s.pick(names)
-	if err != nil {
-		return nil, err
-	}
 	var out []point.Point
 	var faults []error
 	for _, g := range groups {
