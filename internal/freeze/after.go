@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 )
 
 // note records who ended in the window.
@@ -33,13 +34,21 @@ func (w *Window) checkLeft() error {
 // waiting names the members that did not stand still in time, with those of
 // their tasks that the kernel could not stop.
 func (w *Window) waiting() []string {
+	// The thaw woke every task (cgroup_freeze_task in the kernel); one that
+	// hangs needs a moment, on a busy host, until it is seen to sleep again.
+	asleep := time.Now().Add(100 * time.Millisecond)
 	var out []string
 	for _, t := range w.targets {
 		if t.frozen || t.gone {
 			continue
 		}
 		text := t.String()
-		if stuck := stuckTasks(t.Cgroup); len(stuck) > 0 {
+		stuck := stuckTasks(t.Cgroup)
+		for len(stuck) == 0 && time.Now().Before(asleep) {
+			time.Sleep(5 * time.Millisecond)
+			stuck = stuckTasks(t.Cgroup)
+		}
+		if len(stuck) > 0 {
 			text += " (uninterruptible: " + strings.Join(stuck, ", ") + ")"
 		}
 		out = append(out, text)
