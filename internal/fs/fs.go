@@ -42,6 +42,27 @@ type Place struct {
 	Nested  []string // host paths below the given path that are datasets of their own and therefore not in a snapshot of this one
 }
 
+// Filesystem is one that this host has mounted on a dataset that is a block
+// device: a logical volume, a ZFS volume. A driver whose datasets are block
+// devices has, beside Driver,
+//
+//	Filesystems(ctx context.Context, datasets []Dataset) ([]Filesystem, error)
+//
+// which lists them, one a mounted dataset, outside the window.
+type Filesystem struct {
+	Dataset Dataset
+	Dir     string // where it is mounted on this host
+	Type    string // "ext4", "xfs", …
+	Device  uint64 // as st_dev of Dir has it
+	// Always says that it has to stand still for a snapshot even of this
+	// dataset alone (a ZFS volume); otherwise only for one instant over
+	// several domains (the kernel does it for one logical volume).
+	Always bool
+	// Refuses says why it must not or cannot be frozen, "" when it can:
+	// for example that this kernel takes no snapshot of a frozen one.
+	Refuses string
+}
+
 // Errors that every driver wraps, so that callers can tell them apart with
 // errors.Is. The message around them says what to do.
 var (
