@@ -9,10 +9,14 @@ import (
 	"time"
 )
 
-// note records who ended in the window.
+// note records who ended in the window, and who did not come up again.
 func (w *Window) note() {
 	for i, t := range w.targets {
-		w.stood[w.index[i]].Gone = t.gone
+		at := &w.stood[w.index[i]]
+		at.Gone = t.gone
+		if t.stopper != nil {
+			at.Unwell = t.stopper.unwell
+		}
 	}
 }
 
@@ -37,7 +41,7 @@ func (w *Window) waiting() []string {
 	// The thaw woke every task (cgroup_freeze_task in the kernel); one that
 	// hangs needs a moment, on a busy host, until it is seen to sleep again.
 	asleep := time.Now().Add(100 * time.Millisecond)
-	var out []string
+	out := w.waitingDisks()
 	for _, t := range w.targets {
 		if t.frozen || t.gone {
 			continue
@@ -82,29 +86,22 @@ func stuckTasks(dir string) []string {
 
 // Close thaws what is still frozen, removes the journal if nothing is, and
 // lets go of what Prepare opened. It may be called twice. An error means that
-// somebody may still stand still; the journal stays, for Recover.
+// somebody may still stand still; the journal stays, for Recover, and the
+// guard goes on trying.
 func (w *Window) Close() error {
-	var errs error
-	for _, t := range w.targets {
-		if !t.touched {
-			continue
-		}
-		var err error
-		if t.how == ByPause {
-			err = t.release()
-		} else {
-			err = t.write('0')
-		}
-		if err != nil {
-			errs = errors.Join(errs, fmt.Errorf("thaw %s: %w", t.Member, err))
-			continue
-		}
-		t.touched = false
-	}
+	errs := errors.Join(w.closeTargets(), w.closeDisks())
 	if w.journal != nil && errs == nil {
 		errs = w.journal.mark(stateThawed)
 		w.fault(StepClosing)
 		errs = errors.Join(errs, w.journal.remove())
+	}
+	if w.guard != nil {
+		if errs == nil {
+			w.guard.done()
+		} else {
+			w.guard.close()
+		}
+		w.guard = nil
 	}
 	if w.journal != nil {
 		errs = errors.Join(errs, w.journal.close())
@@ -115,9 +112,59 @@ func (w *Window) Close() error {
 			t.close()
 		}
 	}
-	w.targets, w.left = nil, nil
+	w.targets, w.left, w.disks = nil, nil, nil
 	if errs != nil {
 		return fmt.Errorf("close the window: %w", errs)
 	}
 	return nil
+}
+
+// closeTargets tries once more with those that could not be let go.
+func (w *Window) closeTargets() error {
+	var errs error
+	for _, t := range w.targets {
+		if !t.touched {
+			continue
+		}
+		var err error
+		switch t.how {
+		case ByPause:
+			err = t.release()
+		case ByStop:
+			if !t.start() {
+				err = errors.New(t.stopper.unwell)
+			}
+		default:
+			err = t.write('0')
+		}
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("thaw %s: %w", t.Member, err))
+			continue
+		}
+		t.touched = false
+	}
+	return errs
+}
+
+// closeDisks tries once more too. A filesystem that the kernel is still
+// freezing keeps its descriptor and its thread, which thaws it.
+func (w *Window) closeDisks() error {
+	var errs error
+	for _, d := range w.disks {
+		if d.begun {
+			select {
+			case <-d.done:
+			default:
+				errs = errors.Join(errs, fmt.Errorf("%s is still being frozen", d))
+				continue
+			}
+		}
+		if d.thawErr != nil && !errors.Is(d.thawErr, ErrDisturbed) {
+			if _, err := unseal(d.fd); err != nil {
+				errs = errors.Join(errs, fmt.Errorf("thaw %s: %w", d, err))
+			}
+		}
+		d.close()
+	}
+	return errs
 }

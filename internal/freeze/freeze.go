@@ -1,6 +1,8 @@
-// Package freeze is the window: it makes members stand still, lets somebody
-// take snapshots, and lets them go again, whatever happens. What it froze it
-// wrote down before, so that the next one can mend what a death left behind.
+// Package freeze is the window: it makes members and filesystems stand still,
+// lets somebody take snapshots, and lets them go again, whatever happens. What
+// it freezes it writes down before, so that the next one can mend what a death
+// left behind, and it has a second process beside it, the guard, that does so
+// at once.
 //
 // It does not decide who is frozen (that is plan's) nor know Docker (that is
 // workload's, which implements Engine). DESIGN.md beside this file has the
@@ -19,7 +21,8 @@ import (
 const (
 	Container = "container"
 	Unit      = "unit"
-	Process   = "process" // in a cgroup of its own, such as the demo's writer
+	Process   = "process"    // in a cgroup of its own, such as the demo's writer
+	Disk      = "filesystem" // in what Stood and Recover say; its Name is where it is mounted
 )
 
 // Member is somebody who can stand still.
@@ -30,6 +33,8 @@ type Member struct {
 	Cgroup string // absolute directory in the cgroup v2 tree; "" when there is none: then Engine.Pause serves
 	Pid    int    // its first process; 0 when not known
 	Pause  bool   // ask the engine although there is a cgroup
+	Stop   bool   // the engine shuts it down, and starts it again afterwards
+	Rank   int    // of those to stop: lower ones first, equal ones at once; started again in reverse
 }
 
 func (m Member) String() string { return m.Kind + " " + m.Name }
@@ -41,6 +46,8 @@ type How string
 const (
 	ByCgroup   How = "cgroup"      // cgroup.freeze was written
 	ByPause    How = "pause"       // the engine paused it
+	ByStop     How = "stop"        // the engine shut it down and started it again
+	BySeal     How = "fifreeze"    // a filesystem: the kernel froze it
 	LeftAlone  How = "left alone"  // somebody else had frozen or paused it before, and it stays so
 	NotRunning How = "not running" // nothing to freeze, and nothing is started afterwards
 )
@@ -50,12 +57,16 @@ type Stood struct {
 	Member
 	How  How
 	Gone bool // it ended before or in the window
+	// Unwell says, of one that was stopped, why it is not up again as it
+	// should be. The snapshots are as good as without that.
+	Unwell string
 }
 
-// Engine pauses containers where there is no cgroup v2 tree, and knows which
-// ones somebody else has paused. Every call returns within a bounded time
-// also when the engine hangs; a call that was cancelled or timed out may take
-// effect later. All may be called from several goroutines at once.
+// Engine pauses containers where there is no cgroup v2 tree, stops and starts
+// them where that is wanted, and knows which ones somebody else has paused.
+// Every call returns within a bounded time also when the engine hangs; a call
+// that was cancelled or timed out may take effect later. All may be called
+// from several goroutines at once.
 type Engine interface {
 	// Pause makes a running container stand still. Pausing twice is an error.
 	Pause(ctx context.Context, id string) error
@@ -65,7 +76,18 @@ type Engine interface {
 	// paused container runs). One that does not exist does not run, and is
 	// no error.
 	State(ctx context.Context, id string) (running, paused bool, err error)
+	// Stop ends a container as its own settings say, signal and patience, and
+	// returns when it has ended. One that does not run is no error.
+	Stop(ctx context.Context, id string) error
+	// Start starts it again. One that runs, or exists no more, is no error.
+	Start(ctx context.Context, id string) error
+	// Health is what its health check says: starting, healthy or unhealthy;
+	// "" when it has none.
+	Health(ctx context.Context, id string) (string, error)
 }
+
+// Connect reaches the engine that Options.EngineHost names.
+type Connect func(ctx context.Context, host string) (Engine, error)
 
 // Options of a window.
 type Options struct {
@@ -73,23 +95,55 @@ type Options struct {
 	Deadline time.Duration     // max-window: from the first member frozen to the beginning of the thaw
 	Engine   Engine            // nil when there is none
 	Fault    func(step string) // called at every step by tests; nil in production
+
+	// Filesystems are frozen after the members, and thawed before them.
+	Filesystems []Filesystem
+	// Needed are paths that snapd, or what it asks for help, writes to in the
+	// window: no filesystem that holds one is frozen. The journals' directory,
+	// the root, the logs and /etc are needed in any case.
+	Needed []string
+
+	// Guard starts a second process that thaws when this one cannot. The
+	// program must ask IsGuard at its very beginning.
+	Guard bool
+	// EngineHost is where the guard reaches the engine, for those members that
+	// only the engine can let go.
+	EngineHost string
+
+	// Wait is how long a container that was stopped may take until it is
+	// healthy again, and whoever depends on it waits; 0 means DefaultWait.
+	Wait time.Duration
 }
+
+// DefaultWait is how long a started container may take to become healthy.
+const DefaultWait = time.Minute
 
 // The steps at which Options.Fault is called.
 const (
-	StepJournal  = "journal"  // the journal lies there, nothing is open
-	StepOpen     = "open"     // the journal says that members may be frozen; none is
-	StepFreezing = "freezing" // one more member was told to stand still
-	StepFrozen   = "frozen"   // all of them do
-	StepTaken    = "taken"    // the snapshots are taken
-	StepThawing  = "thawing"  // one more member was let go
-	StepThawed   = "thawed"   // all of them are; the journal does not know yet
-	StepClosing  = "closing"  // the journal says so; it is about to be removed
+	StepJournal   = "journal"   // the journal lies there, nothing is open
+	StepGuarded   = "guarded"   // the guard is ready; only with Options.Guard
+	StepOpen      = "open"      // the journal says that members may be frozen; none is
+	StepFreezing  = "freezing"  // one more member was told to stand still
+	StepSealing   = "sealing"   // one more filesystem stands still
+	StepFrozen    = "frozen"    // all of them do
+	StepTaken     = "taken"     // the snapshots are taken
+	StepUnsealing = "unsealing" // one more filesystem was let go
+	StepThawing   = "thawing"   // one more member was let go
+	StepThawed    = "thawed"    // all of them are; the journal does not know yet
+	StepClosing   = "closing"   // the journal says so; it is about to be removed
 )
 
-// Steps are all of them, in order.
+// Steps are all of them that a window with members comes to, in order.
 func Steps() []string {
 	return []string{StepJournal, StepOpen, StepFreezing, StepFrozen, StepTaken, StepThawing, StepThawed, StepClosing}
+}
+
+// AllSteps are those of a window with guard, members and filesystems.
+func AllSteps() []string {
+	return []string{
+		StepJournal, StepGuarded, StepOpen, StepFreezing, StepSealing, StepFrozen, StepTaken,
+		StepUnsealing, StepThawing, StepThawed, StepClosing,
+	}
 }
 
 // Timings of a window. All are zero but Snapshot when nobody was frozen.
@@ -103,6 +157,8 @@ type Timings struct {
 var (
 	// ErrNeverFreeze is wrapped when a member holds what snapd itself needs.
 	ErrNeverFreeze = errors.New("must never be frozen")
+	// ErrCannotFreeze is wrapped when a filesystem is not one that can be frozen.
+	ErrCannotFreeze = errors.New("cannot be frozen")
 	// ErrChanged is wrapped when a member is not what it was when it was
 	// looked up, for example restarted since. Looking it up again helps.
 	ErrChanged = errors.New("changed since it was looked up")

@@ -15,22 +15,40 @@ import (
 )
 
 // A journal is a file window-<pid>-<number> that its window holds a lock on.
-// Its first line is magic, version and a state of fixed width that is
-// overwritten in place; the rest is a record as JSON. It need outlive the
-// process, not the machine: a restart thaws everything.
+// Its first line is magic, version and a state of fixed width; its second has
+// one character for each member. Both are overwritten in place; the rest is a
+// record as JSON. It need outlive the process, not the machine: a restart
+// thaws everything.
+//
+// The window holds a flock on it, which ends with the process. The guard
+// holds a POSIX record lock on it, which names its process to whoever asks.
 const (
-	journalMagic  = "snapd-window-1 "
+	journalMagic  = "snapd-window-2 "
 	journalPrefix = "window-"
 
 	statePrepared = "prepared" // nothing has been touched
 	stateOpen     = "open    " // members may be frozen
 	stateThawed   = "thawed  " // nothing is any more
+
+	// What stands for a member. Only of those that are stopped does it matter:
+	// that one is not running says nothing about who ended it.
+	markAlone   = '.' // not touched
+	markTouched = 'x' // told to stop
+	markLetGo   = 'o' // running again
 )
 
 type record struct {
 	Pid     int              `json:"pid"`
 	Started time.Time        `json:"started"`
+	Engine  string           `json:"engine,omitempty"` // where it listens
 	Members []recordedMember `json:"members"`
+	Disks   []recordedDisk   `json:"filesystems,omitempty"`
+}
+
+type recordedDisk struct {
+	Dir  string `json:"dir"`
+	Type string `json:"type"`
+	Dev  uint64 `json:"dev"`
 }
 
 type recordedMember struct {
@@ -72,7 +90,8 @@ func writeJournal(dir string, r record) (_ *journal, err error) {
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("lock the journal: %w", err)
 	}
-	if _, err := j.file.Write([]byte(journalMagic + statePrepared + "\n" + string(content) + "\n")); err != nil {
+	marks := bytes.Repeat([]byte{markAlone}, len(r.Members))
+	if _, err := fmt.Fprintf(j.file, "%s%s\n%s\n%s\n", journalMagic, statePrepared, marks, content); err != nil {
 		return nil, err
 	}
 	for n := range 1000 {
@@ -91,6 +110,15 @@ func writeJournal(dir string, r record) (_ *journal, err error) {
 // mark overwrites the state. It is one write of a few bytes into a tmpfs.
 func (j *journal) mark(state string) error {
 	_, err := j.file.WriteAt([]byte(state), int64(len(journalMagic)))
+	if err != nil {
+		return fmt.Errorf("mark the journal: %w", err)
+	}
+	return nil
+}
+
+// markMember overwrites what stands for one member.
+func (j *journal) markMember(i int, mark byte) error {
+	_, err := j.file.WriteAt([]byte{mark}, int64(len(journalMagic)+len(statePrepared)+1+i))
 	if err != nil {
 		return fmt.Errorf("mark the journal: %w", err)
 	}
@@ -123,29 +151,54 @@ func openJournal(path string) (*journal, error) {
 		}
 		return nil, errors.Join(err, j.close())
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, errors.Join(err, j.close())
+	gone, err := j.unnamed()
+	if gone {
+		err = os.ErrNotExist
 	}
-	if st.Nlink == 0 {
-		return nil, errors.Join(os.ErrNotExist, j.close())
+	if err != nil {
+		return nil, errors.Join(err, j.close())
 	}
 	return j, nil
 }
 
-// read returns the state and the record.
-func (j *journal) read() (state string, r record, err error) {
-	content, err := os.ReadFile(j.path)
-	if err != nil {
-		return "", r, err
+// unnamed tells whether somebody has removed the journal.
+func (j *journal) unnamed() (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(j.file.Fd()), &st); err != nil {
+		return false, fmt.Errorf("look at %s: %w", j.path, err)
 	}
-	first, rest, _ := bytes.Cut(content, []byte("\n"))
+	return st.Nlink == 0, nil
+}
+
+// contents are what a journal says.
+type contents struct {
+	state string
+	marks []byte // one for each member
+	record
+}
+
+func (j *journal) read() (contents, error) {
+	var c contents
+	st, err := j.file.Stat()
+	if err != nil {
+		return c, err
+	}
+	text := make([]byte, st.Size())
+	if _, err := j.file.ReadAt(text, 0); err != nil {
+		return c, err
+	}
+	first, rest, _ := bytes.Cut(text, []byte("\n"))
+	marks, rest, _ := bytes.Cut(rest, []byte("\n"))
 	state, ok := strings.CutPrefix(string(first), journalMagic)
 	if !ok || len(state) != len(statePrepared) {
-		return "", r, fmt.Errorf("%s is not a journal that this version of snapd can read", j.path)
+		return c, fmt.Errorf("%s is not a journal that this version of snapd can read", j.path)
 	}
-	if err := json.Unmarshal(rest, &r); err != nil {
-		return "", r, fmt.Errorf("read journal %s: %w", j.path, err)
+	c.state, c.marks = state, marks
+	if err := json.Unmarshal(rest, &c.record); err != nil {
+		return c, fmt.Errorf("read journal %s: %w", j.path, err)
 	}
-	return state, r, nil
+	if len(c.marks) != len(c.Members) {
+		return c, fmt.Errorf("read journal %s: %d marks for %d members", j.path, len(c.marks), len(c.Members))
+	}
+	return c, nil
 }

@@ -3,12 +3,16 @@
 package freeze
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,13 +26,20 @@ const (
 )
 
 type victim struct {
-	Dir     string
-	Step    string
-	Nth     int
-	Members []Member
+	Dir      string
+	Step     string
+	Nth      int
+	Members  []Member
+	Disks    []Filesystem
+	Guard    bool
+	Kill     string // agent, guard, both or hang; "" means agent
+	Deadline time.Duration
 }
 
 func TestMain(m *testing.M) {
+	if IsGuard() {
+		os.Exit(Guard(nil))
+	}
 	switch os.Getenv(envRole) {
 	case "window":
 		fmt.Println(beVictim())
@@ -53,14 +64,16 @@ func beVictim() error {
 		return err
 	}
 	seen := 0
-	o := Options{Dir: v.Dir, Deadline: 5 * time.Second, Fault: func(step string) {
+	o := Options{Dir: v.Dir, Deadline: v.Deadline, Guard: v.Guard, Filesystems: v.Disks, Fault: func(step string) {
 		if step == v.Step {
 			if seen++; seen == v.Nth {
-				_ = unix.Kill(os.Getpid(), unix.SIGKILL)
-				select {}
+				v.die()
 			}
 		}
 	}}
+	if o.Deadline == 0 {
+		o.Deadline = 5 * time.Second
+	}
 	ctx, cancel := contextForChild()
 	defer cancel()
 	w, err := Prepare(ctx, v.Members, o)
@@ -68,13 +81,58 @@ func beVictim() error {
 		return err
 	}
 	if _, err := w.Run(func() error { return nil }); err != nil {
+		return errors.Join(err, w.Close())
+	}
+	if err := w.Close(); err != nil {
 		return err
 	}
-	return w.Close()
+	if v.Kill == "guard" {
+		return errors.New("done")
+	}
+	return nil
 }
 
-// envLong asks for the whole matrix; otherwise a sample of it is taken.
-const envLong = "SNAPD_TEST_LONG"
+// die kills whom the victim says.
+func (v victim) die() {
+	if v.Kill == "guard" || v.Kill == "both" {
+		for _, pid := range guardsOf(os.Getpid()) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			for len(guardsOf(os.Getpid())) > 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	switch v.Kill {
+	case "guard":
+		return
+	case "hang":
+		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		return
+	}
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	select {}
+}
+
+// guardsOf lists the living guards that a process has started.
+func guardsOf(parent int) []int {
+	var out []int
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, name := range stats {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) < 2 || fields[0] == "Z" || fields[1] != strconv.Itoa(parent) {
+			continue
+		}
+		args, _ := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil && bytes.HasPrefix(args, []byte(guardName+"\x00")) {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
 
 // nths are the occurrences of a step to be killed at: it comes once for each
 // member, or once.
@@ -82,7 +140,7 @@ func nths(step string, members int) []int {
 	if step != StepFreezing && step != StepThawing {
 		return []int{1}
 	}
-	if os.Getenv(envLong) == "" {
+	if !long {
 		return slices.Compact([]int{1, (members + 1) / 2, members})
 	}
 	var all []int

@@ -19,9 +19,16 @@ type engine struct {
 	gone    map[string]bool
 	pause   func(id string) error
 	unpause func(id string) error
+	stopped map[string]bool
+	stop    func(id string) error
+	start   func(id string) error
+	health  func(id string) string
+	calls   []string // stop and start, in order
 }
 
-func newEngine() *engine { return &engine{paused: map[string]bool{}, gone: map[string]bool{}} }
+func newEngine() *engine {
+	return &engine{paused: map[string]bool{}, gone: map[string]bool{}, stopped: map[string]bool{}}
+}
 
 func (e *engine) set(id string, paused bool) error {
 	e.mu.Lock()
@@ -50,7 +57,40 @@ func (e *engine) Unpause(_ context.Context, id string) error {
 func (e *engine) State(_ context.Context, id string) (running, paused bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return !e.gone[id], e.paused[id], nil
+	return !e.gone[id] && !e.stopped[id], e.paused[id], nil
+}
+
+func (e *engine) Stop(_ context.Context, id string) error {
+	if e.stop != nil {
+		if err := e.stop(id); err != nil {
+			return err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped[id] = true
+	e.calls = append(e.calls, "stop "+id)
+	return nil
+}
+
+func (e *engine) Start(_ context.Context, id string) error {
+	if e.start != nil {
+		if err := e.start(id); err != nil {
+			return err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped[id] = false
+	e.calls = append(e.calls, "start "+id)
+	return nil
+}
+
+func (e *engine) Health(_ context.Context, id string) (string, error) {
+	if e.health != nil {
+		return e.health(id), nil
+	}
+	return "", nil
 }
 
 func (e *engine) standing() []string {
@@ -252,9 +292,9 @@ func TestJournalIsWholeAndLockedWhenItIsSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, got, err := again.read()
-	if err != nil || state != stateOpen || len(got.Members) != 1 || got.Members[0] != r.Members[0] {
-		t.Errorf("%q, %+v, %v", state, got, err)
+	got, err := again.read()
+	if err != nil || got.state != stateOpen || len(got.Members) != 1 || got.Members[0] != r.Members[0] {
+		t.Errorf("%+v, %v", got, err)
 	}
 	if err := errors.Join(again.remove(), again.remove(), again.close(), b.remove(), b.close()); err != nil {
 		t.Error(err)

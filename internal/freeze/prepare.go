@@ -16,6 +16,8 @@ import (
 type Window struct {
 	options Options
 	targets []*target // in the order of the members, those that are to be frozen
+	disks   []*disk   // filesystems that are to be frozen
+	guard   *guard    // nil without one
 	stood   []Stood   // of all members; filled in by Run
 	index   []int     // of a target in stood
 	left    []*target // frozen by somebody else before; only looked at
@@ -25,56 +27,128 @@ type Window struct {
 	mu       sync.Mutex    // held for each write to a cgroup, so that no freeze comes after the thaw
 	thawing  bool          // under mu: the thaw has begun
 	expired  bool          // under mu: the deadline began it
+	seal     chan struct{} // closed when the filesystems are to be frozen
 	released chan struct{} // closed when the thaw begins
 	thawed   chan struct{} // closed when it is over
-	thawErr  error         // read after thawed
+	thawErr  error         // read after thawed: somebody may still stand still
+	badThaw  error         // read after thawed: a filesystem had been let go before
 	thawedAt time.Time     // read after thawed
 }
 
 // Prepare does everything for a window that can be done before it: it checks
-// every member, opens what the window writes to, and writes the journal.
-// Members that do not run are passed over, those that somebody else froze or
-// paused are left alone. The caller closes the result, also without Run.
+// every member and filesystem, opens what the window writes to, flushes the
+// filesystems, writes the journal, and starts the guard. Members that do not
+// run are passed over, those that somebody else froze or paused are left
+// alone. The caller closes the result, also without Run.
 //
-// ErrNeverFreeze and ErrChanged are wrapped; nothing has been frozen then.
+// The engine is needed only for those that it pauses or stops. Of the others it
+// is asked whether somebody has paused them; if it hangs, their cgroups say
+// what they can.
+//
+// ErrNeverFreeze, ErrCannotFreeze and ErrChanged are wrapped; nothing has been
+// frozen then.
 func Prepare(ctx context.Context, members []Member, o Options) (_ *Window, err error) {
 	if o.Deadline <= 0 {
 		return nil, errors.New("prepare the window: max-window must be above 0")
 	}
-	w := &Window{options: o, released: make(chan struct{}), thawed: make(chan struct{})}
+	w := &Window{options: o, seal: make(chan struct{}), released: make(chan struct{}), thawed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
 		}
 	}()
-	guard, err := newChecker(members)
-	if err != nil {
-		return nil, fmt.Errorf("prepare the window: %w", err)
+	if err := w.openMembers(ctx, members); err != nil {
+		return nil, err
 	}
-	for i, m := range members {
-		t, err := guard.target(ctx, m, o.Engine)
-		if err != nil {
-			return nil, fmt.Errorf("prepare to freeze %s: %w", m, err)
-		}
-		w.stood = append(w.stood, Stood{Member: m, How: t.how})
-		switch t.how {
-		case ByCgroup, ByPause:
-			w.targets, w.index = append(w.targets, t), append(w.index, i)
-		case LeftAlone:
-			w.left = append(w.left, t)
-		}
+	if err := w.openDisks(); err != nil {
+		return nil, fmt.Errorf("prepare to freeze filesystems: %w", err)
 	}
-	if len(w.targets) == 0 {
+	if len(w.targets) == 0 && len(w.disks) == 0 {
 		return w, nil
 	}
 	if w.journal, err = writeJournal(o.Dir, w.record()); err != nil {
 		return nil, fmt.Errorf("write down what the window freezes: %w", err)
 	}
 	w.fault(StepJournal)
+	if o.Guard {
+		if w.guard, err = w.startGuard(); err != nil {
+			return nil, fmt.Errorf("the guard, which thaws if snapd is killed, does not come up: %w", err)
+		}
+		w.fault(StepGuarded)
+	}
 	return w, nil
 }
 
-// Stood says how every member stood, in the order given to Prepare.
+func (w *Window) openMembers(ctx context.Context, members []Member) error {
+	check, err := newChecker(members)
+	if err != nil {
+		return fmt.Errorf("prepare the window: %w", err)
+	}
+	states := askAll(ctx, members, w.options.Engine)
+	for i, m := range members {
+		t, err := check.target(ctx, m, w.options.Engine, states[i])
+		if err != nil {
+			return fmt.Errorf("prepare to freeze %s: %w", m, err)
+		}
+		w.stood = append(w.stood, Stood{Member: m, How: t.how})
+		switch t.how {
+		case ByCgroup, ByPause, ByStop:
+			t.index = len(w.targets)
+			w.targets, w.index = append(w.targets, t), append(w.index, i)
+		case LeftAlone:
+			w.left = append(w.left, t)
+		}
+	}
+	return nil
+}
+
+// askLimit bounds what Prepare waits for an engine that hangs.
+const askLimit = 5 * time.Second
+
+// askAll asks the engine for all containers at once.
+func askAll(ctx context.Context, members []Member, engine Engine) []state {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	out := make([]state, len(members))
+	var all sync.WaitGroup
+	for i, m := range members {
+		if m.Kind != Container || engine == nil {
+			continue
+		}
+		all.Go(func() {
+			running, paused, err := engine.State(ctx, m.ID)
+			out[i] = state{running, paused, err}
+		})
+	}
+	all.Wait()
+	return out
+}
+
+// openDisks opens the filesystems, refuses those that must not stand still,
+// and flushes the others at once.
+func (w *Window) openDisks() error {
+	for _, f := range w.options.Filesystems {
+		d, err := openDisk(f)
+		if err != nil {
+			return err
+		}
+		w.disks = append(w.disks, d)
+		w.stood = append(w.stood, Stood{Member: Member{Kind: Disk, ID: d.Dir, Name: d.Dir}, How: BySeal})
+	}
+	if err := checkDisks(w.disks, w.options); err != nil {
+		return err
+	}
+	errs := make([]error, len(w.disks))
+	var all sync.WaitGroup
+	for i, d := range w.disks {
+		all.Go(func() { errs[i] = d.flush() })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// Stood says how every member stood, in the order given to Prepare, and after
+// them the filesystems.
 func (w *Window) Stood() []Stood { return w.stood }
 
 func (w *Window) fault(step string) {
@@ -84,12 +158,15 @@ func (w *Window) fault(step string) {
 }
 
 func (w *Window) record() record {
-	r := record{Pid: os.Getpid(), Started: time.Now().UTC()}
+	r := record{Pid: os.Getpid(), Started: time.Now().UTC(), Engine: w.options.EngineHost}
 	for _, t := range w.targets {
 		r.Members = append(r.Members, recordedMember{
 			Kind: t.Kind, ID: t.ID, Name: t.Name, How: t.how,
 			Cgroup: t.Cgroup, Dev: t.dev, Ino: t.ino,
 		})
+	}
+	for _, d := range w.disks {
+		r.Disks = append(r.Disks, recordedDisk{Dir: d.Dir, Type: d.Type, Dev: d.Device})
 	}
 	return r
 }
@@ -122,38 +199,44 @@ func newChecker(members []Member) (checker, error) {
 }
 
 // target opens one member, or says with how that it is not to be touched.
-func (c checker) target(ctx context.Context, m Member, engine Engine) (_ *target, err error) {
+// known is what the engine says about it.
+func (c checker) target(ctx context.Context, m Member, engine Engine, known state) (_ *target, err error) {
 	t := newTarget(m)
 	defer func() {
 		if err != nil {
 			t.close()
 		}
 	}()
+	byEngine := m.Pause || m.Stop || m.Cgroup == ""
 	if m.Kind == Container && engine != nil {
-		running, paused, err := engine.State(ctx, m.ID)
 		switch {
-		case err != nil:
-			return nil, fmt.Errorf("ask the engine about it: %w", err)
-		case !running:
+		case known.err != nil && byEngine:
+			return nil, fmt.Errorf("ask the engine about it: %w", known.err)
+		case known.err != nil: // its cgroup says what it can
+		case !known.running:
 			t.how = NotRunning
 			return t, nil
-		case paused:
+		case known.paused:
 			t.how, t.askEngine = LeftAlone, stateCall(ctx, engine, m.ID)
 			return t, nil
 		}
 	}
-	if m.Cgroup == "" && (m.Kind != Container || engine == nil) {
-		return nil, errors.New("it has no cgroup in the v2 tree, and there is no engine that could pause it")
+	if byEngine && m.Kind == Container && engine == nil {
+		return nil, errors.New("there is no engine that could make it stand still")
+	}
+	if m.Cgroup == "" && m.Kind != Container {
+		return nil, errors.New("it has no cgroup in the v2 tree")
 	}
 	if m.Cgroup != "" {
 		if err := c.open(t); err != nil {
 			return nil, err
 		}
 	}
-	if t.how == ByCgroup && (m.Pause || m.Cgroup == "") {
-		if engine == nil {
-			return nil, errors.New("there is no engine that could pause it")
-		}
+	switch {
+	case t.how != ByCgroup || !byEngine:
+	case m.Stop:
+		t.how, t.stopper = ByStop, newStopper(ctx, engine, m.ID)
+	default:
 		t.how, t.engine = ByPause, newPauser(ctx, engine, m.ID)
 	}
 	return t, nil

@@ -26,6 +26,7 @@ type Outcome string
 const (
 	Thawed   Outcome = "thawed"                       // it stood still, and moves again
 	Moving   Outcome = "was not standing still"       // the window had not come to it, or was done with it
+	Started  Outcome = "started again"                // it had been stopped, and runs again
 	Vanished Outcome = "is gone"                      // it ended, or was started anew since
 	Taken    Outcome = "was paused by somebody since" // and stays so
 )
@@ -33,8 +34,10 @@ const (
 // Recover mends what windows of dead processes left behind: it thaws what
 // they froze, and only that, and removes their journals. Windows that are
 // alive are not touched. It can be called at any time, also by several at
-// once. A journal whose members could not all be thawed stays, and the error
-// says so; the rest is done all the same.
+// once. A guard that is mending is waited for, and ended if it hangs. A journal
+// whose members could not all be thawed stays, and the error says so; the rest
+// is done all the same. Containers that were stopped are started again, one
+// after the other; nobody waits for their health.
 func Recover(ctx context.Context, o Options) ([]Recovered, error) {
 	paths, err := filepath.Glob(filepath.Join(o.Dir, journalPrefix+"*"))
 	if err != nil {
@@ -61,22 +64,20 @@ func recoverOne(ctx context.Context, path string, engine Engine) (_ []Recovered,
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, j.close()) }()
-	state, r, err := j.read()
+	if err := outlast(j); err != nil {
+		return nil, err
+	}
+	if gone, err := j.unnamed(); gone || err != nil {
+		return nil, err // its guard has mended it
+	}
+	c, err := j.read()
 	if err != nil {
 		return nil, err
 	}
 	var out []Recovered
 	var errs error
-	if state == stateOpen {
-		for _, m := range slices.Backward(r.Members) { // thaw in reverse
-
-			outcome, err := m.mend(ctx, engine)
-			if err != nil {
-				errs = errors.Join(errs, fmt.Errorf("thaw %s %s: %w", m.Kind, m.Name, err))
-				continue
-			}
-			out = append(out, Recovered{Member: m.member(), Outcome: outcome, Window: r.Started})
-		}
+	if c.state == stateOpen {
+		out, errs = c.mend(ctx, engine)
 	}
 	if errs != nil {
 		return out, errs
@@ -84,13 +85,40 @@ func recoverOne(ctx context.Context, path string, engine Engine) (_ []Recovered,
 	return out, j.remove()
 }
 
-func (m recordedMember) member() Member {
-	return Member{Kind: m.Kind, ID: m.ID, Name: m.Name, Cgroup: m.Cgroup, Pause: m.How == ByPause}
+// mend lets go in reverse: filesystems first, then members.
+func (c contents) mend(ctx context.Context, engine Engine) ([]Recovered, error) {
+	var out []Recovered
+	var errs error
+	for _, d := range slices.Backward(c.Disks) {
+		outcome, err := d.mend()
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("thaw filesystem %s: %w; run: fsfreeze --unfreeze %s", d.Dir, err, d.Dir))
+			continue
+		}
+		out = append(out, Recovered{Member: Member{Kind: Disk, ID: d.Dir, Name: d.Dir}, Outcome: outcome, Window: c.Started})
+	}
+	for i, m := range slices.Backward(c.Members) {
+		outcome, err := m.mend(ctx, engine, c.marks[i])
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("thaw %s %s: %w", m.Kind, m.Name, err))
+			continue
+		}
+		out = append(out, Recovered{Member: m.member(), Outcome: outcome, Window: c.Started})
+	}
+	return out, errs
 }
 
-// mend thaws one member if it is still what the window froze.
-func (m recordedMember) mend(ctx context.Context, engine Engine) (Outcome, error) {
+func (m recordedMember) member() Member {
+	return Member{Kind: m.Kind, ID: m.ID, Name: m.Name, Cgroup: m.Cgroup, Pause: m.How == ByPause, Stop: m.How == ByStop}
+}
+
+// mend thaws one member if it is still what the window froze. mark is what the
+// journal says of it.
+func (m recordedMember) mend(ctx context.Context, engine Engine, mark byte) (Outcome, error) {
 	ctx = context.WithoutCancel(ctx)
+	if m.How == ByStop {
+		return m.mendStop(ctx, engine, mark)
+	}
 	var s state
 	if m.Kind == Container && engine != nil {
 		s = stateCall(ctx, engine, m.ID)()

@@ -138,7 +138,7 @@ func TestRecoverByTwoAtOnce(t *testing.T) {
 func TestRecoverKeepsWhatItCannotRead(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "window-1-0")
-	for _, content := range []string{"", "snapd-window-9 open    \n{}", "snapd-window-1 open    \nnot json"} {
+	for _, content := range []string{"", "snapd-window-9 open    \n{}", "snapd-window-2 open    \n\nnot json", "snapd-window-2 open    \nx\n{}", "snapd-window-1 open    \n{}"} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,8 @@ type target struct {
 	freezer   int          // cgroup.freeze, -1 when not open
 	events    int          // cgroup.events, -1 when not open
 	engine    *pauser      // ByPause only
+	stopper   *stopper     // ByStop only
+	index     int          // in the journal
 	askEngine func() state // LeftAlone in the engine only
 	buffer    [256]byte    // what events reads
 	touched   bool         // under Window.mu: told to stand still, and not yet let go

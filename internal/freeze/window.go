@@ -26,13 +26,16 @@ const poll = 50 * time.Microsecond
 // in one domain is still of one instant. When members were let go in time but
 // letting go itself lasted, that is no error: Timings say so.
 //
+// Containers that were stopped and did not come up again as they should are
+// named by Stood, and are no error of Run.
+//
 // With nobody to freeze, take is called and nothing else.
 func (w *Window) Run(take func() error) (Timings, error) {
 	if w.ran {
 		return Timings{}, errors.New("run the window: it has been run before")
 	}
 	w.ran = true
-	if len(w.targets) == 0 {
+	if len(w.targets) == 0 && len(w.disks) == 0 {
 		start := time.Now()
 		err := take()
 		return Timings{Snapshot: time.Since(start)}, errors.Join(err, w.checkLeft())
@@ -73,18 +76,45 @@ func (p *passage) run(take func() error) {
 		return
 	}
 	defer alarm.stop()
-	if p.err = w.journal.mark(stateOpen); p.err != nil {
-		return
-	}
-	w.fault(StepOpen)
-	if p.err = alarm.start(w.options.Deadline); p.err != nil {
+	w.serveDisks()
+	if p.err = w.begin(alarm); p.err != nil {
+		w.thaw(false) // nobody stands still yet, but the filesystems' threads wait
 		return
 	}
 	p.through(take)
 	w.fault(StepThawed)
-	if w.thawErr == nil {
+	if w.thawErr == nil && !w.touched() {
 		p.err = errors.Join(p.err, w.journal.mark(stateThawed))
 	}
+}
+
+// begin opens the window: from here on somebody may stand still.
+func (w *Window) begin(alarm *alarm) error {
+	if err := w.journal.mark(stateOpen); err != nil {
+		return err
+	}
+	w.fault(StepOpen)
+	if err := w.openGuarded(); err != nil {
+		return err
+	}
+	return alarm.start(w.options.Deadline)
+}
+
+// serveDisks returns when the threads of the filesystems wait.
+func (w *Window) serveDisks() {
+	var ready sync.WaitGroup
+	ready.Add(len(w.disks))
+	for _, d := range w.disks {
+		go d.serve(w, &ready)
+	}
+	ready.Wait()
+}
+
+// touched tells whether somebody was told to stand still and has not been let
+// go: only a container that cannot be started again, after a thaw that went
+// well otherwise.
+func (w *Window) touched() bool {
+	return slices.ContainsFunc(w.targets, func(t *target) bool { return t.touched })
 }
 
 // through is the window itself: from here to its end nothing logs, and
@@ -132,6 +162,9 @@ func (p *passage) result() error {
 		p.err = nil
 	}
 	err := errors.Join(p.err, w.thawErr, w.checkLeft())
+	if p.overrun == nil {
+		err = errors.Join(err, w.badThaw)
+	}
 	if p.overrun != nil {
 		p.overrun.Waiting, p.overrun.Taken = w.waiting(), called && err == nil
 		err = errors.Join(p.overrun, err)
@@ -149,8 +182,12 @@ var errNoReturn = errors.New("taking the snapshots did not return")
 var errExpired = errors.New("the deadline passed while members were being frozen")
 
 // freeze tells all members to stand still and waits until they do. Those that
-// the engine pauses take tens of milliseconds and so come first.
+// the engine stops or pauses take longest and so come first; the filesystems
+// come last, since who waits for a frozen one cannot be frozen itself.
 func (w *Window) freeze() error {
+	if err := w.stopAll(); err != nil {
+		return err
+	}
 	if err := w.pauseAll(); err != nil {
 		return err
 	}
@@ -171,7 +208,10 @@ func (w *Window) freeze() error {
 			return err
 		}
 	}
-	return nil
+	if w.letGo() {
+		return errLetGo
+	}
+	return w.sealAll()
 }
 
 // touch writes 1, unless the thaw has begun.
@@ -180,6 +220,9 @@ func (w *Window) touch(t *target) error {
 	defer w.mu.Unlock()
 	if w.thawing {
 		return errExpired
+	}
+	if w.letGo() {
+		return errLetGo
 	}
 	t.touched = true
 	if err := t.write('1'); err != nil {
@@ -238,11 +281,18 @@ func (w *Window) pauseAll() error {
 }
 
 // check makes sure that everybody stood still until now: another one that
-// froze or thawed the same cgroup would go unnoticed otherwise.
+// froze or thawed the same cgroup, or started what we stopped, would go
+// unnoticed otherwise.
 func (w *Window) check() error {
+	if w.letGo() {
+		return errLetGo
+	}
+	if err := w.checkStopped(); err != nil {
+		return err
+	}
 	for _, group := range [][]*target{w.targets, w.left} {
 		for _, t := range group {
-			if t.events < 0 || t.how == ByPause {
+			if t.events < 0 || t.how == ByPause || t.how == ByStop {
 				continue
 			}
 			if still, err := t.look(); err != nil || !still {
@@ -259,8 +309,35 @@ func (w *Window) check() error {
 	return nil
 }
 
+// checkStopped asks the engine whether those that were stopped still are.
+func (w *Window) checkStopped() error {
+	var stopped []*target
+	for _, t := range w.targets {
+		if t.how == ByStop && t.frozen {
+			stopped = append(stopped, t)
+		}
+	}
+	errs := make([]error, len(w.targets))
+	forEach(stopped, func(t *target) {
+		if s := t.stopper.state(); s.err != nil || s.running {
+			errs[t.index] = errors.Join(fmt.Errorf("%s %w: somebody else started it, or the engine does not say", t.Member, ErrDisturbed), s.err)
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// forEach calls do for all at once and waits.
+func forEach(targets []*target, do func(*target)) {
+	var all sync.WaitGroup
+	for _, t := range targets {
+		all.Go(func() { do(t) })
+	}
+	all.Wait()
+}
+
 // thaw lets everybody go, once; who comes second waits until it is done.
-// Cgroups are thawed in reverse order and at once; the engine is waited for.
+// Filesystems come first: who waits for one cannot go on. Cgroups are thawed
+// in reverse order and at once; the engine is waited for.
 func (w *Window) thaw(byAlarm bool) {
 	w.mu.Lock()
 	if w.thawing {
@@ -269,10 +346,16 @@ func (w *Window) thaw(byAlarm bool) {
 		return
 	}
 	w.thawing, w.expired = true, byAlarm
-	err := w.thawCgroups()
-	close(w.released)
+	close(w.released) // the filesystems' threads thaw
 	w.mu.Unlock()
-	w.thawErr = errors.Join(err, w.thawEngine())
+	inTime := w.unsealAll(diskPatience)
+	err := errors.Join(w.thawCgroups(), w.thawEngine())
+	w.startAll()
+	if !inTime {
+		w.unsealAll(diskLimit)
+	}
+	stuck, disturbed := w.unsealed()
+	w.thawErr, w.badThaw = errors.Join(stuck, err), disturbed
 	w.thawedAt = time.Now()
 	close(w.thawed)
 }

@@ -1,0 +1,151 @@
+package freeze
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// neededPaths are what snapd, the engine, the journal or LVM write to while a
+// filesystem stands still, or start programs from; with why.
+func neededPaths(o Options) []neededPath {
+	paths := []neededPath{
+		{"/", "it is the root"},
+		{"/var/log", "the logs lie there"},
+		{"/var/log/journal", "the journal lies there"},
+		{"/run", "sockets and journals lie there"},
+		{"/etc", "LVM keeps its backups there"},
+		{"/dev", "devices are made there"},
+		{"/usr", "programs lie there"},
+		{"/var/lib/docker", "the Docker engine lives there"},
+		{"/var/lib/containerd", "containerd lives there"},
+		{o.Dir, "snapd's journals lie there"},
+	}
+	if exe, err := os.Executable(); err == nil {
+		paths = append(paths, neededPath{exe, "snapd itself lies there"})
+	}
+	for _, p := range o.Needed {
+		paths = append(paths, neededPath{p, "snapd, or what it asks for help, writes to " + p})
+	}
+	return paths
+}
+
+type neededPath struct{ path, why string }
+
+// checkDisks refuses filesystems that must not stand still, before anything
+// is touched.
+func checkDisks(disks []*disk, o Options) error {
+	needed := neededPaths(o)
+	swaps, err := swapFiles("/proc/swaps")
+	if err != nil {
+		return err
+	}
+	for _, s := range swaps {
+		needed = append(needed, neededPath{s, "the kernel swaps to " + s})
+	}
+	for _, d := range disks {
+		if d.Type != "ext4" && d.Type != "xfs" {
+			return fmt.Errorf("freeze %s: it is %s, and only ext4 and xfs stand still for a snapshot: %w", d, d.Type, ErrCannotFreeze)
+		}
+		for _, n := range needed {
+			var st unix.Stat_t
+			if err := unix.Stat(n.path, &st); err == nil && st.Dev == d.Device {
+				return fmt.Errorf("freeze %s: %s: %w", d, n.why, ErrNeverFreeze)
+			}
+		}
+	}
+	return checkStacked(disks)
+}
+
+// checkStacked refuses a filesystem that another of the same set lies on by a
+// loop device: what is written to the inner one, and the snapshot's own
+// metadata, waits for the outer one.
+func checkStacked(disks []*disk) error {
+	for _, inner := range disks {
+		files, err := backingFiles("/sys", inner.Device)
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			var st unix.Stat_t
+			if err := unix.Stat(file, &st); err != nil {
+				continue // deleted, or of another mount namespace
+			}
+			if i := slices.IndexFunc(disks, func(d *disk) bool { return d.Device == st.Dev }); i >= 0 {
+				return fmt.Errorf("freeze %s: %s lies on it, in the loop file %s: %w; make them two groups", disks[i], inner, file, ErrNeverFreeze)
+			}
+		}
+	}
+	return nil
+}
+
+// backingFiles are the files behind the loop devices that a device lies on, at
+// any depth.
+func backingFiles(sys string, dev uint64) ([]string, error) {
+	dir := filepath.Join(sys, "dev/block", fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)))
+	return backingBelow(dir, 0)
+}
+
+// deepest is how many devices one may lie on, one below the other.
+const deepest = 16
+
+func backingBelow(dir string, depth int) ([]string, error) {
+	if depth > deepest {
+		return nil, fmt.Errorf("%s: devices lie on each other more than %d deep", dir, deepest)
+	}
+	// dir is a symbolic link, so that the dots are the kernel's to follow: to
+	// the device that a partition is of.
+	for _, name := range []string{dir + "/loop/backing_file", dir + "/../loop/backing_file"} {
+		file, err := os.ReadFile(name)
+		if err == nil {
+			return []string{strings.TrimSuffix(string(file), "\n")}, nil
+		}
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			return nil, err
+		}
+	}
+	below, err := os.ReadDir(filepath.Join(dir, "slaves"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, b := range below {
+		files, err := backingBelow(filepath.Join(dir, "slaves", b.Name()), depth+1)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, files...)
+	}
+	return out, nil
+}
+
+// swapFiles are the files that the kernel swaps to. Blanks in their names are
+// written as octal escapes.
+func swapFiles(name string) ([]string, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // a kernel without swapping
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	var out []string
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) > 1 && fields[1] == "file" {
+			out = append(out, strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[0]))
+		}
+	}
+	return out, lines.Err()
+}
