@@ -9,9 +9,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"snapd/internal/freeze"
 )
 
 func main() {
+	if freeze.IsGuard() { // this process watches over another one's window
+		os.Exit(guard())
+	}
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup
 		ends = append(ends, syscall.SIGHUP) // a closed terminal must not kill it in the window

@@ -63,6 +63,8 @@ To see it all: snapd demo`,
 			return fmt.Errorf("%w: there is no command %q%s", agent.ErrUsage, args[0], suggestion(cmd, args[0]))
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// Whatever a user does next after a kill sets things right.
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) { c.sweep(cmd) },
 	}
 	flags := root.PersistentFlags()
 	flags.BoolVar(&c.json, "json", false, "print one JSON document on standard output")

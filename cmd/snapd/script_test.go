@@ -5,10 +5,15 @@ import (
 	"os"
 	"testing"
 
+	"snapd/internal/freeze"
+
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
+	if freeze.IsGuard() {
+		os.Exit(guard())
+	}
 	testscript.Main(m, map[string]func(){
 		"snapd": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) },
 	})

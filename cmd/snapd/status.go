@@ -31,6 +31,9 @@ func (c *cli) statusCommand() *cobra.Command {
 			for _, g := range st.Groups {
 				rows = append(rows, []string{g.Group, ago(g.NewestLocal), ago(g.NewestShipped), ago(g.NewestVerified), strings.Join(g.Attention, "; ")})
 			}
+			for _, line := range st.Attention {
+				fmt.Fprintln(c.stdout, "ATTENTION:", printable(line))
+			}
 			c.table([]string{"GROUP", "NEWEST HERE", "SHIPPED", "VERIFIED", "ATTENTION"}, rows)
 			if len(rows) == 0 {
 				c.say("No groups: name one in the configuration, or label a container with snapd.enable=true.")

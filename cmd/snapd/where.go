@@ -15,7 +15,6 @@ import (
 	"snapd/internal/config"
 	"snapd/internal/fs/btrfs"
 	"snapd/internal/ship"
-	"snapd/internal/workload"
 
 	systemd "snapd/internal/host"
 
@@ -62,9 +61,11 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 		Run:     c.where.runDir,
 		Now:     time.Now,
 		Report:  c.screen.report,
-		Engine:  func(ctx context.Context) (*workload.Engine, error) { return workload.Connect(ctx, "") },
+		Engine:  engine,
 		Open:    c.where.open,
 		Inhibit: inhibit,
+		Units:   units,
+		Guard:   true,
 
 		OnlyRepositories: c.where.named(),
 	})

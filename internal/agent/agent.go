@@ -44,6 +44,11 @@ type Options struct {
 	// Inhibit keeps this host from shutting down until release is called. An
 	// error means that nobody here can; work goes on without. May be nil.
 	Inhibit func(why string) (release func() error, err error)
+	// Units looks systemd units up, in the given order. May be nil.
+	Units func(ctx context.Context, names []string) ([]Unit, error)
+	// Guard has a second process watch over every window; the program asks
+	// freeze.IsGuard at its very beginning.
+	Guard bool
 	// Processes are members of a group that are neither containers nor units:
 	// the demo's writer on a host without an engine. May be nil.
 	Processes func(group string) []freeze.Member

@@ -28,7 +28,7 @@ type Check struct {
 // what to mend. probe looks at what lies behind a repository's address. It
 // changes nothing but for objects that a probe puts and removes.
 func (a *Agent) Doctor(ctx context.Context, probe func(ctx context.Context, r config.Repository) []Check) []Check {
-	checks := []Check{a.checkRunDir(), checkCgroups(), a.checkInhibitor(), checkProgram("btrfs", "btrfs-progs", "restores on Btrfs")}
+	checks := []Check{a.checkRunDir(), a.checkLeftovers(), checkCgroups(), a.checkInhibitor(), checkProgram("btrfs", "btrfs-progs", "restores on Btrfs")}
 	checks = append(checks, a.checkGroups(ctx)...)
 	names := slices.Sorted(maps.Keys(a.Config.Repositories))
 	if len(names) == 0 {

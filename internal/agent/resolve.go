@@ -18,28 +18,29 @@ type resolved struct {
 	datasets []fs.Dataset
 	paths    map[string][]string // by guid of the dataset
 	members  []freeze.Member     // in the order in which they stand still
+	disks    []freeze.Filesystem // that stand still after them
+	stood    []freeze.Stood      // once the window is over
 	warnings []string
 	notes    []string // what was passed over and need not be covered
 }
 
 // resolve finds where everything of a group lies and plans its window.
 func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resolved, error) {
-	var drivers []fs.Driver
-	for _, name := range slices.Sorted(maps.Keys(a.Drivers)) {
-		drivers = append(drivers, a.Drivers[name])
-	}
-	found, err := workload.Host{Containers: s.containers}.Resolve(ctx, g, drivers)
+	found, err := workload.Host{Containers: s.containers}.Resolve(ctx, g, a.driverList())
 	if err != nil {
 		return nil, err
 	}
 	in := plan.Input{
-		Group: g.Name, Freeze: g.Freeze, OnOverrun: g.OnOverrun, Units: g.Units, Warnings: found.Warnings,
+		Group: g.Name, Freeze: g.Freeze, OnOverrun: g.OnOverrun, Warnings: found.Warnings, Others: others(s.containers, g),
 	}
 	r := &resolved{paths: map[string][]string{}, notes: found.Notes}
 	for _, p := range found.Places {
 		r.datasets = append(r.datasets, p.Dataset)
 		r.paths[p.Dataset.GUID] = p.Paths
 		in.Datasets = append(in.Datasets, plan.Dataset{Dataset: p.Dataset, Paths: p.Paths, Users: p.Users})
+	}
+	if in.Filesystems, err = a.filesystems(ctx, r.datasets); err != nil {
+		return nil, err
 	}
 	known := map[string]freeze.Member{}
 	for _, c := range g.Members {
@@ -50,6 +51,9 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 		in.Members = append(in.Members, plan.Member{Kind: m.Kind, ID: m.ID, Name: m.Name, Running: true, Cgroup: true})
 		known[m.ID] = m
 	}
+	if err := a.addUnits(ctx, g, &in, known); err != nil {
+		return nil, err
+	}
 	for _, w := range found.Writers {
 		in.Writers = append(in.Writers, plan.Writer{Member: planned(w.Container), Datasets: w.Datasets, Overlaps: w.Overlaps, Refuses: w.Refuses})
 		known[w.Container.ID] = freezable(w.Container)
@@ -59,11 +63,22 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 	}
 	for _, still := range r.plan.Freeze {
 		m := known[still.ID]
-		m.Pause = still.How == plan.ByPause
+		m.Pause, m.Stop, m.Rank = still.How == plan.ByPause, still.How == plan.ByStop, still.Rank
 		r.members = append(r.members, m)
+	}
+	for _, f := range r.plan.Filesystems {
+		r.disks = append(r.disks, freeze.Filesystem{Dir: f.Dir, Type: f.Type, Device: f.Device, Name: f.Dataset.Driver + " " + f.Dataset.Name})
 	}
 	r.warnings = r.plan.Warnings
 	return r, nil
+}
+
+func (a *Agent) driverList() []fs.Driver {
+	var drivers []fs.Driver
+	for _, name := range slices.Sorted(maps.Keys(a.Drivers)) {
+		drivers = append(drivers, a.Drivers[name])
+	}
+	return drivers
 }
 
 func (a *Agent) processes(group string) []freeze.Member {
@@ -76,7 +91,7 @@ func (a *Agent) processes(group string) []freeze.Member {
 func planned(c workload.Container) plan.Member {
 	return plan.Member{
 		Kind: freeze.Container, ID: c.ID, Name: c.Name, Running: c.Running, Paused: c.Paused, Cgroup: c.Cgroup != "",
-		Project: c.Project, Service: c.Service, DependsOn: c.DependsOn,
+		AutoRemove: c.AutoRemove, Project: c.Project, Service: c.Service, DependsOn: c.DependsOn,
 	}
 }
 

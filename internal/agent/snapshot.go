@@ -33,7 +33,9 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 		p, err := a.snapshotGroup(ctx, s, g)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("restore point of group %s: %w", g.Name, err))
-			continue
+			if !errors.Is(err, ErrPartial) {
+				continue
+			}
 		}
 		out = append(out, p)
 	}
@@ -73,7 +75,7 @@ func (a *Agent) snapshotGroup(ctx context.Context, s *scene, g workload.Group) (
 	if err := a.record.Put(p); err != nil {
 		return point.Point{}, errors.Join(err, a.sweepTaken(context.WithoutCancel(ctx)))
 	}
-	return p, a.taking.Delete(p.ID)
+	return p, errors.Join(unwell(r), a.taking.Delete(p.ID))
 }
 
 // intent is what is written down before snapshots are taken, so that those of
@@ -146,9 +148,7 @@ func (a *Agent) stayUp(why string, err *error) func() {
 // sweep mends what a killed process left, before anything new is frozen.
 func (a *Agent) sweep(ctx context.Context, s *scene) error {
 	recovered, err := freeze.Recover(ctx, a.windowOptions(s, 0))
-	for _, r := range recovered {
-		a.warn("", "a killed snapd had left %s frozen at %s: %s", r.Member, r.Window.Format("15:04:05"), r.Outcome)
-	}
+	tellRecovered(a.Report, recovered)
 	if err := a.sweepTaken(ctx); err != nil { // costs room, and keeps nobody from new points
 		a.warn("", "remove snapshots of points that were never recorded: %v", err)
 	}
@@ -156,9 +156,10 @@ func (a *Agent) sweep(ctx context.Context, s *scene) error {
 }
 
 func (a *Agent) windowOptions(s *scene, deadline time.Duration) freeze.Options {
-	o := freeze.Options{Dir: a.Run, Deadline: deadline, Fault: a.Fault}
+	o := freeze.Options{Dir: a.Run, Deadline: deadline, Fault: a.Fault, Guard: a.Guard, Needed: []string{a.State, a.Run}}
 	if s.engine != nil {
-		o.Engine = s.engine
+		o.Engine, o.EngineHost = s.engine, s.engine.Host()
+		o.Needed = append(o.Needed, s.engine.Root())
 	}
 	return o
 }
@@ -171,24 +172,34 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	if err != nil {
 		return err
 	}
-	window, err := freeze.Prepare(ctx, r.members, a.windowOptions(s, g.MaxWindow))
+	o := a.windowOptions(s, g.MaxWindow)
+	o.Filesystems = r.disks
+	window, err := freeze.Prepare(ctx, r.members, o)
 	if err != nil {
 		return fmt.Errorf("prepare the window: %w", err)
 	}
 	p.Time = a.Now().UTC() // the instant of the snapshots, as near as names allow
 	timings, err := window.Run(shots.take)
-	err = errors.Join(err, window.Close())
+	r.stood = window.Stood()
+	closeErr := window.Close() // what was taken is as good
+	if closeErr != nil {
+		p.Warnings = append(p.Warnings, closeErr.Error())
+	}
+	if err == nil {
+		err = a.startedMeanwhile(context.WithoutCancel(ctx), s, g, r, p)
+	}
 	snaps, listErr := shots.result(context.WithoutCancel(ctx))
 	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
-		return errors.Join(err, listErr, a.discard(context.WithoutCancel(ctx), snaps))
+		return errors.Join(err, closeErr, listErr, a.discard(context.WithoutCancel(ctx), snaps))
 	}
 	if err != nil {
 		p.Consistency = point.Crash
 		p.Warnings = append(p.Warnings, err.Error()+"; kept as crash, as on-overrun says")
 	}
+	p.MaxWindowUS = g.MaxWindow.Microseconds()
 	p.WindowUS = timings.Window.Microseconds()
 	p.Timings = point.Timings{Freeze: timings.Freeze.Microseconds(), Snapshot: timings.Snapshot.Microseconds(), Thaw: timings.Thaw.Microseconds()}
-	for _, m := range window.Stood() {
+	for _, m := range r.stood {
 		p.Members = append(p.Members, point.Member{Kind: m.Kind, Name: m.Name, How: string(m.How)})
 	}
 	for _, snap := range snaps {

@@ -13,7 +13,8 @@ import (
 
 // Status is how each group stands.
 type Status struct {
-	Groups []GroupStatus `json:"groups"`
+	Groups    []GroupStatus `json:"groups"`
+	Attention []string      `json:"attention,omitempty"` // what concerns the host: windows that could not be mended
 }
 
 // GroupStatus is how one group stands. Times are those of the points; null
@@ -30,7 +31,7 @@ type GroupStatus struct {
 // Status says how each group stands, from what this host knows: it asks no
 // repository.
 func (a *Agent) Status(ctx context.Context) (Status, error) {
-	out := Status{Groups: []GroupStatus{}}
+	out := Status{Groups: []GroupStatus{}, Attention: a.leftovers()}
 	s, err := a.look(ctx)
 	if err != nil {
 		return out, err

@@ -2,25 +2,16 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"snapd/internal/freeze"
-	"snapd/internal/workload"
 )
 
 // Thaw lets go of whatever a window left behind whose process died, and says
 // what that was. Windows of living processes are not touched.
 func (a *Agent) Thaw(ctx context.Context) ([]string, error) {
-	o := freeze.Options{Dir: a.Run}
-	engine, err := a.Engine(ctx)
-	switch {
-	case err == nil:
-		o.Engine = engine
-		defer engine.Close() //nolint:errcheck // only asked
-	case !errors.Is(err, workload.ErrNoEngine):
-		a.warn("", "%v; cgroups are thawed all the same", err)
-	}
+	o, done := recoveryOptions(ctx, a.Run, a.Engine, a.Report)
+	defer done()
 	recovered, err := freeze.Recover(ctx, o)
 	out := []string{}
 	for _, r := range recovered {

@@ -39,6 +39,7 @@ type guard struct {
 	pid    int
 	socket int
 	mu     sync.Mutex    // held to signal the process, and to reap it
+	reaped bool          // under mu: the number may be another's
 	ended  chan struct{} // closed when it has been reaped
 }
 
@@ -141,13 +142,13 @@ func (g *guard) reap() {
 			break
 		}
 	}
-	g.pid = 0
+	g.reaped = true
 }
 
 func (g *guard) kill() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.pid > 0 {
+	if !g.reaped {
 		_ = unix.Kill(g.pid, unix.SIGKILL)
 	}
 }

@@ -55,8 +55,18 @@ func Recover(ctx context.Context, o Options) ([]Recovered, error) {
 	return out, errs
 }
 
+// How often a journal that is locked is tried, and how long after.
+const (
+	lockTries = 3
+	lockAgain = 3 * time.Millisecond
+)
+
 func recoverOne(ctx context.Context, path string, engine Engine) (_ []Recovered, err error) {
 	j, err := openJournal(path)
+	for try := 1; errors.Is(err, errAlive) && try < lockTries; try++ {
+		time.Sleep(lockAgain) // it may be only that somebody else looks at it
+		j, err = openJournal(path)
+	}
 	if errors.Is(err, errAlive) || errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"snapd/internal/config"
+	"snapd/internal/fs"
 	"snapd/internal/point"
 )
 
@@ -16,7 +17,8 @@ func Make(in Input) (Plan, error) {
 		return Plan{}, err
 	}
 	one := m.plan.Domains == 1
-	asked := in.Freeze == config.FreezeGroup || in.Freeze == config.FreezePause
+	asked := in.Freeze == config.FreezeGroup || in.Freeze == config.FreezePause || in.Freeze == config.FreezeStop
+	m.seal()
 	switch {
 	case in.Freeze == config.FreezeNone && one:
 		m.nobody(point.Crash, "nothing is frozen, as freeze = \"none\" asks, and "+m.oneInstant())
@@ -26,36 +28,58 @@ func Make(in Input) (Plan, error) {
 		m.nobody(point.Crash, m.oneInstant()+", so nothing needs to be frozen")
 	case one && len(m.running()) == 0:
 		m.nobody(point.Crash, m.oneInstant()+", and no member of the group runs")
+	case len(in.Members) == 0 && m.allSealed():
+		m.nobody(point.Crash, m.sealedText()+", so that "+m.many()+" are of one instant")
+		return m.plan, nil
 	case len(in.Members) == 0:
 		return Plan{}, m.refuse(
-			fmt.Sprintf("%s would be taken at different instants, and the group has no members that could stand still meanwhile", m.many()),
+			fmt.Sprintf("%s would be taken at different instants, and the group has no members that could stand still meanwhile%s", m.many(), m.notSealedText()),
 			`add the containers that write there, make one group of each dataset, or set freeze = "none" if each may be of an instant of its own`)
 	default:
 		m.freeze(one, asked)
+	}
+	if len(m.plan.Filesystems) > 0 {
+		m.plan.Why += "; " + m.sealedText()
 	}
 	return m.plan, nil
 }
 
 type maker struct {
-	in   Input
-	plan Plan
+	in        Input
+	plan      Plan
+	notSealed []fs.Filesystem // that should stand still and cannot
 }
 
 func (m *maker) refuse(why, do string) error { return &Refusal{Group: m.in.Group, Why: why, Do: do} }
 
 func (m *maker) refuseEarly() error {
 	in := m.in
+	if in.Freeze == config.FreezeStop {
+		if err := m.refuseStop(); err != nil {
+			return err
+		}
+	}
 	switch {
-	case len(in.Units) > 0:
-		return m.refuse("this version of snapd cannot freeze systemd units yet ("+strings.Join(in.Units, ", ")+")",
-			`remove "units", and name what they write to in "paths"`)
-	case in.Freeze == config.FreezeStop:
-		return m.refuse(`this version of snapd cannot stop and start members yet (freeze = "stop")`, `set freeze to "auto", "freeze" or "pause"`)
 	case len(in.Datasets) == 0:
 		return m.refuse("there is no dataset to snapshot", "give the group a volume, a bind mount or a path on a Btrfs")
 	case in.OnOverrun == config.OverrunCrash && m.plan.Domains > 1:
 		return m.refuse(fmt.Sprintf(`on-overrun = "crash" needs datasets that are taken at one instant, and %s are not`, m.many()),
 			`set on-overrun = "fail", or bring the datasets into one pool`)
+	}
+	return nil
+}
+
+// refuseStop says who cannot be stopped and started again.
+func (m *maker) refuseStop() error {
+	for _, member := range m.running() {
+		switch {
+		case member.Kind != Container:
+			return m.refuse(fmt.Sprintf(`%s %s is no container, and only containers are stopped and started again (freeze = "stop")`, member.Kind, member.Name),
+				`set freeze to "freeze": its cgroup stands still meanwhile`)
+		case member.AutoRemove:
+			return m.refuse(fmt.Sprintf(`container %s was started with --rm: stopped (freeze = "stop"), it would be removed, and could not be started again`, member.Name),
+				`start it without --rm, or set freeze to "freeze" or "pause"`)
+		}
 	}
 	return nil
 }
@@ -93,33 +117,45 @@ func (m *maker) nobody(c point.Consistency, why string) {
 // freeze has the members stand still, and with them whoever else writes to
 // the same files.
 func (m *maker) freeze(one, asked bool) {
+	stop := m.in.Freeze == config.FreezeStop
 	m.plan.Consistency = point.Frozen
 	members := m.running()
 	outside, named := m.writers()
-	// Those outside come first: they are clients of the group's files as
-	// far as anybody knows.
-	for _, w := range outside {
-		m.plan.Freeze = append(m.plan.Freeze, m.still(w, true))
+	if stop && len(members) > 0 && len(outside) == 0 {
+		m.plan.Consistency = point.Stopped
 	}
-	for _, member := range order(members) {
+	// Those outside come first: they are clients of the group's files as
+	// far as anybody knows. Nobody stops them on behalf of others.
+	for _, w := range outside {
+		m.plan.Freeze = append(m.plan.Freeze, m.still(ranked{Member: w}, true))
+	}
+	for _, member := range order(members, slices.Concat(m.in.Members, m.in.Others)) {
 		m.plan.Freeze = append(m.plan.Freeze, m.still(member, false))
+	}
+	stood := "stood still"
+	if stop {
+		stood = "stopped and started again"
 	}
 	switch {
 	case len(members) == 0:
 		m.plan.Why = fmt.Sprintf("no member of the group runs, so that nobody writes while %s are taken", m.many())
 	case one:
-		m.plan.Why = fmt.Sprintf("%s stood still, as freeze = %q asks, while %s", who(members), m.in.Freeze, "the snapshot was taken")
+		m.plan.Why = fmt.Sprintf("%s %s, as freeze = %q asks, while %s", who(members), stood, m.in.Freeze, "the snapshot was taken")
 	case asked:
-		m.plan.Why = fmt.Sprintf("%s stood still, as freeze = %q asks, so that %s are of one instant", who(members), m.in.Freeze, m.many())
+		m.plan.Why = fmt.Sprintf("%s %s, as freeze = %q asks, so that %s are of one instant", who(members), stood, m.in.Freeze, m.many())
 	default:
-		m.plan.Why = fmt.Sprintf("%s stood still, so that %s are of one instant", who(members), m.many())
+		m.plan.Why = fmt.Sprintf("%s %s, so that %s are of one instant", who(members), stood, m.many())
 	}
 	if len(outside) > 0 {
 		m.plan.Why += fmt.Sprintf("; so did %s, not of the group, which writes to the same files", who(outside))
+		if stop {
+			m.plan.Why += " and was frozen for it"
+		}
 	}
 	if len(named) > 0 {
 		m.lower(one, named)
 	}
+	m.coverFilesystems(one)
 	m.warnOfPaths(one)
 }
 
@@ -129,6 +165,7 @@ func (m *maker) writers() (frozen, named []Member) {
 	for _, w := range m.in.Writers {
 		switch {
 		case !w.Running:
+		case m.sealsAll(w.Datasets): // who writes there waits
 		case !w.Overlaps:
 			m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
 				"container %s writes to other files in the same dataset (%s) and was not frozen: only what belongs to the group is of one instant", w.Name, names(w)))
@@ -143,14 +180,18 @@ func (m *maker) writers() (frozen, named []Member) {
 
 // lower says what the point is worth when somebody went on writing.
 func (m *maker) lower(one bool, named []Member) {
-	m.plan.Consistency = point.Separate
-	if one {
-		m.plan.Consistency = point.Crash
-	}
+	m.lowerTo(one)
 	m.plan.Why += fmt.Sprintf("; %s went on writing to the group's files", who(named))
 	for _, w := range named {
 		m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
 			"container %s is not in the group, writes to its files and says that it must not be frozen: add it to the group, or mount the files read-only there", w.Name))
+	}
+}
+
+func (m *maker) lowerTo(one bool) {
+	m.plan.Consistency = point.Separate
+	if one {
+		m.plan.Consistency = point.Crash
 	}
 }
 
@@ -161,19 +202,23 @@ func (m *maker) warnOfPaths(one bool) {
 		return
 	}
 	for _, d := range m.in.Datasets {
-		if len(d.Users) == 0 {
+		if len(d.Users) == 0 && !m.sealsAll([]fs.Dataset{d.Dataset}) {
 			m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
 				"%s is in the group as a path: whatever writes there outside of its containers was not frozen", strings.Join(d.Paths, ", ")))
 		}
 	}
 }
 
-func (m *maker) still(member Member, outside bool) Still {
+func (m *maker) still(member ranked, outside bool) Still {
 	how := ByCgroup
-	if m.in.Freeze == config.FreezePause || !member.Cgroup {
+	switch {
+	case member.Kind != Container:
+	case m.in.Freeze == config.FreezeStop && !outside:
+		how = ByStop
+	case m.in.Freeze == config.FreezePause || !member.Cgroup:
 		how = ByPause
 	}
-	return Still{Kind: member.Kind, ID: member.ID, Name: member.Name, How: how, Outside: outside}
+	return Still{Kind: member.Kind, ID: member.ID, Name: member.Name, How: how, Rank: member.rank, Outside: outside}
 }
 
 func names(w Writer) string {
@@ -193,6 +238,9 @@ func who(members []Member) string {
 		return members[0].Name
 	case 2:
 		return members[0].Name + " and " + members[1].Name
+	}
+	if slices.ContainsFunc(members, func(m Member) bool { return m.Kind != Container }) {
+		return fmt.Sprintf("%d members", len(members))
 	}
 	return fmt.Sprintf("%d containers", len(members))
 }

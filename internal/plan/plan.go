@@ -13,14 +13,15 @@ import (
 
 // Input is what is known about a group before its window.
 type Input struct {
-	Group     string
-	Freeze    config.Freeze
-	OnOverrun config.OnOverrun
-	Units     []string // this version cannot freeze them
-	Datasets  []Dataset
-	Members   []Member
-	Writers   []Writer
-	Warnings  []string // of whoever resolved the datasets; passed on
+	Group       string
+	Freeze      config.Freeze
+	OnOverrun   config.OnOverrun
+	Datasets    []Dataset
+	Members     []Member
+	Others      []Member // of the members' projects and not of the group: chains of dependencies lead through them
+	Writers     []Writer
+	Filesystems []fs.Filesystem // that are mounted on the datasets
+	Warnings    []string        // of whoever resolved the datasets; passed on
 }
 
 // Dataset is one dataset of the group.
@@ -32,16 +33,20 @@ type Dataset struct {
 
 // Member is a member of the group.
 type Member struct {
-	Kind      string // "container", …
-	ID        string
-	Name      string
-	Running   bool     // also when it is paused
-	Paused    bool     // by somebody else, before
-	Cgroup    bool     // has a cgroup in the v2 tree
-	Project   string   // of Docker Compose
-	Service   string   // within the project
-	DependsOn []string // services of the same project that must not stand still before it does
+	Kind       string // Container, or another word
+	ID         string
+	Name       string
+	Running    bool     // also when it is paused
+	Paused     bool     // by somebody else, before
+	Cgroup     bool     // has a cgroup in the v2 tree
+	AutoRemove bool     // it vanishes when it stops
+	Project    string   // of Docker Compose; units have one of their own
+	Service    string   // within the project
+	DependsOn  []string // services of the same project that must not stand still before it does
 }
+
+// Container is the kind of a member that the engine can pause and stop.
+const Container = "container"
 
 // Writer is a running container outside the group that writes to its datasets.
 type Writer struct {
@@ -55,11 +60,13 @@ type Writer struct {
 const (
 	ByCgroup = "cgroup"
 	ByPause  = "pause"
+	ByStop   = "stop"
 )
 
 // Plan is what is to be done.
 type Plan struct {
-	Freeze      []Still // in this order; they are let go in reverse
+	Freeze      []Still         // in this order; they are let go in reverse
+	Filesystems []fs.Filesystem // that stand still after the members, and go on before them
 	Consistency point.Consistency
 	Domains     int      // at how many instants the datasets would be taken
 	Why         string   // a sentence for people
@@ -69,7 +76,8 @@ type Plan struct {
 // Still is one who is to stand still.
 type Still struct {
 	Kind, ID, Name string
-	How            string // ByCgroup or ByPause
+	How            string // ByCgroup, ByPause or ByStop
+	Rank           int    // lower ones stand still first; equal ones know nothing of each other
 	Outside        bool   // not a member of the group
 }
 
@@ -90,23 +98,62 @@ func domains(datasets []Dataset) int {
 	return len(seen)
 }
 
-// order sorts members so that each comes before those it depends on: front
-// ends before databases. Members that know nothing of each other keep their
-// order; so do those of a circle.
-func order(members []Member) []Member {
-	var out []Member
+// ranked is a member and its place in the order.
+type ranked struct {
+	Member
+	rank int
+}
+
+// order sorts members so that each comes before those it depends on, also by
+// way of others that do not run or are not of the group: front ends before
+// databases. Members that know nothing of each other keep their order; so do
+// those of a circle.
+func order(members, others []Member) []ranked {
+	needs := chains(append(slices.Clone(members), others...))
+	dependsOn := func(a, b Member) bool {
+		return a.Project != "" && needs[service{a.Project, a.Service}][service{b.Project, b.Service}]
+	}
+	var out []ranked
 	left := slices.Clone(members)
-	for len(left) > 0 {
-		next := slices.IndexFunc(left, func(m Member) bool {
-			return !slices.ContainsFunc(left, func(other Member) bool { return dependsOn(other, m) })
-		})
-		next = max(next, 0)
-		out = append(out, left[next])
-		left = slices.Delete(left, next, next+1)
+	for rank := 0; len(left) > 0; rank++ {
+		var front, rest []Member
+		for _, m := range left {
+			if slices.ContainsFunc(left, func(o Member) bool { return dependsOn(o, m) && !dependsOn(m, o) }) {
+				rest = append(rest, m)
+			} else {
+				front = append(front, m)
+			}
+		}
+		for _, m := range front {
+			out = append(out, ranked{m, rank})
+		}
+		left = rest
 	}
 	return out
 }
 
-func dependsOn(a, b Member) bool {
-	return a.Project != "" && a.Project == b.Project && a.Service != b.Service && slices.Contains(a.DependsOn, b.Service)
+type service struct{ project, name string }
+
+// chains says for every service which others it depends on, at any distance.
+func chains(members []Member) map[service]map[service]bool {
+	needs := map[service]map[service]bool{}
+	for _, m := range members {
+		from := service{m.Project, m.Service}
+		if needs[from] == nil {
+			needs[from] = map[service]bool{}
+		}
+		for _, d := range m.DependsOn {
+			needs[from][service{m.Project, d}] = true
+		}
+	}
+	for through := range needs { // Warshall's closure
+		for from := range needs {
+			if needs[from][through] {
+				for to := range needs[through] {
+					needs[from][to] = true
+				}
+			}
+		}
+	}
+	return needs
 }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -23,9 +24,53 @@ func member(name string, change ...func(*Member)) Member {
 	return m
 }
 
-func stopped(m *Member)  { m.Running = false }
-func paused(m *Member)   { m.Paused = true }
-func noCgroup(m *Member) { m.Cgroup = false }
+func unit(name string, change ...func(*Member)) Member {
+	return member(name, append(change, func(m *Member) { m.Kind, m.Project = "unit", "units" })...)
+}
+
+// lvs are datasets of domains of their own, with filesystems on them.
+func lvs(user string, names ...string) []Dataset {
+	var out []Dataset
+	for _, n := range names {
+		d := Dataset{Dataset: fs.Dataset{Driver: fs.LVM, Name: "vg/" + n, GUID: n, Domain: n}, Paths: []string{"/mnt/" + n}}
+		if user != "" {
+			d.Users = []string{user}
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func mounted(names ...string) []fs.Filesystem {
+	var out []fs.Filesystem
+	for _, d := range lvs("", names...) {
+		out = append(out, fs.Filesystem{Dataset: d.Dataset, Dir: d.Paths[0], Type: "ext4"})
+	}
+	return out
+}
+
+func always(all []fs.Filesystem) []fs.Filesystem {
+	for i := range all {
+		all[i].Always = true
+	}
+	return all
+}
+
+func refusing(all []fs.Filesystem) []fs.Filesystem {
+	for i := range all {
+		all[i].Refuses = "old kernel"
+	}
+	return all
+}
+
+func stopped(m *Member)    { m.Running = false }
+func paused(m *Member)     { m.Paused = true }
+func noCgroup(m *Member)   { m.Cgroup = false }
+func autoRemove(m *Member) { m.AutoRemove = true }
+func project(name string) func(*Member) {
+	return func(m *Member) { m.Project = name }
+}
+
 func after(services ...string) func(*Member) {
 	return func(m *Member) { m.DependsOn = services }
 }
@@ -41,7 +86,8 @@ func TestMake(t *testing.T) {
 	cases := []struct {
 		name     string
 		in       Input
-		freeze   string // "name=how", in order
+		freeze   string // "name=how/rank", in order; rank 0 is left out
+		sealed   string // where the filesystems are mounted that stand still
 		want     point.Consistency
 		why      string // part of it
 		warnings []string
@@ -64,7 +110,7 @@ func TestMake(t *testing.T) {
 		{name: "only those that run", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("db"), member("job", stopped), member("web", paused)}}, freeze: "db=cgroup web=cgroup", want: point.Frozen},
 		{
 			name: "front ends first", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("cache"), member("db"), member("web", after("db", "cache")), member("worker", after("web"))}},
-			freeze: "worker=cgroup web=cgroup cache=cgroup db=cgroup", want: point.Frozen, why: "4 containers stood still",
+			freeze: "worker=cgroup web=cgroup/1 cache=cgroup/2 db=cgroup/2", want: point.Frozen, why: "4 containers stood still",
 		},
 		{name: "a circle keeps its order", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("aa", after("bb")), member("bb", after("aa"))}}, freeze: "aa=cgroup bb=cgroup", want: point.Frozen},
 		{name: "a writer outside", in: Input{Freeze: "auto", Datasets: two, Members: db, Writers: []Writer{writer("ftp", true, false)}}, freeze: "ftp=cgroup db=cgroup", want: point.Frozen, why: "so did ftp, not of the group"},
@@ -88,8 +134,77 @@ func TestMake(t *testing.T) {
 		{name: "warnings are passed on", in: Input{Freeze: "auto", Datasets: one, Warnings: []string{"nested"}}, want: point.Crash, warnings: []string{"nested"}},
 		{name: "crash on overrun in one domain", in: Input{Freeze: "freeze", OnOverrun: "crash", Datasets: one, Members: db}, freeze: "db=cgroup", want: point.Frozen},
 		{name: "crash on overrun in several", in: Input{Freeze: "auto", OnOverrun: "crash", Datasets: two, Members: db}, refused: `set on-overrun = "fail"`},
-		{name: "stop", in: Input{Freeze: "stop", Datasets: one, Members: db}, refused: "cannot stop and start members yet"},
-		{name: "units", in: Input{Freeze: "auto", Datasets: one, Units: []string{"x.service"}}, refused: "cannot freeze systemd units yet (x.service)"},
+		{name: "stop", in: Input{Freeze: "stop", Datasets: one, Members: db}, freeze: "db=stop", want: point.Stopped, why: `db stopped and started again, as freeze = "stop" asks`},
+		{name: "stop over several", in: Input{Freeze: "stop", Datasets: two, Members: db}, freeze: "db=stop", want: point.Stopped},
+		{
+			name: "stop, in ranks", in: Input{Freeze: "stop", Datasets: two, Members: []Member{member("db"), member("web", after("db")), member("cache")}},
+			freeze: "web=stop cache=stop db=stop/1", want: point.Stopped,
+		},
+		{name: "stop only those that run", in: Input{Freeze: "stop", Datasets: one, Members: []Member{member("db"), member("job", stopped, autoRemove)}}, freeze: "db=stop", want: point.Stopped},
+		{name: "stop what would vanish", in: Input{Freeze: "stop", Datasets: one, Members: []Member{member("db", autoRemove)}}, refused: "container db was started with --rm"},
+		{name: "stop a unit", in: Input{Freeze: "stop", Datasets: one, Members: []Member{unit("pg.service")}}, refused: "unit pg.service is no container"},
+		{
+			name: "stop beside a writer outside, which is frozen", in: Input{Freeze: "stop", Datasets: two, Members: db, Writers: []Writer{writer("ftp", true, false)}},
+			freeze: "ftp=cgroup db=stop", want: point.Frozen, why: "and was frozen for it",
+		},
+		{
+			name: "stop beside a writer outside that refuses", in: Input{Freeze: "stop", Datasets: two, Members: db, Writers: []Writer{writer("ftp", true, true)}},
+			freeze: "db=stop", want: point.Separate, warnings: []string{"container ftp is not in the group"},
+		},
+		{name: "nobody runs to be stopped", in: Input{Freeze: "stop", Datasets: one, Members: []Member{member("db", stopped)}}, want: point.Crash},
+		{name: "a unit", in: Input{Freeze: "auto", Datasets: []Dataset{data("a", "pg.service"), data("b", "pg.service")}, Members: []Member{unit("pg.service")}}, freeze: "pg.service=cgroup", want: point.Frozen},
+		{name: "a unit is not paused", in: Input{Freeze: "pause", Datasets: one, Members: []Member{unit("pg.service"), member("db")}}, freeze: "pg.service=cgroup db=pause", want: point.Frozen, why: "pg.service and db"},
+		{
+			name: "units in their order", in: Input{Freeze: "freeze", Datasets: one, Members: []Member{unit("pg.service"), unit("web.service", after("pg.service")), unit("x.service")}},
+			freeze: "web.service=cgroup x.service=cgroup pg.service=cgroup/1", want: point.Frozen, why: "3 members stood still",
+		},
+		{
+			name: "a chain through a service that does not run", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("db"), member("app", after("db"), stopped), member("web", after("app"))}},
+			freeze: "web=cgroup db=cgroup/1", want: point.Frozen,
+		},
+		{
+			name:   "a chain through a service outside the group",
+			in:     Input{Freeze: "auto", Datasets: two, Members: []Member{member("db"), member("web", after("app"))}, Others: []Member{member("app", after("db"))}},
+			freeze: "web=cgroup db=cgroup/1", want: point.Frozen,
+		},
+		{
+			name:   "another project's services of the same names are nobody's business",
+			in:     Input{Freeze: "auto", Datasets: two, Members: []Member{member("db"), member("web", after("app"))}, Others: []Member{member("app", after("db"), project("other"))}},
+			freeze: "db=cgroup web=cgroup", want: point.Frozen,
+		},
+		{
+			name:   "members of another project keep to their own",
+			in:     Input{Freeze: "auto", Datasets: two, Members: []Member{member("db"), member("db", project("blog")), member("web", after("db"), project("blog"))}},
+			freeze: "db=cgroup web=cgroup db=cgroup/1", want: point.Frozen,
+		},
+		{
+			name:   "a circle behind a front end",
+			in:     Input{Freeze: "auto", Datasets: two, Members: []Member{member("aa", after("bb")), member("bb", after("aa")), member("web", after("aa"))}},
+			freeze: "web=cgroup aa=cgroup/1 bb=cgroup/1", want: point.Frozen,
+		},
+		{name: "several volumes with filesystems: these too", in: Input{Freeze: "auto", Datasets: lvs("db", "a", "b"), Members: db, Filesystems: mounted("a", "b")}, freeze: "db=cgroup", sealed: "/mnt/a /mnt/b", want: point.Frozen, why: "the 2 filesystems on them stood still"},
+		{name: "one volume: the kernel does it", in: Input{Freeze: "auto", Datasets: lvs("db", "a"), Members: db, Filesystems: mounted("a")}, want: point.Crash},
+		{name: "one volume, members frozen", in: Input{Freeze: "freeze", Datasets: lvs("db", "a"), Members: db, Filesystems: mounted("a")}, freeze: "db=cgroup", want: point.Frozen},
+		{name: "one zvol: always", in: Input{Freeze: "auto", Datasets: lvs("db", "a"), Members: db, Filesystems: always(mounted("a"))}, sealed: "/mnt/a", want: point.Crash, why: "the filesystem at /mnt/a stood still"},
+		{name: "one zvol, freeze = none", in: Input{Freeze: "none", Datasets: lvs("db", "a"), Members: db, Filesystems: always(mounted("a"))}, sealed: "/mnt/a", want: point.Crash},
+		{name: "one zvol that cannot", in: Input{Freeze: "auto", Datasets: lvs("db", "a"), Members: db, Filesystems: always(refusing(mounted("a")))}, want: point.Crash, warnings: []string{"could not be frozen (old kernel): what it had not written"}},
+		{name: "several with none: only zvols", in: Input{Freeze: "none", Datasets: lvs("db", "a", "b"), Members: db, Filesystems: append(always(mounted("a")), mounted("b")...)}, sealed: "/mnt/a", want: point.Separate},
+		{name: "several without members: one instant all the same", in: Input{Freeze: "auto", Datasets: lvs("", "a", "b"), Filesystems: mounted("a", "b")}, sealed: "/mnt/a /mnt/b", want: point.Crash, why: "so that its 2 datasets are of one instant"},
+		{name: "several without members, one not mounted", in: Input{Freeze: "auto", Datasets: lvs("", "a", "b"), Filesystems: mounted("a")}, refused: "no members that could stand still"},
+		{name: "several without members, one that cannot", in: Input{Freeze: "auto", Datasets: lvs("", "a", "b"), Filesystems: append(mounted("a"), refusing(mounted("b"))...)}, refused: "the filesystem at /mnt/b cannot be frozen either: old kernel"},
+		{
+			name: "members do for filesystems that cannot", in: Input{Freeze: "auto", Datasets: lvs("db", "a", "b"), Members: db, Filesystems: refusing(mounted("a", "b"))},
+			freeze: "db=cgroup", want: point.Frozen, warnings: []string{"/mnt/a could not be frozen (old kernel): only the members", "/mnt/b could not"},
+		},
+		{
+			name: "a path's filesystem that cannot lowers the point", in: Input{Freeze: "auto", Datasets: append(lvs("db", "a"), lvs("", "b")...), Members: db, Filesystems: append(mounted("a"), refusing(mounted("b"))...)},
+			freeze: "db=cgroup", sealed: "/mnt/a", want: point.Separate, why: "no member is known to write there", warnings: []string{"of an instant of its own", "is in the group as a path"},
+		},
+		{name: "a path's filesystem that stands still needs no warning", in: Input{Freeze: "auto", Datasets: append(lvs("db", "a"), lvs("", "b")...), Members: db, Filesystems: mounted("a", "b")}, freeze: "db=cgroup", sealed: "/mnt/a /mnt/b", want: point.Frozen},
+		{
+			name: "a writer that refuses waits for its filesystem", in: Input{Freeze: "auto", Datasets: lvs("db", "a", "b"), Members: db, Filesystems: mounted("a", "b"), Writers: []Writer{{Member: member("ftp"), Datasets: []fs.Dataset{lvs("", "a")[0].Dataset}, Overlaps: true, Refuses: true}}},
+			freeze: "db=cgroup", sealed: "/mnt/a /mnt/b", want: point.Frozen,
+		},
 		{name: "no dataset", in: Input{Freeze: "auto", Members: db}, refused: "no dataset"},
 	}
 	for _, c := range cases {
@@ -111,7 +226,18 @@ func TestMake(t *testing.T) {
 			}
 			var freeze []string
 			for _, s := range p.Freeze {
-				freeze = append(freeze, s.Name+"="+s.How)
+				text := s.Name + "=" + s.How
+				if s.Rank > 0 {
+					text += fmt.Sprint("/", s.Rank)
+				}
+				freeze = append(freeze, text)
+			}
+			var sealed []string
+			for _, f := range p.Filesystems {
+				sealed = append(sealed, f.Dir)
+			}
+			if got := strings.Join(sealed, " "); got != c.sealed {
+				t.Errorf("filesystems %q, want %q", got, c.sealed)
 			}
 			if got := strings.Join(freeze, " "); got != c.freeze || p.Consistency != c.want {
 				t.Errorf("freezes %q for %s, want %q for %s", got, p.Consistency, c.freeze, c.want)

@@ -25,8 +25,9 @@ type Point struct {
 	Host        string      `json:"host"`
 	Time        time.Time   `json:"time"`
 	Consistency Consistency `json:"consistency"`
-	WindowUS    int64       `json:"window_us"` // first member frozen to last one thawed
-	HeldUS      int64       `json:"held_us"`   // first database lock taken to last released
+	WindowUS    int64       `json:"window_us"`               // first member frozen to last one thawed
+	MaxWindowUS int64       `json:"max_window_us,omitempty"` // what WindowUS was asked to stay below
+	HeldUS      int64       `json:"held_us"`                 // first database lock taken to last released
 	Timings     Timings     `json:"timings_us"`
 	Datasets    []Dataset   `json:"datasets"`
 	Shipped     []Shipped   `json:"shipped"`

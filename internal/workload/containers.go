@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"snapd/internal/cgroup"
 
@@ -154,6 +155,9 @@ func (e *Engine) inspect(ctx context.Context, id string, volumes map[string]*vol
 	c := &Container{ID: in.ID, Name: strings.TrimPrefix(in.Name, "/"), Image: in.Image, Definition: raw}
 	if in.State != nil {
 		c.Running, c.Paused, c.Pid = in.State.Running, in.State.Paused, in.State.Pid
+		if at, err := time.Parse(time.RFC3339Nano, in.State.StartedAt); err == nil && at.Year() > 1 {
+			c.StartedAt = at
+		}
 	}
 	if in.Config != nil {
 		c.Labels, c.Image = in.Config.Labels, in.Config.Image
@@ -162,6 +166,7 @@ func (e *Engine) inspect(ctx context.Context, id string, volumes map[string]*vol
 		c.Mounts = append(c.Mounts, mountOf(m, volumes[m.Name]))
 	}
 	if in.HostConfig != nil {
+		c.AutoRemove = in.HostConfig.AutoRemove
 		for target := range in.HostConfig.Tmpfs { // --tmpfs is not among the mounts
 			c.Mounts = append(c.Mounts, Mount{Kind: Tmpfs, Target: target, Writable: true, FSType: "tmpfs"})
 		}

@@ -32,6 +32,7 @@ type Engine struct {
 	api     *client.Client
 	host    string
 	timeout time.Duration
+	root    string // where it keeps its data
 }
 
 // Option of Connect.
@@ -74,6 +75,9 @@ func Connect(ctx context.Context, host string, options ...Option) (_ *Engine, er
 // Close lets go of the connections.
 func (e *Engine) Close() error { return e.api.Close() }
 
+// Root is the directory in which it keeps its data.
+func (e *Engine) Root() string { return e.root }
+
 // Host is the address that was connected to.
 func (e *Engine) Host() string { return e.host }
 
@@ -110,6 +114,7 @@ func (e *Engine) check(ctx context.Context) error {
 	if err != nil {
 		return e.explain("ask how it is set up", err)
 	}
+	e.root = info.DockerRootDir
 	if slices.ContainsFunc(info.SecurityOptions, func(o string) bool { return strings.Contains(o, "name=rootless") }) {
 		return fmt.Errorf("%w: the engine at %s is rootless, and its mounts are not those of this host; use an engine that root runs", ErrUnsupported, e.host)
 	}

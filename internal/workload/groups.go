@@ -107,12 +107,6 @@ func (g *grouping) fromConfiguration() {
 	for _, name := range slices.Sorted(maps.Keys(g.cfg.Groups)) {
 		s := g.cfg.Groups[name]
 		d := g.draft(name)
-		if len(s.Units) > 0 {
-			g.problem(Problem{
-				Group: name, Label: "group." + name + ".units",
-				Why: "this version of snapd cannot freeze systemd units yet", Do: `remove the key, and name what the units write to in "paths"`,
-			})
-		}
 		if s.ComposeProject != nil {
 			g.claimProject(d, *s.ComposeProject)
 		}
@@ -208,6 +202,13 @@ func (g *grouping) complete(d *draft) (Group, bool) {
 		}
 	}
 	settings, configured := g.cfg.Groups[d.name]
+	if len(settings.Units) > 0 && len(settings.Paths) == 0 {
+		g.problem(Problem{
+			Group: d.name, Label: "group." + d.name + ".units",
+			Why: "where units write to is not known unless somebody says so", Do: `name the folders in "paths"`,
+		})
+		return Group{}, false
+	}
 	if len(d.members) == 0 && len(settings.Paths) == 0 {
 		if configured && settings.ComposeProject == nil && settings.Containers == nil && settings.Units == nil {
 			g.problem(Problem{

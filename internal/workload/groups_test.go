@@ -125,7 +125,8 @@ func TestGroups(t *testing.T) {
 		{name: "no such project", toml: "[group.a]\ncompose-project = \"shpo\"", containers: []Container{composed("shop", "db", nil)}, problems: []string{"did you mean shop?"}},
 		{name: "without an engine", toml: "[group.a]\ncontainers = [\"db\"]\n[group.b]\npaths = [\"/srv\"]", want: []string{"b:"}, problems: []string{"start the engine"}},
 		{name: "nothing belongs to it", toml: "[group.a]\nschedule = \"daily\"", problems: []string{"nothing belongs to this group"}},
-		{name: "units", toml: "[group.a]\nunits = [\"x.service\"]\npaths = [\"/srv\"]", problems: []string{"cannot freeze systemd units yet"}},
+		{name: "units", toml: "[group.a]\nunits = [\"x.service\"]\npaths = [\"/srv\"]", want: []string{"a:"}},
+		{name: "units without paths", toml: "[group.a]\nunits = [\"x.service\"]", problems: []string{"where units write to is not known"}},
 		{
 			name: "members disagree", containers: []Container{composed("shop", "db", on("snapd.max-window", "1s")), composed("shop", "web", labels{"snapd.max-window": "2s"})},
 			problems: []string{"container shop-web-1: snapd.max-window: says 2s, and container shop-db-1 of the same group says otherwise"},

@@ -6,6 +6,7 @@ package workload
 
 import (
 	"encoding/json"
+	"time"
 
 	"snapd/internal/config"
 )
@@ -14,6 +15,8 @@ import (
 type Container struct {
 	ID, Name, Image     string
 	Running, Paused     bool
+	StartedAt           time.Time         // of its first process; zero when it never ran
+	AutoRemove          bool              // --rm: it vanishes when it stops
 	Pid                 int               // of its first process, 0 when it does not run
 	Labels, ImageLabels map[string]string // of the container; of the image it was made from
 	ImageGone           bool              // its image was removed, so nobody knows which labels came from there

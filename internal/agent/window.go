@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"snapd/internal/freeze"
+	"snapd/internal/plan"
+	"snapd/internal/point"
+	"snapd/internal/workload"
+)
+
+// startedMeanwhile looks for containers that were started after the members
+// had been looked up and write to the group's files: nobody made them stand
+// still. In one domain the point is then worth a power cut; over several it is
+// worth nothing, since nobody promised less than one instant.
+func (a *Agent) startedMeanwhile(ctx context.Context, s *scene, g workload.Group, r *resolved, p *point.Point) error {
+	over := time.Now()
+	promised := r.plan.Consistency == point.Frozen || r.plan.Consistency == point.Stopped
+	if s.engine == nil || !promised {
+		return nil
+	}
+	late, err := a.intruders(ctx, s, g, r, over)
+	if err != nil {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("whether a container was started in the middle cannot be told: %v", err))
+		return nil
+	}
+	if len(late) == 0 {
+		return nil
+	}
+	who := "container " + strings.Join(late, ", ") + " was started while the restore point was being taken, and writes to the group's files"
+	if r.plan.Domains > 1 && !sealed(r.plan, r) {
+		return hint(fmt.Errorf("%s: its %d domains are not of one instant", who, r.plan.Domains), "run the same command again")
+	}
+	p.Consistency = point.Crash
+	p.Warnings = append(p.Warnings, who+": the point is as after a power cut")
+	return nil
+}
+
+// sealed tells whether a filesystem stood still on every dataset, so that also
+// somebody new could not write.
+func sealed(pl plan.Plan, r *resolved) bool { return len(pl.Filesystems) == len(r.datasets) }
+
+// intruders are the names of those; who was started when the window was over
+// is none.
+func (a *Agent) intruders(ctx context.Context, s *scene, g workload.Group, r *resolved, over time.Time) ([]string, error) {
+	started, err := s.engine.Started(ctx, s.containers)
+	if err != nil {
+		return nil, err
+	}
+	ours := map[string]bool{} // we started them ourselves
+	for _, m := range r.members {
+		ours[m.ID] = m.Stop
+	}
+	var names []string
+	var strangers []workload.Container
+	for _, c := range started {
+		_, member := g.Member(c.ID)
+		switch {
+		case ours[c.ID] || c.StartedAt.After(over) || !writes(c):
+		case member || ofProject(c, g):
+			names = append(names, c.Name)
+		default:
+			strangers = append(strangers, c)
+		}
+	}
+	if len(strangers) == 0 {
+		return names, nil
+	}
+	found, err := workload.Host{Containers: strangers}.Resolve(ctx, g, a.driverList())
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range found.Writers {
+		if w.Overlaps {
+			names = append(names, w.Container.Name)
+		}
+	}
+	return names, nil
+}
+
+// writes tells whether a container has anything to write to that lasts.
+func writes(c workload.Container) bool {
+	return slices.ContainsFunc(c.Mounts, func(m workload.Mount) bool { return m.Writable && m.Kind != workload.Tmpfs })
+}
+
+// ofProject tells whether a new container is of the group by its project: it
+// may have brought a volume that the group did not have.
+func ofProject(c workload.Container, g workload.Group) bool {
+	return c.Project != "" && slices.ContainsFunc(g.Members, func(m workload.Container) bool { return m.Project == c.Project })
+}
+
+// unwell names containers that were stopped for a point and are not up again
+// as they should be. The point is kept.
+func unwell(r *resolved) error {
+	var faults []error
+	for _, s := range r.stood {
+		if s.Unwell != "" {
+			faults = append(faults, hint(fmt.Errorf("%w: the restore point is kept, but container %s %s", ErrPartial, s.Name, s.Unwell),
+				"look at its log: docker logs %s", s.Name))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// tellRecovered warns of what a killed process had left.
+func tellRecovered(report Report, recovered []freeze.Recovered) {
+	for _, r := range recovered {
+		report(Event{Kind: Warning, Text: fmt.Sprintf("a killed snapd had left %s frozen at %s: %s", r.Member, r.Window.Format("15:04:05"), r.Outcome)})
+	}
+}
+
+// Sweep mends what windows of killed processes left below a run directory. It
+// is what every command does first; where nothing was left it asks nobody and
+// makes nothing. engine is as in Options.
+func Sweep(ctx context.Context, run string, engine func(context.Context) (*workload.Engine, error), report Report) error {
+	left, err := freeze.Leftovers(run)
+	if len(left) == 0 || err != nil {
+		return err
+	}
+	o, done := recoveryOptions(ctx, run, engine, report)
+	defer done()
+	recovered, err := freeze.Recover(ctx, o)
+	tellRecovered(report, recovered)
+	return err
+}
+
+// recoveryOptions are those of freeze.Recover: with the engine if it answers.
+func recoveryOptions(ctx context.Context, run string, engine func(context.Context) (*workload.Engine, error), report Report) (freeze.Options, func()) {
+	o := freeze.Options{Dir: run}
+	e, err := engine(ctx)
+	switch {
+	case err == nil:
+		o.Engine = e
+		return o, func() { _ = e.Close() } // only asked
+	case !errors.Is(err, workload.ErrNoEngine):
+		report(Event{Kind: Warning, Text: err.Error() + "; cgroups and filesystems are thawed all the same"})
+	}
+	return o, func() {}
+}
+
+// leftovers says what killed windows left that could not be mended yet.
+func (a *Agent) leftovers() []string {
+	left, err := freeze.Leftovers(a.Run)
+	out := []string{}
+	for _, l := range left {
+		out = append(out, l.String()+": run snapd thaw")
+	}
+	if err != nil {
+		out = append(out, err.Error())
+	}
+	return out
+}
+
+func (a *Agent) checkLeftovers() Check {
+	if left := a.leftovers(); len(left) > 0 {
+		return Check{Check: "windows", Why: strings.Join(left, "; "), Do: "run: snapd thaw"}
+	}
+	return well("windows", "nothing was left frozen")
+}
