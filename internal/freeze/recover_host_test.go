@@ -4,45 +4,13 @@ package freeze
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"snapd/internal/cgroup"
-
 	"golang.org/x/sys/unix"
 )
-
-func contextForChild() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), time.Minute)
-}
-
-// freezeMyself puts this process into a cgroup and tries to freeze it.
-func freezeMyself() (text string) {
-	ctx, cancel := contextForChild()
-	defer cancel()
-	mount, err := cgroup.Mount()
-	if err != nil {
-		return err.Error()
-	}
-	dir := filepath.Join(mount, fmt.Sprintf("snapd-test-self-%d", os.Getpid()))
-	inner := filepath.Join(dir, "inner")
-	if err := os.MkdirAll(inner, 0o755); err != nil {
-		return err.Error()
-	}
-	defer func() {
-		_ = os.WriteFile(filepath.Join(mount, "cgroup.procs"), []byte("0"), 0)
-		_ = os.Remove(inner)
-		_ = os.Remove(dir)
-	}()
-	if err := os.WriteFile(filepath.Join(inner, "cgroup.procs"), []byte("0"), 0); err != nil {
-		return err.Error()
-	}
-	_, err = Prepare(ctx, []Member{{Kind: Process, Name: "ancestor", Cgroup: dir}}, Options{Dir: os.TempDir(), Deadline: time.Second})
-	return fmt.Sprint(err)
-}
 
 // abandon leaves a window as a dead process would: frozen, journal unlocked.
 func abandon(t *testing.T, writers []writer, dir string) {

@@ -33,13 +33,6 @@ func prepare(t testing.TB, members []Member, o Options) *Window {
 	return w
 }
 
-func closed(t testing.TB, w *Window) {
-	t.Helper()
-	if err := w.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestNobodyWritesInTheWindow(t *testing.T) {
 	for _, n := range []int{1, 20} {
 		writers := newWriters(t, n, busyScript)

@@ -1,4 +1,4 @@
-//go:build host && long
+//go:build (host || guest) && long
 
 package freeze
 

@@ -1,4 +1,4 @@
-//go:build host
+//go:build host || guest
 
 package freeze
 
@@ -157,5 +157,12 @@ func noJournal(t testing.TB, dir string) {
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("journals left: %v, %v", left, err)
+	}
+}
+
+func closed(t testing.TB, w *Window) {
+	t.Helper()
+	if err := w.Close(); err != nil {
+		t.Error(err)
 	}
 }
