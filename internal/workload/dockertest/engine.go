@@ -39,6 +39,7 @@ type Docker struct {
 	API  *client.Client // for what this package does not offer
 
 	dir     string
+	flags   []string
 	pid     int
 	stopped chan struct{} // closed when dockerd has ended
 	died    error         // how, read after stopped
@@ -46,14 +47,14 @@ type Docker struct {
 
 // Start runs an engine in dir, which should be short (a socket's path has at
 // most 107 bytes) and is removed by Stop. The engine ends with this process,
-// whatever ends it.
-func Start(ctx context.Context, dir string) (*Docker, error) {
+// whatever ends it. flags are more of dockerd's own.
+func Start(ctx context.Context, dir string, flags ...string) (*Docker, error) {
 	if _, err := exec.LookPath("dockerd"); err != nil {
 		return nil, fmt.Errorf("%w: install Debian's docker.io", ErrNotInstalled)
 	}
 	var errs error
 	for _, storage := range []string{"overlay2", "vfs"} {
-		d, err := start(ctx, dir, storage)
+		d, err := start(ctx, dir, append([]string{"--storage-driver", storage}, flags...))
 		if err == nil {
 			return d, nil
 		}
@@ -65,23 +66,38 @@ func Start(ctx context.Context, dir string) (*Docker, error) {
 	return nil, errs
 }
 
-func start(ctx context.Context, dir, storage string) (_ *Docker, err error) {
+func start(ctx context.Context, dir string, flags []string) (_ *Docker, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	d := &Docker{dir: dir, Host: "unix://" + filepath.Join(dir, "docker.sock"), stopped: make(chan struct{})}
-	log, err := os.Create(filepath.Join(dir, "dockerd.log"))
+	d := &Docker{dir: dir, flags: flags, Host: "unix://" + filepath.Join(dir, "docker.sock")}
+	if d.API, err = client.NewClientWithOpts(client.WithHost(d.Host), client.WithAPIVersionNegotiation()); err == nil {
+		err = d.launch(ctx)
+	}
 	if err != nil {
-		return nil, err
+		err = fmt.Errorf("%w; it said: %s", err, tail(filepath.Join(dir, "dockerd.log")))
+		return nil, errors.Join(err, d.Stop())
+	}
+	return d, nil
+}
+
+// launch runs dockerd and waits until it answers.
+func (d *Docker) launch(ctx context.Context) error {
+	log, err := os.OpenFile(filepath.Join(d.dir, "dockerd.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
 	}
 	defer log.Close()
 	// The engine outlives ctx: Stop ends it. config-file keeps the host's own
 	// configuration out.
-	cmd := exec.Command("dockerd", "--config-file", d.emptyConfig(), "--host", d.Host,
-		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
-		"--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver", storage)
+	cmd := exec.Command("dockerd", append([]string{
+		"--config-file", d.emptyConfig(), "--host", d.Host,
+		"--data-root", filepath.Join(d.dir, "data"), "--exec-root", filepath.Join(d.dir, "exec"), "--pidfile", filepath.Join(d.dir, "pid"),
+		"--iptables=false", "--ip6tables=false", "--bridge=none",
+	}, d.flags...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	d.stopped = make(chan struct{})
 	started := make(chan error)
 	go func() {
 		// The kernel sends the signal when this thread ends, so it must last.
@@ -95,17 +111,30 @@ func start(ctx context.Context, dir, storage string) (_ *Docker, err error) {
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, err
+		return err
 	}
 	d.pid = cmd.Process.Pid
-	if d.API, err = client.NewClientWithOpts(client.WithHost(d.Host), client.WithAPIVersionNegotiation()); err == nil {
-		err = d.await(ctx)
+	return d.await(ctx)
+}
+
+// Halt ends the engine and leaves its containers alone, which it does only
+// when it was started with --live-restore.
+func (d *Docker) Halt() error {
+	if err := unix.Kill(d.pid, unix.SIGTERM); err != nil {
+		return fmt.Errorf("halt dockerd: %w", err)
 	}
-	if err != nil {
-		err = fmt.Errorf("%w; it said: %s", err, tail(log.Name()))
-		return nil, errors.Join(err, d.Stop())
+	select {
+	case <-d.stopped:
+		return nil
+	case <-time.After(stopLimit):
+		return errors.New("halt dockerd: it goes on")
 	}
-	return d, nil
+}
+
+// Again starts an engine that was halted.
+func (d *Docker) Again(ctx context.Context) error {
+	_ = os.Remove(filepath.Join(d.dir, "pid")) // it may be another process's by now
+	return d.launch(ctx)
 }
 
 func (d *Docker) emptyConfig() string {
@@ -196,6 +225,9 @@ func (d *Docker) Stop() error {
 func (d *Docker) removeAll(ctx context.Context) error {
 	if d.API == nil {
 		return nil
+	}
+	if d.pid == 0 {
+		return d.API.Close()
 	}
 	select {
 	case <-d.stopped:

@@ -3,6 +3,7 @@
 package dockertest_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +33,9 @@ var docker *dockertest.Docker
 const envVictim = "SNAPD_DOCKERTEST_VICTIM"
 
 func TestMain(m *testing.M) {
+	if freeze.IsGuard() {
+		os.Exit(freeze.Guard(func(ctx context.Context, host string) (freeze.Engine, error) { return workload.Connect(ctx, host) }))
+	}
 	if input := os.Getenv(envVictim); input != "" {
 		fmt.Println(beVictim(input))
 		os.Exit(1)
@@ -245,6 +251,8 @@ func TestContainerEndsOrIsRestarted(t *testing.T) {
 // The window as somebody else's process, killed at a step.
 type victim struct {
 	Host, Dir, Step string
+	Nth             int    // 0 means the first time
+	Kill            string // agent, guard or both; "" means agent, and that there is no guard
 	Members         []freeze.Member
 }
 
@@ -259,19 +267,57 @@ func beVictim(input string) error {
 	if err != nil {
 		return err
 	}
-	w, err := freeze.Prepare(ctx, v.Members, freeze.Options{Dir: v.Dir, Deadline: 20 * time.Second, Engine: e, Fault: func(step string) {
-		if step == v.Step {
-			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
-			select {}
+	var seen atomic.Int64
+	o := freeze.Options{Dir: v.Dir, Deadline: deadline, Engine: e, EngineHost: v.Host, Guard: v.Kill != "", Fault: func(step string) {
+		if step == v.Step && seen.Add(1) == int64(max(1, v.Nth)) {
+			v.die()
 		}
-	}})
+	}}
+	w, err := freeze.Prepare(ctx, v.Members, o)
 	if err != nil {
 		return err
 	}
 	if _, err := w.Run(func() error { return nil }); err != nil {
-		return err
+		return errors.Join(err, w.Close())
 	}
 	return w.Close()
+}
+
+// deadline of the windows that are killed.
+const deadline = 20 * time.Second
+
+func (v victim) die() {
+	if v.Kill == "guard" || v.Kill == "both" {
+		for _, pid := range guards() {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		for len(guards()) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if v.Kill == "guard" {
+		return
+	}
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	select {}
+}
+
+// guards are the living ones of this process.
+func guards() []int {
+	var out []int
+	names, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, name := range names {
+		stat, _ := os.ReadFile(name)
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		args, _ := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
+		if len(fields) < 2 || fields[0] == "Z" || fields[1] != strconv.Itoa(os.Getpid()) || !bytes.HasPrefix(args, []byte("snapd-guard\x00")) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
 }
 
 func TestKilledWithContainers(t *testing.T) {
@@ -365,7 +411,7 @@ func TestEngineHangsWhilePausing(t *testing.T) {
 func TestHealthIsNotTouched(t *testing.T) {
 	e := connect(t)
 	m := start(t, e, dockertest.Spec{Name: "healthy", Change: func(c *apicontainer.Config, _ *apicontainer.HostConfig) {
-		c.Healthcheck = &apicontainer.HealthConfig{Test: []string{"CMD", "/bin/true"}, Interval: 100 * time.Millisecond, Timeout: 5 * time.Second, Retries: 3}
+		c.Healthcheck = &apicontainer.HealthConfig{Test: []string{"CMD", "/bin/true"}, Interval: 100 * time.Millisecond, Timeout: 5 * time.Second, Retries: 2}
 	}})
 	health := func() string {
 		in, err := docker.API.ContainerInspect(t.Context(), m.ID)
@@ -376,7 +422,8 @@ func TestHealthIsNotTouched(t *testing.T) {
 	}
 	eventually(t, "it is healthy", func() bool { return health() == "healthy" })
 	o := freeze.Options{Dir: t.TempDir(), Deadline: 5 * time.Second, Engine: e}
-	for range 10 {
+	o.Guard = true
+	for range 20 {
 		if _, _, err := window(t, o, []freeze.Member{m}, func() error { time.Sleep(30 * time.Millisecond); return nil }); err != nil {
 			t.Fatal(err)
 		}
