@@ -71,6 +71,9 @@ func (a *Agent) intruders(ctx context.Context, s *scene, g workload.Group, r *re
 	if len(strangers) == 0 {
 		return names, nil
 	}
+	if g, err = refreshed(ctx, s.engine, g); err != nil {
+		return nil, err
+	}
 	found, err := workload.Host{Containers: strangers}.Resolve(ctx, g, a.driverList())
 	if err != nil {
 		return nil, err
@@ -81,6 +84,25 @@ func (a *Agent) intruders(ctx context.Context, s *scene, g workload.Group, r *re
 		}
 	}
 	return names, nil
+}
+
+// refreshed is the group with its members as they are now: some may have ended,
+// or been started anew.
+func refreshed(ctx context.Context, engine *workload.Engine, g workload.Group) (workload.Group, error) {
+	now, err := engine.Containers(ctx)
+	if err != nil {
+		return g, err
+	}
+	g.Members = slices.Clone(g.Members)
+	for i := range g.Members {
+		g.Members[i].Running, g.Members[i].Pid = false, 0
+		for _, c := range now {
+			if c.ID == g.Members[i].ID {
+				g.Members[i] = c
+			}
+		}
+	}
+	return g, nil
 }
 
 // writes tells whether a container has anything to write to that lasts.
@@ -119,7 +141,7 @@ func tellRecovered(report Report, recovered []freeze.Recovered) {
 // makes nothing. engine is as in Options.
 func Sweep(ctx context.Context, run string, engine func(context.Context) (*workload.Engine, error), report Report) error {
 	left, err := freeze.Leftovers(run)
-	if len(left) == 0 || err != nil {
+	if len(left) == 0 {
 		return err
 	}
 	o, done := recoveryOptions(ctx, run, engine, report)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"syscall"
@@ -53,6 +54,10 @@ func (w *Window) startGuard() (_ *guard, err error) {
 	theirs := pair[1]
 	files, err := w.guardFiles(theirs)
 	if err == nil {
+		// What our own parent left open for us must not live on in the guard: it
+		// may be somebody's lock. (The guard cannot close it itself, since by
+		// then the runtime has descriptors of its own.)
+		_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 		g.pid, err = syscall.ForkExec("/proc/self/exe", []string{guardName, w.journal.path, fmt.Sprint(len(files))}, &syscall.ProcAttr{
 			Dir: "/", Env: guardEnvironment(), Files: files,
 			Sys: &syscall.SysProcAttr{Setsid: true},

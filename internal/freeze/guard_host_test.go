@@ -190,7 +190,8 @@ func TestGuardItself(t *testing.T) {
 	}
 	for _, link := range links {
 		to, _ := os.Readlink(link)
-		if strings.HasPrefix(to, "/") && to != "/dev/null" && !strings.HasPrefix(to, o.Dir) && !strings.HasSuffix(to, "/cgroup.freeze") {
+		if strings.HasPrefix(to, "/") && to != "/dev/null" && !strings.HasPrefix(to, o.Dir) && !strings.HasSuffix(to, "/cgroup.freeze") &&
+			!strings.Contains(to, "/cpu.") { // Go's runtime looks there how many processors it has
 			t.Errorf("it has %s open", to)
 		}
 	}

@@ -40,7 +40,6 @@ func Guard(connect Connect) int {
 	if err != nil || n < guardFirst {
 		return 2
 	}
-	_ = unix.CloseRange(uint(n), ^uint(0)>>1, 0) // what our parent's parent may have left open
 	w := &watch{connect: connect, path: os.Args[1]}
 	if err := w.prepare(n); err != nil {
 		return 1

@@ -191,7 +191,7 @@ func (j *journal) read() (contents, error) {
 	marks, rest, _ := bytes.Cut(rest, []byte("\n"))
 	state, ok := strings.CutPrefix(string(first), journalMagic)
 	if !ok || len(state) != len(statePrepared) {
-		return c, fmt.Errorf("%s is not a journal that this version of snapd can read", j.path)
+		return c, fmt.Errorf("%s is not a journal that this version of snapd can read; if nothing stands still, remove it", j.path)
 	}
 	c.state, c.marks = state, marks
 	if err := json.Unmarshal(rest, &c.record); err != nil {

@@ -113,6 +113,7 @@ func (v victim) die() {
 		return
 	case "hang":
 		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		time.Sleep(50 * time.Millisecond) // this thread may not be the first to stop
 		return
 	}
 	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
