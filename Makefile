@@ -38,9 +38,11 @@ test-host: ## the tests on real Btrfs, Docker and MinIO (root)
 test-guest: $(GUEST) ## the tests in and around a disposable guest machine (root)
 	@$(GUEST) test
 
-test-long: ## long matrices: a real 3 GiB file through full and increment (root, minutes)
+test-long: ## long matrices: a real 3 GiB file, kills at every step, fifty points (root, an hour)
 	@scripts/host-packages test
-	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig' -timeout 60m
+	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig|TestKill' -timeout 60m
+	@$(MAKE) --no-print-directory $(GUEST)
+	@$(GO) test -tags 'guest long' -exec '$(CURDIR)/$(GUEST) exec' -run 'TestFilesystems' -timeout 60m -v ./internal/freeze
 
 lint: ## all linters, module tidiness, known vulnerabilities
 	@scripts/lint

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -348,8 +347,7 @@ func (w *watch) mendEngine(hows ...How) bool {
 	}
 }
 
-// askEngine is one attempt. What is paused is let go at once, what was
-// stopped is started one after the other.
+// askEngine is one attempt.
 func (w *watch) askEngine(ctx context.Context, hows []How) error {
 	engine, err := w.connect(ctx, w.engine)
 	if err != nil {
@@ -359,18 +357,6 @@ func (w *watch) askEngine(ctx context.Context, hows []How) error {
 	if err != nil {
 		return err
 	}
-	var all sync.WaitGroup
-	errs := make([]error, len(c.Members)+1)
-	for i, m := range slices.Backward(c.Members) {
-		if m.How == ByPause && slices.Contains(hows, m.How) {
-			all.Go(func() { _, errs[i] = m.mend(ctx, engine, c.marks[i]) })
-		}
-	}
-	for i, m := range slices.Backward(c.Members) {
-		if m.How == ByStop && slices.Contains(hows, m.How) {
-			_, errs[i] = m.mend(ctx, engine, c.marks[i])
-		}
-	}
-	all.Wait()
+	_, errs := c.mendMembers(ctx, engine, hows...)
 	return errors.Join(errs...)
 }

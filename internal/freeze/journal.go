@@ -56,6 +56,7 @@ type recordedMember struct {
 	ID     string `json:"id"`
 	Name   string `json:"name"`
 	How    How    `json:"how"`
+	Rank   int    `json:"rank,omitempty"`
 	Cgroup string `json:"cgroup,omitempty"`
 	Dev    uint64 `json:"dev,omitempty"`
 	Ino    uint64 `json:"ino,omitempty"`

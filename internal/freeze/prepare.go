@@ -161,7 +161,7 @@ func (w *Window) record() record {
 	r := record{Pid: os.Getpid(), Started: time.Now().UTC(), Engine: w.options.EngineHost}
 	for _, t := range w.targets {
 		r.Members = append(r.Members, recordedMember{
-			Kind: t.Kind, ID: t.ID, Name: t.Name, How: t.how,
+			Kind: t.Kind, ID: t.ID, Name: t.Name, How: t.how, Rank: t.Rank,
 			Cgroup: t.Cgroup, Dev: t.dev, Ino: t.ino,
 		})
 	}

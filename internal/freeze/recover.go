@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"snapd/internal/cgroup"
@@ -36,8 +37,8 @@ const (
 // alive are not touched. It can be called at any time, also by several at
 // once. A guard that is mending is waited for, and ended if it hangs. A journal
 // whose members could not all be thawed stays, and the error says so; the rest
-// is done all the same. Containers that were stopped are started again, one
-// after the other; nobody waits for their health.
+// is done all the same. Containers that were stopped are started again in
+// reverse order; nobody waits for their health.
 func Recover(ctx context.Context, o Options) ([]Recovered, error) {
 	paths, err := filepath.Glob(filepath.Join(o.Dir, journalPrefix+"*"))
 	if err != nil {
@@ -107,15 +108,49 @@ func (c contents) mend(ctx context.Context, engine Engine) ([]Recovered, error) 
 		}
 		out = append(out, Recovered{Member: Member{Kind: Disk, ID: d.Dir, Name: d.Dir}, Outcome: outcome, Window: c.Started})
 	}
+	outcomes, faults := c.mendMembers(ctx, engine, ByCgroup, ByPause, ByStop)
 	for i, m := range slices.Backward(c.Members) {
-		outcome, err := m.mend(ctx, engine, c.marks[i])
-		if err != nil {
-			errs = errors.Join(errs, fmt.Errorf("thaw %s %s: %w", m.Kind, m.Name, err))
+		if faults[i] != nil {
+			errs = errors.Join(errs, fmt.Errorf("thaw %s %s: %w", m.Kind, m.Name, faults[i]))
 			continue
 		}
-		out = append(out, Recovered{Member: m.member(), Outcome: outcome, Window: c.Started})
+		out = append(out, Recovered{Member: m.member(), Outcome: outcomes[i], Window: c.Started})
 	}
 	return out, errs
+}
+
+// mendMembers lets go those that stood still in one of the given ways: cgroups
+// first, in reverse, then all that are paused at once, then what was stopped,
+// rank by rank in reverse. The results are in the order of the members.
+func (c contents) mendMembers(ctx context.Context, engine Engine, hows ...How) ([]Outcome, []error) {
+	outcomes, errs := make([]Outcome, len(c.Members)), make([]error, len(c.Members))
+	mend := func(i int) { outcomes[i], errs[i] = c.Members[i].mend(ctx, engine, c.marks[i]) }
+	waves := map[int][]int{}
+	var ranks []int
+	var all sync.WaitGroup
+	for i, m := range slices.Backward(c.Members) {
+		switch {
+		case !slices.Contains(hows, m.How):
+		case m.How == ByPause:
+			all.Go(func() { mend(i) })
+		case m.How == ByStop:
+			if waves[m.Rank] == nil {
+				ranks = append(ranks, m.Rank)
+			}
+			waves[m.Rank] = append(waves[m.Rank], i)
+		default:
+			mend(i)
+		}
+	}
+	all.Wait()
+	slices.Sort(ranks)
+	for _, rank := range slices.Backward(ranks) {
+		for _, i := range waves[rank] {
+			all.Go(func() { mend(i) })
+		}
+		all.Wait()
+	}
+	return outcomes, errs
 }
 
 func (m recordedMember) member() Member {
