@@ -115,20 +115,26 @@ func (v *volumes) take() error {
 	return nil
 }
 
-// taken mounts the snapshots, reads the numbers, and removes them.
+// taken mounts the snapshots, reads the numbers, and removes them, in one go
+// each: here every program that is started takes its time.
 func (v *volumes) taken(t testing.TB) []uint64 {
 	t.Helper()
-	var out []uint64
+	dir := t.TempDir()
+	up, down := "set -e", "set -e"
 	for i, name := range v.names {
 		options := "ro"
 		if i == 2 {
 			options = "ro,nouuid,norecovery" // frozen, it needs none
 		}
-		at := filepath.Join(t.TempDir(), name)
-		sh(t, fmt.Sprintf("mkdir %[1]s && mount -o %[2]s /dev/%[3]s/snap-%[4]s %[1]s", at, options, v.vg, name))
-		out = append(out, number(t, filepath.Join(at, "count")))
-		sh(t, fmt.Sprintf("umount %s && lvremove -q -f %s/snap-%s", at, v.vg, name))
+		up += fmt.Sprintf("\nmkdir %[1]s/%[2]s; mount -o %[3]s /dev/%[4]s/snap-%[2]s %[1]s/%[2]s", dir, name, options, v.vg)
+		down += fmt.Sprintf("\numount %s/%s", dir, name)
 	}
+	sh(t, up)
+	var out []uint64
+	for _, name := range v.names {
+		out = append(out, number(t, filepath.Join(dir, name, "count")))
+	}
+	sh(t, down+fmt.Sprintf("\nlvremove -q -f %[1]s/snap-a %[1]s/snap-b %[1]s/snap-c", v.vg))
 	return out
 }
 
@@ -162,7 +168,7 @@ func (v *volumes) oneInstant(t *testing.T) {
 	var worst uint64
 	var longest time.Duration
 	for range points {
-		o := Options{Dir: "/run/snapd-test", Deadline: time.Minute, Guard: true, Filesystems: v.filesystems()}
+		o := Options{Dir: "/run/snapd-test", Deadline: 5 * time.Minute, Guard: true, Filesystems: v.filesystems()} // emulated, on a busy host
 		w, err := Prepare(t.Context(), nil, o)
 		if err != nil {
 			t.Fatal(err)

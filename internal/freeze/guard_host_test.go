@@ -106,7 +106,7 @@ func TestGuardThawsAtTheDeadline(t *testing.T) {
 	writers := newWriters(t, 3, tickScript)
 	for _, step := range []string{StepFreezing, StepFrozen, StepTaken} {
 		dir := filepath.Join(t.TempDir(), "run")
-		const deadline = 300 * time.Millisecond
+		const deadline = time.Second
 		input, err := json.Marshal(victim{Dir: dir, Step: step, Nth: 1, Members: members(writers), Guard: true, Kill: "hang", Deadline: deadline})
 		if err != nil {
 			t.Fatal(err)
