@@ -24,7 +24,7 @@ import (
 // Command is something to run in a container.
 type Command struct {
 	Args           []string
-	Env            []string  // besides the container's own: NAME=value
+	Mark           string    // in the environment of its processes, for EndMarked; "" for none
 	User           string    // "" means the user of the container
 	Stdout, Stderr io.Writer // must not block; an error ends the session
 }
@@ -53,15 +53,20 @@ type Session struct {
 type process struct {
 	pid   int    // 0: not known
 	start string // field 22 of /proc/PID/stat
+	state string // field 3
 }
 
 // Exec starts a command in a running container. Whether it could be started
 // is known from Wait: the engine says so with status 126 or 127. ctx bounds
 // the start, not the command. The caller closes the session.
 func (e *Engine) Exec(ctx context.Context, id string, c Command) (*Session, error) {
+	var env []string
+	if c.Mark != "" {
+		env = []string{markName + "=" + c.Mark}
+	}
 	made, err := call(ctx, e, "prepare a command in container "+id, func(ctx context.Context) (container.ExecCreateResponse, error) {
 		return e.api.ContainerExecCreate(ctx, id, container.ExecOptions{
-			User: c.User, Cmd: c.Args, Env: c.Env, AttachStdin: true, AttachStdout: true, AttachStderr: true,
+			User: c.User, Cmd: c.Args, Env: env, AttachStdin: true, AttachStdout: true, AttachStderr: true,
 		})
 	})
 	if err != nil {
@@ -239,7 +244,7 @@ func processOf(pid int) (process, error) {
 	if len(fields) <= start {
 		return process{}, fmt.Errorf("read the state of process %d: %q", pid, stat)
 	}
-	return process{pid: pid, start: fields[start]}, nil
+	return process{pid: pid, start: fields[start], state: fields[0]}, nil
 }
 
 // kill ends the process, and those of its group: the engine starts every
