@@ -198,6 +198,21 @@ func (s *Session) Wait(ctx context.Context) (int, error) {
 	}
 }
 
+// Started waits until the engine says that the command runs, and fails if it
+// does not or has ended already. What the engine prints when it cannot start a
+// command comes like the command's own output.
+func (s *Session) Started(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.known:
+	}
+	if s.process.pid == 0 {
+		return fmt.Errorf("a command in container %s: the engine does not say that it runs", s.container)
+	}
+	return nil
+}
+
 // Kill ends the command and what it started in its process group, without
 // asking the engine: by its number on this host, if the process is still the
 // same one and in the container.

@@ -67,6 +67,15 @@ func (a *attempt) say(ctx context.Context, text, answer string, written func()) 
 	return "", err
 }
 
+// acknowledged makes sure that a line came from the command.
+func (a *attempt) acknowledged(ctx context.Context, line string) error {
+	err := a.Started(ctx)
+	if err != nil && a.over() {
+		return &failure{exit: a.exit, err: a.err, output: line + "\n" + a.errs.String()}
+	}
+	return err
+}
+
 // await waits for a line: this very one, or any if it is "".
 func (a *attempt) await(ctx context.Context, want string) (string, error) {
 	for {

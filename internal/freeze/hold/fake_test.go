@@ -57,6 +57,13 @@ type session struct {
 
 func (s *session) CloseStdin() error { return s.PipeWriter.Close() }
 
+func (s *session) Started(context.Context) error {
+	if s.exit == 126 {
+		return errors.New("it does not run")
+	}
+	return nil
+}
+
 func (s *session) Wait(ctx context.Context) (int, error) {
 	select {
 	case <-s.ended:

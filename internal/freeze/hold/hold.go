@@ -42,6 +42,9 @@ type Runner interface {
 type Session interface {
 	io.Writer // to its standard input
 	CloseStdin() error
+	// Started fails when the command could not be started or has ended: what
+	// was printed until then may be the engine's words.
+	Started(ctx context.Context) error
 	// Wait returns the exit status once the command has ended and its output
 	// was read. An error means that nobody knows.
 	Wait(ctx context.Context) (int, error)
@@ -214,7 +217,7 @@ func (h *Held) All() []One {
 
 // lastWords cuts what a program printed down to what fits into an error.
 func lastWords(text string) string {
-	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(text), "\n"), func(l string) bool { return strings.TrimSpace(l) == "" })
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(text), "\n"), func(l string) bool { return strings.Trim(l, "- \t\r") == "" })
 	if len(lines) > 3 {
 		lines = lines[len(lines)-3:]
 	}

@@ -83,7 +83,7 @@ func TestLocksThatAreNotTaken(t *testing.T) {
 		{"an engine that hangs", command(), []program{nil}, []string{"the engine does not answer"}, 0},
 		{"a wrong password", builtIn(), []program{fails("ERROR 1045 (28000): Access denied for user 'root'@'localhost'")}, []string{"Access denied", "MARIADB_ROOT_PASSWORD"}, 0},
 		{"not MariaDB", builtIn(), []program{client("BACKUP", "ERROR 1064 (42000) at line 1: You have an error in your SQL syntax")}, []string{"1064", "docs/QUIESCE.md"}, 0},
-		{"a lock that is never free", builtIn(), []program{busy}, []string{"within 10s (hold-timeout), tries: 5", "1205", "PROCESSLIST"}, 8 * time.Second},
+		{"a lock that is never free", builtIn(), []program{busy}, []string{"within 10s (hold-timeout), tries: 6", "1205", "PROCESSLIST"}, 8 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

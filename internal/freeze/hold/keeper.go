@@ -75,16 +75,23 @@ func (k *keeper) insist(ctx context.Context, try func() error) error {
 	}
 }
 
-// wait lets the application work on between two tries. It tells whether there
-// is time for another one.
+// oneTry is what one more try needs: a second for the lock, and the session.
+const oneTry = 1200 * time.Millisecond
+
+// wait lets the application work on between two tries, shorter before the last
+// one. It tells whether there is time for another one.
 func (k *keeper) wait(ctx context.Context) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= k.recipe.pause+time.Second {
+	pause := k.recipe.pause
+	if deadline, ok := ctx.Deadline(); ok {
+		pause = min(pause, time.Until(deadline)-oneTry)
+	}
+	if pause < oneTry/3 {
 		return false
 	}
 	select {
 	case <-ctx.Done():
 		return false
-	case <-time.After(k.recipe.pause):
+	case <-time.After(pause):
 		return true
 	}
 }
@@ -129,6 +136,9 @@ func (k *keeper) ask(ctx context.Context) error {
 		k.asked = time.Now()
 	}
 	said, err := k.session.say(ctx, k.recipe.ask, k.recipe.ack, func() { k.options.fault(StepAsking) })
+	if err == nil {
+		err = k.session.acknowledged(ctx, said)
+	}
 	if err != nil {
 		return err
 	}

@@ -132,6 +132,7 @@ type bench struct {
 	t        testing.TB
 	btrfs    string
 	warnings []string
+	mariaEnv []string // of the servers' containers; nil: the password
 }
 
 func newBench(t testing.TB) *bench {
@@ -229,20 +230,27 @@ func (b *bench) remove(id string) {
 // when that happened.
 func (b *bench) kill(step string, suspend int) time.Time {
 	b.t.Helper()
+	b.Suspend = suspend
+	out, err := b.victim(step).CombinedOutput()
+	died := time.Now()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.Sys().(interface{ Signaled() bool }).Signaled() != true {
+		b.t.Fatalf("the victim was not killed at %s: %v\n%s", step, err, out)
+	}
+	return died
+}
+
+// victim is a process that takes a point and kills itself at a step.
+func (b *bench) victim(step string) *exec.Cmd {
+	b.t.Helper()
 	p := b.place
-	p.Step, p.Suspend = step, suspend
+	p.Step = step
 	text, err := json.Marshal(p)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	cmd := exec.CommandContext(b.t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), envVictim+"="+string(text))
-	out, err := cmd.CombinedOutput()
-	died := time.Now()
-	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.Sys().(interface{ Signaled() bool }).Signaled() != true {
-		b.t.Fatalf("the victim was not killed at %s: %v\n%s", step, err, out)
-	}
-	return died
+	return cmd
 }
 
 func pidOf(t testing.TB, id string) int {

@@ -31,8 +31,12 @@ type maria struct {
 // where it was set.
 func (b *bench) mariaOn(name, data, log string) *maria {
 	b.t.Helper()
+	env := b.mariaEnv
+	if env == nil {
+		env = []string{"MARIADB_ROOT_PASSWORD=" + mariaPassword}
+	}
 	m := &maria{t: b.t, id: b.run(dockertest.Spec{
-		Name: name, Image: dockertest.Databases, Change: as("mysql", "MARIADB_ROOT_PASSWORD="+mariaPassword),
+		Name: name, Image: dockertest.Databases, Change: as("mysql", env...),
 		Mounts: []dockertest.Mount{{Source: data, Target: "/var/lib/mysql"}, {Source: log, Target: "/var/lib/mysql-log"}},
 		Cmd: []string{
 			"mariadbd", "--no-defaults", "--datadir=/var/lib/mysql", "--innodb-log-group-home-dir=/var/lib/mysql-log",

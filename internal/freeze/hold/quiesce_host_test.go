@@ -4,10 +4,12 @@ package hold_test
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"snapd/internal/freeze"
 	"snapd/internal/point"
 )
 
@@ -39,4 +41,120 @@ func TestMariaDBIsQuiesced(t *testing.T) {
 			t.Error("the password stands in the record")
 		}
 	}
+}
+
+// TestALongStatementStallsNobody: something that runs long in a MyISAM table
+// keeps the lock from being had. Who else writes must not wait for it longer
+// than one try lasts, and nothing may be frozen.
+func TestALongStatementStallsNobody(t *testing.T) {
+	b := newBench(t)
+	m := b.newMaria()
+	b.Config = strings.Replace(b.Config, "[group.maria]", "[group.maria]\nhold-timeout = \"7s\"", 1)
+	innodb, aria := m.write("count_innodb"), m.write("count_aria")
+	m.sql("INSERT INTO shop.count_myisam VALUES (1, 'x')")
+	long := m.client("--execute=UPDATE shop.count_myisam SET t = IF(SLEEP(300), t, t)")
+	if err := long.Start(); err != nil {
+		t.Fatal(err)
+	}
+	running := "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE%SLEEP%'"
+	eventually(t, 10*time.Second, "the long statement runs", func() bool { return m.sql(running) == "1" })
+	innodb.forget()
+	aria.forget()
+	begin := time.Now()
+	points, err := b.agent(func(step string) {
+		if step == freeze.StepOpen {
+			t.Error("something was frozen without the lock")
+		}
+	}).Snapshot(t.Context(), []string{"maria"})
+	took := time.Since(begin)
+	_, _, transactional := innodb.state()
+	_, _, plain := aria.state()
+	t.Logf("gave up after %v: %v; writers waited at the longest: InnoDB %v, Aria %v", took, err, transactional, plain)
+	if err == nil || len(points) != 0 || !strings.Contains(err.Error(), "1205") || !strings.Contains(err.Error(), "within 7s (hold-timeout)") {
+		t.Errorf("%d points, %v", len(points), err)
+	}
+	if took > 9*time.Second || transactional > 1500*time.Millisecond || plain > 1500*time.Millisecond {
+		t.Errorf("took %v; writers waited %v, %v", took, transactional, plain)
+	}
+
+	// One that ends in time is waited for, by trying again.
+	time.AfterFunc(2*time.Second, func() {
+		m.sql("KILL " + m.sql("SELECT id FROM information_schema.processlist WHERE info LIKE 'UPDATE%SLEEP%' LIMIT 1"))
+	})
+	p := b.take()
+	_ = long.Wait()
+	if p.Consistency != point.Quiesced || p.Quiesced[0].Tries < 2 || p.HeldUS > 500_000 {
+		t.Errorf("%s, %+v", p.Consistency, p.Quiesced)
+	}
+}
+
+// TestWhatIsNoReasonToWait: long reads, an open transaction and a copying
+// ALTER TABLE do not keep the lock from being had.
+func TestWhatIsNoReasonToWait(t *testing.T) {
+	b := newBench(t)
+	m := b.newMaria()
+	m.sql("CREATE TABLE shop.big (id INT PRIMARY KEY, t CHAR(100)) ENGINE=InnoDB",
+		"INSERT INTO shop.big SELECT seq, 'x' FROM shop.seq_1_to_200000")
+	for _, sql := range []string{
+		"SELECT SLEEP(300) FROM shop.count_myisam, shop.accounts",
+		"BEGIN; UPDATE shop.accounts SET balance = balance + 0 WHERE id = 1; SELECT SLEEP(300)",
+		"ALTER TABLE shop.big FORCE, ALGORITHM=COPY",
+	} {
+		m.sql("INSERT IGNORE INTO shop.count_myisam VALUES (1, 'x')")
+		c := m.client("--execute=" + sql)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		word := sql[strings.LastIndex(sql, ";")+1:]
+		eventually(t, 10*time.Second, "it runs: "+sql, func() bool {
+			return m.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '"+strings.TrimSpace(word)+"%'") == "1"
+		})
+		if p := b.take(); p.Consistency != point.Quiesced || p.Quiesced[0].Tries != 1 {
+			t.Errorf("%s: %s, %+v", sql, p.Consistency, p.Quiesced)
+		}
+		if strings.HasPrefix(sql, "ALTER") {
+			if err := c.Wait(); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	}
+}
+
+// TestPasswordsThatAreFound are the ways in which a container's own
+// environment has the root password.
+func TestPasswordsThatAreFound(t *testing.T) {
+	b := newBench(t)
+	m := b.newMaria()
+	m.sql("SELECT 1")
+	b.remove(m.id)
+	data, log := b.btrfs+"/maria data", b.btrfs+"/maria log"
+	for name, env := range map[string][]string{
+		"mysql":        {"MYSQL_ROOT_PASSWORD=" + mariaPassword},
+		"mariadb file": {"MARIADB_ROOT_PASSWORD_FILE=/var/lib/mysql/my password"},
+		"mysql file":   {"MYSQL_ROOT_PASSWORD_FILE=/var/lib/mysql/my password"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(data+"/my password", []byte(mariaPassword+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			b.mariaEnv = env
+			m := b.mariaOn("maria", data, log)
+			defer b.remove(m.id)
+			if p := b.take(); p.Consistency != point.Quiesced {
+				t.Errorf("%s", p.Consistency)
+			}
+		})
+	}
+	t.Run("none", func(t *testing.T) {
+		b.mariaEnv = []string{"X=y"}
+		m := b.mariaOn("maria", data, log)
+		defer b.remove(m.id)
+		_, err := b.agent(nil).Snapshot(t.Context(), []string{"maria"})
+		if err == nil || !strings.Contains(err.Error(), "Access denied") || !strings.Contains(err.Error(), "MARIADB_ROOT_PASSWORD") {
+			t.Errorf("%v", err)
+		}
+	})
 }
