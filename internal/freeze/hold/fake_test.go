@@ -19,6 +19,7 @@ type runner struct {
 	t        *testing.T
 	mu       sync.Mutex
 	programs []program
+	never    bool // the engine cannot start them, and says so in their place
 	started  []*session
 }
 
@@ -30,7 +31,7 @@ func (r *runner) Start(_ context.Context, c Command) (Session, error) {
 		return nil, errors.New("the engine does not answer")
 	}
 	in, w := io.Pipe()
-	s := &session{PipeWriter: w, killed: make(chan struct{}), ended: make(chan struct{})}
+	s := &session{never: r.never, PipeWriter: w, killed: make(chan struct{}), ended: make(chan struct{})}
 	r.started = append(r.started, s)
 	go func() {
 		s.exit = p(in, c.Stdout, c.Stderr, s.killed)
@@ -49,6 +50,7 @@ func (r *runner) Start(_ context.Context, c Command) (Session, error) {
 
 type session struct {
 	*io.PipeWriter
+	never  bool
 	once   sync.Once
 	killed chan struct{}
 	ended  chan struct{}
@@ -58,7 +60,7 @@ type session struct {
 func (s *session) CloseStdin() error { return s.PipeWriter.Close() }
 
 func (s *session) Started(context.Context) error {
-	if s.exit == 126 {
+	if s.never {
 		return errors.New("it does not run")
 	}
 	return nil

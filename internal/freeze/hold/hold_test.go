@@ -80,6 +80,10 @@ func TestLocksThatAreNotTaken(t *testing.T) {
 	}{
 		{"a command that fails", command(), []program{fails("no such database")}, []string{"container db (command)", "status 1", "no such database", "docker exec"}, 0},
 		{"a command that says nothing", command(), []program{silent}, []string{"within 10s (hold-timeout)", "must print one line"}, 10 * time.Second},
+		{"words of the engine", command(), []program{func(_ io.Reader, out, _ io.Writer, _ <-chan struct{}) int {
+			_, _ = io.WriteString(out, "OCI runtime exec failed: no such file\n")
+			return 126
+		}}, []string{"status 126", "OCI runtime exec failed"}, 0},
 		{"an engine that hangs", command(), []program{nil}, []string{"the engine does not answer"}, 0},
 		{"a wrong password", builtIn(), []program{fails("ERROR 1045 (28000): Access denied for user 'root'@'localhost'")}, []string{"Access denied", "MARIADB_ROOT_PASSWORD"}, 0},
 		{"not MariaDB", builtIn(), []program{client("BACKUP", "ERROR 1064 (42000) at line 1: You have an error in your SQL syntax")}, []string{"1064", "docs/QUIESCE.md"}, 0},
@@ -88,9 +92,7 @@ func TestLocksThatAreNotTaken(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
-				other := command()
-				other.Name = "other"
-				r := &runner{t: t, programs: c.programs}
+				r := &runner{t: t, programs: c.programs, never: c.name == "words of the engine"}
 				_, err := Acquire(t.Context(), []Lock{c.lock}, options(r))
 				if !errors.Is(err, ErrNotTaken) {
 					t.Fatalf("got %v", err)

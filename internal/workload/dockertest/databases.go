@@ -118,7 +118,7 @@ func libraries(ctx context.Context, files []string) ([]string, error) {
 
 func writeRootfs(to io.Writer, files []string) error {
 	w := tar.NewWriter(to)
-	for _, dir := range []string{"bin/", "tmp/", "run/", "run/postgresql/", "run/mysqld/", "var/", "var/run/", "etc/", "data/"} {
+	for _, dir := range []string{"bin/", "tmp/", "run/", "run/postgresql/", "run/mysqld/", "var/", "etc/", "data/"} {
 		if err := w.WriteHeader(&tar.Header{Name: dir, Typeflag: tar.TypeDir, Mode: 0o1777}); err != nil {
 			return err
 		}
@@ -127,6 +127,9 @@ func writeRootfs(to io.Writer, files []string) error {
 		if err := copyInto(w, f); err != nil {
 			return err
 		}
+	}
+	if err := w.WriteHeader(&tar.Header{Name: "var/run", Typeflag: tar.TypeSymlink, Linkname: "/run", Mode: 0o777}); err != nil {
+		return err
 	}
 	for name, to := range shortcuts(files) {
 		if err := w.WriteHeader(&tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: to, Mode: 0o777}); err != nil {
