@@ -38,9 +38,9 @@ test-host: ## the tests on real Btrfs, Docker and MinIO (root)
 test-guest: $(GUEST) ## the tests in and around a disposable guest machine (root)
 	@$(GUEST) test
 
-test-long: ## long matrices: a real 3 GiB file through full and increment (root, minutes)
+test-long: ## long matrices: a real 3 GiB file, 160 restored points of databases (root, up to an hour)
 	@scripts/host-packages test
-	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig' -timeout 60m
+	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig|TestLong' -timeout 90m
 
 lint: ## all linters, module tidiness, known vulnerabilities
 	@scripts/lint
