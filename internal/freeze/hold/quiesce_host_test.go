@@ -73,7 +73,7 @@ func TestALongStatementStallsNobody(t *testing.T) {
 	if err == nil || len(points) != 0 || !strings.Contains(err.Error(), "1205") || !strings.Contains(err.Error(), "within 7s (hold-timeout)") {
 		t.Errorf("%d points, %v", len(points), err)
 	}
-	if took > 9*time.Second || transactional > 1500*time.Millisecond || plain > 1500*time.Millisecond {
+	if took > 9*time.Second || transactional > 2*time.Second || plain > 2*time.Second {
 		t.Errorf("took %v; writers waited %v, %v", took, transactional, plain)
 	}
 
@@ -83,7 +83,7 @@ func TestALongStatementStallsNobody(t *testing.T) {
 	})
 	p := b.take()
 	_ = long.Wait()
-	if p.Consistency != point.Quiesced || p.Quiesced[0].Tries < 2 || p.HeldUS > 500_000 {
+	if p.Consistency != point.Quiesced || p.Quiesced[0].Tries < 2 || p.HeldUS > 2_000_000 {
 		t.Errorf("%s, %+v", p.Consistency, p.Quiesced)
 	}
 }
@@ -157,4 +157,38 @@ func TestPasswordsThatAreFound(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// TestTheRecipeOfAHoldCommand is the form that docs/QUIESCE.md has for MySQL,
+// with the statement for MyISAM tables: a client that is fed through a pipe.
+func TestTheRecipeOfAHoldCommand(t *testing.T) {
+	b := newBench(t)
+	m := b.newMaria()
+	b.Config = "[group.maria]\ncontainers = [\"maria\"]\nhold-timeout = \"3s\"\n[group.maria.container.maria]\n" +
+		`hold = '''sh -c '{ echo "SET SESSION lock_wait_timeout = 2, wait_timeout = 15; FLUSH TABLES WITH READ LOCK; SELECT 1;"; cat; } | MYSQL_PWD="$MARIADB_ROOT_PASSWORD" mariadb -u root --batch --skip-column-names --unbuffered --skip-reconnect'` + "'''\n"
+	w := m.write(allTables...)
+	eventually(t, 20*time.Second, "the writer writes", func() bool { n, _, _ := w.state(); return n > 20 })
+	before, _, _ := w.state()
+	p := b.take()
+	if p.Consistency != point.Quiesced || p.Quiesced[0].Said != "1" {
+		t.Errorf("%s, %+v", p.Consistency, p.Quiesced)
+	}
+	if err := b.checkMaria("copy", b.restore(p, "copy"), before); err != nil {
+		t.Error(err)
+	}
+	w.stop()
+	// A table lock that stays: the client's own words are in the error.
+	blocker := m.client("--execute=LOCK TABLES shop.count_myisam WRITE; SELECT SLEEP(300)")
+	if err := blocker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "the table is locked", func() bool {
+		return m.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'") == "1"
+	})
+	_, err := b.agent(nil).Snapshot(t.Context(), []string{"maria"})
+	if err == nil || !strings.Contains(err.Error(), "Lock wait timeout exceeded") {
+		t.Errorf("%v", err)
+	}
+	_ = blocker.Process.Kill()
+	_ = blocker.Wait()
 }
