@@ -38,7 +38,7 @@ type agreement struct {
 	planned point.Consistency
 	point   *point.Point
 
-	asked   int // how many were to agree
+	missing bool // somebody who was to agree did not
 	agreed  []point.Quiet
 	held    *hold.Held
 	wasLost error // a lock was lost, and the point is kept all the same
@@ -56,20 +56,25 @@ func (a *Agent) agree(s *scene, g workload.Group, planned point.Consistency, p *
 
 // members are those who can be asked; who stands still already, at somebody
 // else's word, cannot.
-func (g *agreement) members(asks func(config.Commands) bool) []workload.Container {
+func (g *agreement) members(ctx context.Context, asks func(config.Commands) bool) ([]workload.Container, error) {
 	var out []workload.Container
 	for _, c := range g.group.Members {
+		if !asks(c.Commands) {
+			continue
+		}
+		// A hook may have changed it since it was looked up.
+		running, paused, err := g.runner.engine.State(ctx, c.ID)
 		switch {
-		case !asks(c.Commands) || !c.Running:
-		case c.Paused:
-			g.asked++
+		case err != nil:
+			return nil, err
+		case paused:
+			g.missing = true
 			g.warn("container %s is paused, so that its application was not asked to put its data in order", c.Name)
-		default:
-			g.asked++
+		case running:
 			out = append(out, c)
 		}
 	}
-	return out
+	return out, nil
 }
 
 func (g *agreement) warn(format string, args ...any) {
@@ -80,8 +85,14 @@ func (g *agreement) warn(format string, args ...any) {
 // It makes recovery short; without it the point is as good as after a power
 // cut, so that a failure is no reason to have none.
 func (g *agreement) checkpoint(ctx context.Context) {
-	for _, c := range g.members(func(c config.Commands) bool { return c.Quiesce == config.QuiescePostgres }) {
+	members, err := g.members(ctx, func(c config.Commands) bool { return c.Quiesce == config.QuiescePostgres })
+	if err != nil {
+		g.missing = true
+		g.warn("checkpoint (postgres): %v", err)
+	}
+	for _, c := range members {
 		if err := hold.Checkpoint(ctx, g.runner, target(c), g.group.HookTimeout); err != nil {
+			g.missing = true
 			g.warn("%v", err)
 			continue
 		}
@@ -92,8 +103,12 @@ func (g *agreement) checkpoint(ctx context.Context) {
 // acquire takes the locks. Nothing is frozen yet; when one cannot be had, no
 // point is made.
 func (g *agreement) acquire(ctx context.Context) error {
+	members, err := g.members(ctx, config.Commands.Locks)
+	if err != nil {
+		return err
+	}
 	var locks []hold.Lock
-	for _, c := range g.members(config.Commands.Locks) {
+	for _, c := range members {
 		if c.Commands.Quiesce == config.QuiesceMariaDB {
 			locks = append(locks, hold.Lock{Target: target(c), By: hold.MariaDB})
 		}
@@ -137,8 +152,7 @@ func (g *agreement) note(whole bool) {
 	for _, q := range g.agreed {
 		p.Why += "; " + quietly(q)
 	}
-	agreedAll := len(g.agreed) > 0 && len(g.agreed) >= g.asked
-	if whole && agreedAll && (g.planned == point.Crash || g.planned == point.Frozen) {
+	if whole && len(g.agreed) > 0 && !g.missing && (g.planned == point.Crash || g.planned == point.Frozen) {
 		p.Consistency = point.Quiesced
 	}
 }

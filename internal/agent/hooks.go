@@ -55,6 +55,7 @@ func (a *Agent) withHooks(ctx context.Context, s *scene, g workload.Group) (p po
 	if _, err := a.resolve(ctx, s, g); err != nil {
 		return p, err
 	}
+	a.thawLeft(ctx, s.engine)
 	h := hooks{a: a, runner: runner{s.engine}, group: g}
 	if err = h.before(ctx); err == nil {
 		p, err = a.snapshotGroup(ctx, s, g)
@@ -90,7 +91,11 @@ func (h *hooks) before(ctx context.Context) error {
 		if !c.Commands.Hooks() {
 			continue
 		}
-		if !c.Running || c.Paused {
+		running, paused, err := h.runner.engine.State(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		if !running || paused {
 			h.warnings = append(h.warnings, fmt.Sprintf("container %s does not run, so that its hooks did not either", c.Name))
 			h.a.warn(h.group.Name, "%s", h.warnings[len(h.warnings)-1])
 			continue
@@ -110,7 +115,8 @@ func (h *hooks) before(ctx context.Context) error {
 		if len(hook.Args) == 0 {
 			continue
 		}
-		if err := h.run(ctx, "before", hook); err != nil {
+		if err := h.run(ctx, "before", hook).Failure(); err != nil {
+			err = fmt.Errorf("hook before the point in container %s: %w", c.Name, err)
 			return hint(err, "nothing was frozen, and no point was taken; mend the command, try it with: docker exec %s …", c.Name)
 		}
 		h.a.fault(StepBefore)
@@ -118,19 +124,27 @@ func (h *hooks) before(ctx context.Context) error {
 	return nil
 }
 
-// after runs the hooks after, in reverse, of all that were begun.
+// after runs the hooks after, in reverse, of all that were begun. What cannot
+// run now is left to the next call.
 func (h *hooks) after(ctx context.Context) error {
 	var errs error
 	for _, p := range slices.Backward(h.promised) {
-		err := h.run(ctx, "after", p.Hook())
+		o := h.run(ctx, "after", p.Hook())
 		h.a.fault(StepAfter)
-		errs = errors.Join(errs, err, p.Kept())
+		if err := o.Failure(); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("hook after the point in container %s: %w", p.Name, err))
+		}
+		if o.Err != nil && !errors.Is(o.Err, hold.ErrTooLong) {
+			errs = errors.Join(errs, fmt.Errorf("the next snapshot, or snapd thaw, runs that hook"), p.Later())
+			continue
+		}
+		errs = errors.Join(errs, p.Kept())
 		h.a.fault(StepAfterDone)
 	}
 	return errs
 }
 
-func (h *hooks) run(ctx context.Context, when string, hook hold.Hook) error {
+func (h *hooks) run(ctx context.Context, when string, hook hold.Hook) hold.Outcome {
 	h.a.step(h.group.Name, "hook %s the point in container %s", when, hook.Name)
 	o := hold.Run(ctx, h.runner, hook, h.group.HookTimeout)
 	done := point.Hook{
@@ -141,10 +155,19 @@ func (h *hooks) run(ctx context.Context, when string, hook hold.Hook) error {
 		done.Error = o.Err.Error()
 	}
 	h.outcomes = append(h.outcomes, done)
-	if err := o.Failure(); err != nil {
-		return fmt.Errorf("hook %s the point in container %s: %w", when, hook.Name, err)
+	return o
+}
+
+// thawLeft lets go of what a killed snapd left standing still: no command can
+// be started in it.
+func (a *Agent) thawLeft(ctx context.Context, engine *workload.Engine) {
+	recovered, err := freeze.Recover(ctx, freeze.Options{Dir: a.Run, Engine: engine})
+	for _, r := range recovered {
+		a.warn("", "a killed snapd had left %s frozen at %s: %s", r.Member, r.Window.Format("15:04:05"), r.Outcome)
 	}
-	return nil
+	if err != nil {
+		a.warn("", "%v", err)
+	}
 }
 
 // keepPromises runs the hooks after that a killed snapd owes. What cannot run
@@ -157,11 +180,8 @@ func (a *Agent) keepPromises(ctx context.Context, engine *workload.Engine, conta
 	if len(owed) == 0 {
 		return nil
 	}
-	// No command can be started in a container that stands still.
 	if engine != nil {
-		if _, err := freeze.Recover(ctx, freeze.Options{Dir: a.Run, Engine: engine}); err != nil {
-			a.warn("", "%v", err)
-		}
+		a.thawLeft(ctx, engine)
 	}
 	var out []string
 	for _, p := range owed {

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,7 @@ type Session struct {
 	engine    *Engine
 	container string
 	exec      string // the engine's id of it
+	mark      string // of this session alone
 	attached  types.HijackedResponse
 
 	ended     chan struct{} // closed when its output is at its end, or the session was closed
@@ -60,13 +62,10 @@ type process struct {
 // is known from Wait: the engine says so with status 126 or 127. ctx bounds
 // the start, not the command. The caller closes the session.
 func (e *Engine) Exec(ctx context.Context, id string, c Command) (*Session, error) {
-	var env []string
-	if c.Mark != "" {
-		env = []string{markName + "=" + c.Mark}
-	}
+	mark := c.Mark + markEnd + rand.Text()
 	made, err := call(ctx, e, "prepare a command in container "+id, func(ctx context.Context) (container.ExecCreateResponse, error) {
 		return e.api.ContainerExecCreate(ctx, id, container.ExecOptions{
-			User: c.User, Cmd: c.Args, Env: env, AttachStdin: true, AttachStdout: true, AttachStderr: true,
+			User: c.User, Cmd: c.Args, Env: []string{markName + "=" + mark}, AttachStdin: true, AttachStdout: true, AttachStderr: true,
 		})
 	})
 	if err != nil {
@@ -78,7 +77,7 @@ func (e *Engine) Exec(ctx context.Context, id string, c Command) (*Session, erro
 	}
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Session{
-		engine: e, container: id, exec: made.ID, attached: attached, stop: stop,
+		engine: e, container: id, mark: mark, exec: made.ID, attached: attached, stop: stop,
 		ended: make(chan struct{}), known: make(chan struct{}),
 	}
 	s.watchers.Go(func() {
@@ -213,22 +212,17 @@ func (s *Session) Started(ctx context.Context) error {
 	return nil
 }
 
-// Kill ends the command and what it started in its process group, without
-// asking the engine: by its number on this host, if the process is still the
-// same one and in the container.
+// Kill ends the command and what it started, without asking the engine: those
+// of its process group, if it is still the same and in the container, and those
+// that have its mark.
 func (s *Session) Kill() error {
+	_, err := endMarked(func(pid int, mark string) bool { return mark == s.mark && s.carries(pid) })
 	select {
 	case <-s.known:
-	case <-s.ended:
-		return nil
-	case <-time.After(s.engine.timeout):
+		return errors.Join(err, s.process.kill(s.carries))
+	default: // the engine has not said yet which process it is
+		return err
 	}
-	select {
-	case <-s.known:
-	default:
-		return fmt.Errorf("end a command in container %s: the engine has not said which process it is", s.container)
-	}
-	return s.process.kill(s.carries)
 }
 
 func (s *Session) carries(pid int) bool {

@@ -67,7 +67,7 @@ func TestExecRunsACommand(t *testing.T) {
 		}
 	}
 	exit, err := s.Wait(t.Context())
-	if err != nil || exit != 7 || out.String() != "a word a mark\na word a mark\n" || errs.String() != "told\n" {
+	if err != nil || exit != 7 || strings.Count(out.String(), "a word a mark/") != 2 || errs.String() != "told\n" {
 		t.Errorf("status %d, %v, printed %q and %q", exit, err, &out, &errs)
 	}
 }
@@ -98,8 +98,8 @@ func TestExecIsKilledWithWhatItStarted(t *testing.T) {
 			var out output
 			s := start(t, e, id, workload.Command{Args: []string{"sh", "-c", script}, Mark: "kills", Stdout: &out, Stderr: io.Discard})
 			eventually(t, "it is ready", func() bool { return out.String() == "ready\n" })
-			if err := s.Started(t.Context()); err != nil {
-				t.Fatal(err)
+			if marked(t, "kills") == 0 {
+				t.Fatal("nothing runs, so that this test shows nothing")
 			}
 			if hangs {
 				suspend(t)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"snapd/internal/cgroup"
 
@@ -18,10 +19,21 @@ import (
 // everything that they start inherits it.
 const markName = "SNAPD_MARK"
 
+// markEnd separates the mark of a Command from what each session adds.
+const markEnd = "/"
+
 // EndMarked kills those processes of containers whose mark is one that stale
 // says nobody answers for any more. The engine is not asked, so that it may
 // hang. It returns the numbers of those it killed.
 func EndMarked(stale func(mark string) bool) ([]int, error) {
+	return endMarked(func(_ int, mark string) bool {
+		i := strings.LastIndex(mark, markEnd)
+		return i > 0 && stale(mark[:i])
+	})
+}
+
+// endMarked is EndMarked by process and whole mark.
+func endMarked(doomed func(pid int, mark string) bool) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
@@ -40,14 +52,14 @@ func EndMarked(stale func(mark string) bool) ([]int, error) {
 			continue
 		}
 		mark := markOf(pid)
-		if mark == "" || !stale(mark) {
+		if mark == "" || !doomed(pid, mark) {
 			continue
 		}
 		if now, err := processOf(pid); err != nil || now.start != p.start {
 			continue
 		}
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			errs = errors.Join(errs, fmt.Errorf("end process %d, which a killed snapd left: %w", pid, err))
+			errs = errors.Join(errs, fmt.Errorf("end process %d: %w", pid, err))
 			continue
 		}
 		ended = append(ended, pid)

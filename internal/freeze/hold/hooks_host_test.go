@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"snapd/internal/agent"
+	"snapd/internal/freeze"
 	"snapd/internal/point"
 	"snapd/internal/workload/dockertest"
 )
@@ -221,4 +222,59 @@ func (b *bench) killWhen(is func() bool) {
 	eventually(b.t, 20*time.Second, "the victim has come that far", is)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
+}
+
+// TestAHookAfterWaitsForItsContainer: it was stopped while its point was taken.
+func TestAHookAfterWaitsForItsContainer(t *testing.T) {
+	b := newBench(t)
+	id, dir := b.app(map[string]string{"exec.before": sayBefore, "exec.after": sayAfter})
+	points, err := b.agent(func(step string) {
+		if step == agent.StepRecorded {
+			command(t, "docker", "-H", docker.Host, "stop", "-t", "0", id)
+		}
+	}).Snapshot(t.Context(), []string{"app"})
+	if err == nil || len(points) != 1 || !strings.Contains(err.Error(), "the next snapshot, or snapd thaw, runs that hook") {
+		t.Errorf("%d points, %v", len(points), err)
+	}
+	// Stopped containers have points without hooks.
+	if p := b.take(); len(p.Hooks) != 0 || !strings.Contains(strings.Join(p.Warnings, " "), "its hooks did not either") {
+		t.Errorf("%+v, %q", p.Hooks, p.Warnings)
+	}
+	command(t, "docker", "-H", docker.Host, "start", id)
+	b.take()
+	if got := log(t, dir); got != "before after before after" {
+		t.Errorf("ran: %s", got)
+	}
+	b.nothingOwed()
+}
+
+// TestHooksRunInWhatADeadWindowLeftFrozen: it is let go first.
+func TestHooksRunInWhatADeadWindowLeftFrozen(t *testing.T) {
+	b := newBench(t)
+	b.Config = "[group.app]\nfreeze = \"freeze\"\n"
+	_, dir := b.app(map[string]string{"exec.before": sayBefore, "exec.after": sayAfter, "hold": "sh -c 'echo locked; cat'"})
+	b.kill(freeze.StepFrozen, 0)
+	if p := b.take(); p.Consistency != point.Quiesced || p.WindowUS == 0 {
+		t.Errorf("%s, window %d", p.Consistency, p.WindowUS)
+	}
+	if got := log(t, dir); got != "before after before after" {
+		t.Errorf("ran: %s", got)
+	}
+	b.nothingOwed()
+}
+
+// TestAPausedMemberDoesNotAgree, and stays paused.
+func TestAPausedMemberDoesNotAgree(t *testing.T) {
+	b := newBench(t)
+	id, _ := b.app(map[string]string{"hold": "sh -c 'echo locked; cat'"})
+	command(t, "docker", "-H", docker.Host, "pause", id)
+	p := b.take()
+	if p.Consistency != point.Crash || len(p.Quiesced) != 0 || !strings.Contains(strings.Join(p.Warnings, " "), "is paused") {
+		t.Errorf("%s, %+v, %q", p.Consistency, p.Quiesced, p.Warnings)
+	}
+	in, err := docker.API.ContainerInspect(t.Context(), id)
+	if err != nil || !in.State.Paused {
+		t.Errorf("it was let go: %v", err)
+	}
+	command(t, "docker", "-H", docker.Host, "unpause", id)
 }
