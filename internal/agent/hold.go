@@ -128,8 +128,8 @@ func (g *agreement) acquire(ctx context.Context) error {
 
 // release lets go of the locks, right after the window. A lock that was lost
 // before is an error, unless the group keeps overruns as crash.
-func (g *agreement) release() error {
-	err := g.held.Release()
+func (g *agreement) release(ctx context.Context) error {
+	err := g.held.Release(ctx)
 	if _, lost := errors.AsType[*hold.Lost](err); lost && g.group.OnOverrun == config.OverrunCrash {
 		g.wasLost, err = err, nil
 	}

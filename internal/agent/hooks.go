@@ -135,7 +135,7 @@ func (h *hooks) after(ctx context.Context) error {
 			errs = errors.Join(errs, fmt.Errorf("hook after the point in container %s: %w", p.Name, err))
 		}
 		if o.Err != nil && !errors.Is(o.Err, hold.ErrTooLong) {
-			errs = errors.Join(errs, fmt.Errorf("the next snapshot, or snapd thaw, runs that hook"), p.Later())
+			errs = errors.Join(errs, errors.New("the next snapshot, or snapd thaw, runs that hook"), p.Later())
 			continue
 		}
 		errs = errors.Join(errs, p.Kept())

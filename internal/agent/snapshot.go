@@ -185,7 +185,7 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	}
 	p.Time = a.Now().UTC() // the instant of the snapshots, as near as names allow
 	timings, err := window.Run(shots.take)
-	err = errors.Join(err, agreed.release(), window.Close())
+	err = errors.Join(err, agreed.release(ctx), window.Close())
 	snaps, listErr := shots.result(context.WithoutCancel(ctx))
 	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
 		return errors.Join(err, listErr, a.discard(context.WithoutCancel(ctx), snaps))

@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -94,8 +95,8 @@ func (a *attempt) await(ctx context.Context, want string) (string, error) {
 
 // finish releases the lock, by agreement if possible, and says why it may not
 // have been held until then, "" if it certainly was.
-func (a *attempt) finish(of recipe) (why string) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (a *attempt) finish(ctx context.Context, of recipe) (why string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	select {
 	case <-a.done:
@@ -144,7 +145,7 @@ func (a *attempt) end(deaf bool) error {
 	case !over && err != nil:
 		return fmt.Errorf("it may still run: its input could not be closed: %w", err)
 	case !over:
-		return fmt.Errorf("it was killed, and the engine does not confirm that it has ended")
+		return errors.New("it was killed, and the engine does not confirm that it has ended")
 	}
 	return fmt.Errorf("it did not end within %v when its input did, and was killed", patience)
 }

@@ -131,7 +131,7 @@ func Acquire(ctx context.Context, locks []Lock, o Options) (*Held, error) {
 		err = h.each(func(k *keeper) error { return k.acquire(ctx) })
 	}
 	if err != nil {
-		_ = h.Release() // that some lock was lost is no news now
+		_ = h.Release(ctx) // that some lock was lost is no news now
 		return nil, err
 	}
 	h.complete = time.Now()
@@ -155,12 +155,13 @@ func (h *Held) each(do func(*keeper) error) error {
 // Release lets go of all locks, waits until they are gone, and ends by force
 // what does not end. The error joins one *Lost for each lock of which it is
 // not certain that it was held until now. A second call says the same again.
-func (h *Held) Release() error {
+// Cancelling ctx keeps nothing from being released.
+func (h *Held) Release(ctx context.Context) error {
 	h.once.Do(func() {
 		if len(h.keepers) > 0 {
 			h.options.fault(StepReleasing)
 		}
-		h.err = h.each(func(k *keeper) error { return k.release() })
+		h.err = h.each(func(k *keeper) error { return k.release(ctx) })
 		for _, k := range h.keepers {
 			if k.gone.After(h.released) {
 				h.released = k.gone

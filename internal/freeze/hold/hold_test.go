@@ -39,10 +39,10 @@ func TestALockIsHeldUntilItIsReleased(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Second)
-		if err := h.Release(); err != nil {
+		if err := h.Release(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if err := h.Release(); err != nil {
+		if err := h.Release(t.Context()); err != nil {
 			t.Errorf("the second time: %v", err)
 		}
 		if got := h.Held(); got != 3*time.Second {
@@ -60,7 +60,7 @@ func TestALockIsHeldUntilItIsReleased(t *testing.T) {
 
 func TestWithoutLocksNothingHappens(t *testing.T) {
 	h, err := Acquire(t.Context(), nil, Options{Timeout: time.Second, Fault: func(s string) { t.Error(s) }})
-	if err != nil || h.Release() != nil || h.Held() != 0 || h.Took() != 0 || len(h.All()) != 0 {
+	if err != nil || h.Release(t.Context()) != nil || h.Held() != 0 || h.Took() != 0 || len(h.All()) != 0 {
 		t.Errorf("%v %v %v", err, h.Held(), h.Took())
 	}
 }
@@ -120,7 +120,7 @@ func TestABusyLockIsTriedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if err := h.Release(); err != nil {
+		if err := h.Release(t.Context()); err != nil {
 			t.Error(err)
 		}
 		// The tries that failed are not part of it.
@@ -180,7 +180,7 @@ func TestALockThatIsLost(t *testing.T) {
 						t.Error("nobody released it at its deadline")
 					}
 				}
-				err = h.Release()
+				err = h.Release(t.Context())
 				var lost *Lost
 				if !errors.As(err, &lost) || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("got %v, want %q", err, c.want)

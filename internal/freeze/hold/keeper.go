@@ -145,35 +145,36 @@ func (k *keeper) ask(ctx context.Context) error {
 	k.said = said
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.alarm = time.AfterFunc(k.options.Timeout, k.expire)
+	ctx = context.WithoutCancel(ctx)
+	k.alarm = time.AfterFunc(k.options.Timeout, func() { k.expire(ctx) })
 	return nil
 }
 
 // expire releases the lock at its own deadline.
-func (k *keeper) expire() {
+func (k *keeper) expire(ctx context.Context) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.ended {
 		k.late = true
-		k.finish()
+		k.finish(ctx)
 	}
 }
 
 // release ends the session and says whether the lock was held until now.
-func (k *keeper) release() error {
+func (k *keeper) release(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.alarm != nil {
 		k.alarm.Stop()
 	}
 	if !k.ended {
-		k.finish()
+		k.finish(ctx)
 	}
 	return k.err
 }
 
 // finish is called once, with mu held.
-func (k *keeper) finish() {
+func (k *keeper) finish(ctx context.Context) {
 	k.ended = true
 	if k.session == nil {
 		return
@@ -182,7 +183,7 @@ func (k *keeper) finish() {
 		_ = k.session.end(false) // whoever gives up knows why
 		return
 	}
-	why := k.session.finish(k.recipe)
+	why := k.session.finish(ctx, k.recipe)
 	k.gone = k.session.gone
 	switch {
 	case k.late:
