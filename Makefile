@@ -38,9 +38,9 @@ test-host: ## the tests on real Btrfs, Docker and MinIO (root)
 test-guest: $(GUEST) ## the tests in and around a disposable guest machine (root)
 	@$(GUEST) test
 
-test-long: ## long matrices: a real 3 GiB file, kills at every step, fifty points (root, an hour)
+test-long: ## long matrices: a real 3 GiB file, kills at every step, 160 restored points of databases (root, hours)
 	@scripts/host-packages test
-	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig|TestKill' -timeout 60m
+	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig|TestKill|TestLong' -timeout 90m
 	@$(MAKE) --no-print-directory $(GUEST)
 	@$(GO) test -tags 'guest long' -exec '$(CURDIR)/$(GUEST) exec' -run 'TestFilesystems' -timeout 60m -v ./internal/freeze
 

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"snapd/internal/freeze"
 	"snapd/internal/point"
@@ -48,7 +49,16 @@ func (c *cli) showPoint(p point.Point) {
 	if p.Why != "" {
 		line("why", "%s", p.Why)
 	}
+	if p.HeldUS > 0 {
+		line("held", "%s (locks were had after %s)", window(p.HeldUS), window(p.Timings.Hold))
+	}
 	line("window", "%s (freeze %d µs, snapshot %d µs, thaw %d µs)", window(p.WindowUS), p.Timings.Freeze, p.Timings.Snapshot, p.Timings.Thaw)
+	for _, q := range p.Quiesced {
+		line("quiesced", "container %s: %s", q.Container, quiesced(q))
+	}
+	for _, h := range p.Hooks {
+		line("hook", "%s, in container %s: %s", h.When, h.Container, ended(h))
+	}
 	for _, m := range p.Members {
 		if m.How == string(freeze.LeftAlone) {
 			line("left alone", "%s %s: it stood still before, and does so still", m.Kind, m.Name)
@@ -75,4 +85,26 @@ func (c *cli) showPoint(p point.Point) {
 	for _, w := range p.Warnings {
 		line("warning", "%s", w)
 	}
+}
+
+func quiesced(q point.Quiet) string {
+	switch {
+	case q.HeldUS == 0:
+		return "a checkpoint just before (" + q.By + ")"
+	case q.Said != "" && q.By == "command":
+		return fmt.Sprintf("its hold command said %q, and held for %s", q.Said, window(q.HeldUS))
+	}
+	return fmt.Sprintf("%s, held for %s, tries: %d", q.By, window(q.HeldUS), q.Tries)
+}
+
+// ended says what became of a hook; what it printed only if it failed.
+func ended(h point.Hook) string {
+	took := time.Duration(h.Seconds * float64(time.Second)).Round(time.Millisecond)
+	switch {
+	case h.Error != "":
+		return fmt.Sprintf("failed after %v: %s; it printed: %s", took, h.Error, strings.TrimSpace(h.Output))
+	case h.Exit != 0:
+		return fmt.Sprintf("status %d after %v; it printed: %s", h.Exit, took, strings.TrimSpace(h.Output))
+	}
+	return fmt.Sprintf("done in %v", took)
 }

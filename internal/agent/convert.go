@@ -21,7 +21,7 @@ func repositoryPoint(p point.Point, repo *ship.Repository, name string) (ship.Po
 		WindowUS: p.WindowUS, HeldUS: p.HeldUS, Timings: p.Timings,
 		Secret: ship.Secret{
 			Group: p.Group, Host: p.Host, Datasets: p.Datasets, Freeze: p.Freeze, Why: p.Why,
-			Members: p.Members, Warnings: p.Warnings, Containers: p.Containers,
+			Members: p.Members, Warnings: p.Warnings, Containers: p.Containers, Quiesced: p.Quiesced, Hooks: p.Hooks,
 		},
 	}
 	for _, d := range p.Datasets {
@@ -48,7 +48,7 @@ func pointOf(r ship.PointRecord) point.Point {
 		ID: r.ID, Group: r.Secret.Group, Host: r.Secret.Host, Time: r.Time, Consistency: r.Consistency,
 		WindowUS: r.WindowUS, HeldUS: r.HeldUS, Timings: r.Timings, Datasets: r.Secret.Datasets,
 		Freeze: r.Secret.Freeze, Why: r.Secret.Why, Members: r.Secret.Members,
-		Warnings: r.Secret.Warnings, Containers: r.Secret.Containers,
+		Warnings: r.Secret.Warnings, Containers: r.Secret.Containers, Quiesced: r.Secret.Quiesced, Hooks: r.Secret.Hooks,
 	}
 	if r.Sealed {
 		p.Host = r.Host

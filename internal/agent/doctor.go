@@ -139,7 +139,7 @@ func (a *Agent) checkGroup(ctx context.Context, s *scene, g workload.Group) Chec
 	if err != nil {
 		return ill(name, err)
 	}
-	text := fmt.Sprintf("%d datasets; %s", len(sc.datasets), sc.plan.Why)
+	text := fmt.Sprintf("%d datasets; %s%s", len(sc.datasets), sc.plan.Why, willAgree(g))
 	if len(sc.warnings) > 0 {
 		return Check{Check: name, Why: text + "; " + strings.Join(sc.warnings, "; "), Do: "if that is not what you want: snapd show latest:" + g.Name + " says what a point covers"}
 	}

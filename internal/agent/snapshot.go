@@ -27,17 +27,17 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 		return nil, err
 	}
 	defer s.close() //nolint:errcheck // only read from
+	a.keepPromises(ctx, s.engine, s.containers)
 	var out []point.Point
 	var faults []error
 	for _, g := range groups {
-		p, err := a.snapshotGroup(ctx, s, g)
+		p, err := a.withHooks(ctx, s, g)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("restore point of group %s: %w", g.Name, err))
-			if !errors.Is(err, ErrPartial) {
-				continue
-			}
 		}
-		out = append(out, p)
+		if p.ID != "" { // also beside an error: of a hook after it
+			out = append(out, p)
+		}
 	}
 	return out, errors.Join(faults...)
 }
@@ -149,6 +149,7 @@ func (a *Agent) stayUp(why string, err *error) func() {
 func (a *Agent) sweep(ctx context.Context, s *scene) error {
 	recovered, err := freeze.Recover(ctx, a.windowOptions(s, 0))
 	tellRecovered(a.Report, recovered)
+	a.endOrphans()
 	if err := a.sweepTaken(ctx); err != nil { // costs room, and keeps nobody from new points
 		a.warn("", "remove snapshots of points that were never recorded: %v", err)
 	}
@@ -167,6 +168,8 @@ func (a *Agent) windowOptions(s *scene, deadline time.Duration) freeze.Options {
 // take prepares everything, opens the window, and fills in what came of it.
 // When it fails, no snapshot stays.
 func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolved, p *point.Point) (err error) {
+	agreed := a.agree(s, g, r.plan.Consistency, p)
+	agreed.checkpoint(ctx)
 	shots, err := a.prepare(ctx, r, fs.SnapshotName(p.Time, string(p.ID)))
 	defer func() { err = errors.Join(err, shots.close()) }()
 	if err != nil {
@@ -178,8 +181,12 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	if err != nil {
 		return fmt.Errorf("prepare the window: %w", err)
 	}
+	if err := agreed.acquire(ctx); err != nil {
+		return errors.Join(err, window.Close())
+	}
 	p.Time = a.Now().UTC() // the instant of the snapshots, as near as names allow
 	timings, err := window.Run(shots.take)
+	err = errors.Join(err, agreed.release(ctx))
 	r.stood = window.Stood()
 	closeErr := window.Close() // what was taken is as good
 	if closeErr != nil {
@@ -199,6 +206,7 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	p.MaxWindowUS = g.MaxWindow.Microseconds()
 	p.WindowUS = timings.Window.Microseconds()
 	p.Timings = point.Timings{Freeze: timings.Freeze.Microseconds(), Snapshot: timings.Snapshot.Microseconds(), Thaw: timings.Thaw.Microseconds()}
+	agreed.note(err == nil)
 	for _, m := range r.stood {
 		p.Members = append(p.Members, point.Member{Kind: m.Kind, Name: m.Name, How: string(m.How)})
 	}

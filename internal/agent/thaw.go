@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"snapd/internal/freeze"
+	"snapd/internal/workload"
 )
 
 // Thaw lets go of whatever a window left behind whose process died, and says
@@ -17,5 +18,21 @@ func (a *Agent) Thaw(ctx context.Context) ([]string, error) {
 	for _, r := range recovered {
 		out = append(out, fmt.Sprintf("%s (%s, frozen at %s)", r.Member, r.Outcome, r.Window.Format("15:04:05")))
 	}
-	return out, err
+	engine, _ := o.Engine.(*workload.Engine)
+	return append(out, a.mendHolds(ctx, engine)...), err
+}
+
+// mendHolds ends what keeps a lock for a killed snapd, and runs the hooks that
+// it owes.
+func (a *Agent) mendHolds(ctx context.Context, engine *workload.Engine) []string {
+	out := a.endOrphans()
+	var containers []workload.Container
+	if engine != nil {
+		var err error
+		if containers, err = engine.Containers(ctx); err != nil {
+			a.warn("", "%v", err)
+			engine = nil
+		}
+	}
+	return append(out, a.keepPromises(ctx, engine, containers)...)
 }

@@ -66,6 +66,7 @@ type Settings struct {
 	Repositories   []string
 	KeepLocal      *Duration
 	Keep           *Keep
+	Commands       map[string]CommandSettings // by container or Compose service
 }
 
 // Group is what applies to a group once file, labels and defaults are joined.
@@ -105,6 +106,7 @@ func (s Settings) Over(under Settings) Settings {
 		Repositories:   firstList(s.Repositories, under.Repositories),
 		KeepLocal:      first(s.KeepLocal, under.KeepLocal),
 		Keep:           first(s.Keep, under.Keep),
+		Commands:       s.Commands,
 	}
 }
 

@@ -100,10 +100,12 @@ func TestLabels(t *testing.T) {
 		t.Error(d)
 	}
 	for label, want := range map[string]string{
-		"snapd.enabel":  "did you mean enable?",
-		"snapd.quiesce": "cannot do that yet",
-		"snapd.freeze":  "is not one of",
-		"snapd.group":   "cannot be a group's name",
+		"snapd.enabel":    "did you mean enable?",
+		"snapd.quiesce":   "is not one of none, postgres, mariadb",
+		"snapd.holt":      "did you mean hold?",
+		"snapd.exec.user": "is not a user of a container",
+		"snapd.freeze":    "is not one of",
+		"snapd.group":     "cannot be a group's name",
 	} {
 		if _, err := ParseLabels(map[string]string{label: "Bad Value"}, nil); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), label) {
 			t.Errorf("%s: %v", label, err)

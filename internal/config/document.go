@@ -44,6 +44,8 @@ type groupDocument struct {
 	Repositories   []string `toml:"repositories"`
 	KeepLocal      *string  `toml:"keep-local"`
 	Keep           *string  `toml:"keep"`
+
+	Container map[string]commandDocument `toml:"container"`
 }
 
 // check validates a repository; the key it returns is the one at fault.
@@ -154,8 +156,11 @@ func (d groupDocument) settings() (s Settings, key string, err error) {
 	if s.KeepLocal, err = parsed[Duration](d.KeepLocal); err != nil {
 		return s, "keep-local", err
 	}
-	s.Keep, err = parsed[Keep](d.Keep)
-	return s, "keep", err
+	if s.Keep, err = parsed[Keep](d.Keep); err != nil {
+		return s, "keep", err
+	}
+	s.Commands, key, err = commandSettings(d.Container)
+	return s, key, err
 }
 
 // parsed reads a text that may be absent.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,6 +14,7 @@ type Labels struct {
 	Enable   *bool  // nil when there is no snapd.enable
 	Group    string // "" means by compose project or container name
 	Settings Settings
+	Commands CommandSettings // what is run in this container
 }
 
 // ParseLabels reads the labels of a container. A label that the image has
@@ -38,7 +38,9 @@ func ParseLabels(container, image map[string]string) (Labels, error) {
 
 func (l *Labels) set(name, text string) error {
 	known := []string{"enable", "group", "freeze", "max-window", "volumes", "schedule"}
-	later := []string{"quiesce", "hold", "exec.before", "exec.after"}
+	if ours, err := l.Commands.set(name, text); ours {
+		return err
+	}
 	switch name {
 	case "enable":
 		on, err := strconv.ParseBool(text)
@@ -68,12 +70,7 @@ func (l *Labels) set(name, text string) error {
 			return fmt.Errorf("names no volume: list volumes or paths in the container, separated by commas")
 		}
 	default:
-		if slices.Contains(later, name) && text != "none" {
-			return fmt.Errorf("this version of snapd cannot do that yet; remove the label, or the restore points would lack what it asks for")
-		}
-		if !slices.Contains(later, name) {
-			return fmt.Errorf("no such label%s", didYouMean(name, append(known, later...)))
-		}
+		return fmt.Errorf("no such label%s", didYouMean(name, append(known, commandLabels()...)))
 	}
 	return nil
 }

@@ -120,6 +120,8 @@ func knownKeys(key []string) []string {
 	switch {
 	case len(key) >= 3 && key[0] == "repository":
 		return tomlKeys[repositoryDocument]()
+	case len(key) >= 5 && key[0] == "group" && key[2] == "container":
+		return tomlKeys[commandDocument]()
 	case len(key) >= 3 && key[0] == "group":
 		return tomlKeys[groupDocument]()
 	}

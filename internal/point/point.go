@@ -36,6 +36,8 @@ type Point struct {
 	Why      string   `json:"why,omitempty"`      // why this consistency and no other
 	Members  []Member `json:"members,omitempty"`  // what stood still
 	Warnings []string `json:"warnings,omitempty"` // what this point does not cover, and why
+	Quiesced []Quiet  `json:"quiesced,omitempty"` // which applications agreed, and how
+	Hooks    []Hook   `json:"hooks,omitempty"`    // what ran in the containers before and after
 
 	// Containers are the definitions of the members, for who rebuilds them. They
 	// may hold passwords: they are sealed in a repository and never shown.
@@ -59,6 +61,26 @@ type Member struct {
 	Kind string `json:"kind"` // container, unit
 	Name string `json:"name"`
 	How  string `json:"how"` // cgroup, pause, …
+}
+
+// Quiet is how one application put its data in order for a point.
+type Quiet struct {
+	Container string `json:"container"`
+	By        string `json:"by"`                // mariadb, postgres, command
+	Said      string `json:"said,omitempty"`    // the line by which a command acknowledged
+	Tries     int    `json:"tries,omitempty"`   // how often its lock was asked for
+	HeldUS    int64  `json:"held_us,omitempty"` // how long; none for a checkpoint
+}
+
+// Hook is what became of a hook.
+type Hook struct {
+	When      string   `json:"when"` // before, after
+	Container string   `json:"container"`
+	Command   []string `json:"command"`
+	Exit      int      `json:"exit"` // -1 when it did not end by itself
+	Seconds   float64  `json:"seconds"`
+	Output    string   `json:"output"`          // the end of what it printed
+	Error     string   `json:"error,omitempty"` // why it did not end by itself
 }
 
 // Dataset is one dataset of a point and the snapshot that holds it.

@@ -77,6 +77,8 @@ type Secret struct {
 	Why        string          `json:"why,omitempty"`
 	Members    []point.Member  `json:"members,omitempty"`
 	Warnings   []string        `json:"warnings,omitempty"`
+	Quiesced   []point.Quiet   `json:"quiesced,omitempty"`
+	Hooks      []point.Hook    `json:"hooks,omitempty"`
 	Containers json.RawMessage `json:"containers,omitempty"` // definitions of the members that were containers
 	Properties json.RawMessage `json:"properties,omitempty"` // of the datasets
 }

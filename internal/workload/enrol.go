@@ -127,7 +127,7 @@ func (g *grouping) reportIdle(i int) {
 		g.problem(of)
 		return
 	}
-	if g.disabled(i) || g.labels[i].Enable == nil && g.labels[i].Group == "" && !anySetting(g.labels[i].Settings) {
+	if g.disabled(i) || g.labels[i].Enable == nil && g.labels[i].Group == "" && !anySetting(g.labels[i].Settings) && !g.labels[i].Commands.Any() {
 		return
 	}
 	g.problem(Problem{

@@ -220,9 +220,7 @@ func (g *grouping) complete(d *draft) (Group, bool) {
 	}
 	under, agree := g.joinLabels(d)
 	group := Group{Group: g.cfg.Group(d.name, settings.Over(under))}
-	for _, i := range d.members {
-		group.Members = append(group.Members, g.containers[i])
-	}
+	group.Members = g.withCommands(d)
 	mounts, found := g.mounts(d, settings.Volumes)
 	group.Mounts = mounts
 	return group, ok && agree && found

@@ -24,6 +24,7 @@ type Container struct {
 	DependsOn           []string          // services of the same project that are started before it
 	Mounts              []Mount
 	Cgroup              string          // absolute directory in the cgroup v2 tree, "" when there is none
+	Commands            config.Commands // what is run in it for a restore point; known of members of groups only
 	Definition          json.RawMessage // what inspect says: it holds environments, so it belongs into sealed parts only
 }
 

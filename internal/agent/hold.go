@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"snapd/internal/config"
+	"snapd/internal/freeze/hold"
+	"snapd/internal/point"
+	"snapd/internal/workload"
+)
+
+// runner runs commands in containers through the engine.
+type runner struct{ engine *workload.Engine }
+
+func (r runner) Start(ctx context.Context, c hold.Command) (hold.Session, error) {
+	s, err := r.engine.Exec(ctx, c.ID, workload.Command{
+		Args: c.Args, User: c.User, Mark: c.Mark, Stdout: c.Stdout, Stderr: c.Stderr,
+	})
+	if err != nil {
+		return nil, err // not a session that is nil
+	}
+	return s, nil
+}
+
+func target(c workload.Container) hold.Target {
+	return hold.Target{ID: c.ID, Name: c.Name, User: c.Commands.User}
+}
+
+// agreement is what the applications of a group do for one of its points.
+type agreement struct {
+	a       *Agent
+	runner  runner
+	group   workload.Group
+	planned point.Consistency
+	point   *point.Point
+
+	missing bool // somebody who was to agree did not
+	agreed  []point.Quiet
+	held    *hold.Held
+	wasLost error // a lock was lost, and the point is kept all the same
+}
+
+// agree begins an agreement. Members that are to be stopped are not asked:
+// their shutting down puts more in order than any lock.
+func (a *Agent) agree(s *scene, g workload.Group, planned point.Consistency, p *point.Point) *agreement {
+	g.Members = slices.Clone(g.Members)
+	if planned == point.Stopped {
+		g.Members = nil
+	}
+	return &agreement{a: a, runner: runner{s.engine}, group: g, planned: planned, point: p}
+}
+
+// members are those who can be asked; who stands still already, at somebody
+// else's word, cannot.
+func (g *agreement) members(ctx context.Context, asks func(config.Commands) bool) ([]workload.Container, error) {
+	var out []workload.Container
+	for _, c := range g.group.Members {
+		if !asks(c.Commands) {
+			continue
+		}
+		// A hook may have changed it since it was looked up.
+		running, paused, err := g.runner.engine.State(ctx, c.ID)
+		switch {
+		case err != nil:
+			return nil, err
+		case paused:
+			g.missing = true
+			g.warn("container %s is paused, so that its application was not asked to put its data in order", c.Name)
+		case running:
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+func (g *agreement) warn(format string, args ...any) {
+	g.point.Warnings = append(g.point.Warnings, fmt.Sprintf(format, args...))
+}
+
+// checkpoint has the PostgreSQL servers write out what they have in memory.
+// It makes recovery short; without it the point is as good as after a power
+// cut, so that a failure is no reason to have none.
+func (g *agreement) checkpoint(ctx context.Context) {
+	members, err := g.members(ctx, func(c config.Commands) bool { return c.Quiesce == config.QuiescePostgres })
+	if err != nil {
+		g.missing = true
+		g.warn("checkpoint (postgres): %v", err)
+	}
+	for _, c := range members {
+		if err := hold.Checkpoint(ctx, g.runner, target(c), g.group.HookTimeout); err != nil {
+			g.missing = true
+			g.warn("%v", err)
+			continue
+		}
+		g.agreed = append(g.agreed, point.Quiet{Container: c.Name, By: string(config.QuiescePostgres)})
+	}
+}
+
+// acquire takes the locks. Nothing is frozen yet; when one cannot be had, no
+// point is made.
+func (g *agreement) acquire(ctx context.Context) error {
+	members, err := g.members(ctx, config.Commands.Locks)
+	if err != nil {
+		return err
+	}
+	var locks []hold.Lock
+	for _, c := range members {
+		if c.Commands.Quiesce == config.QuiesceMariaDB {
+			locks = append(locks, hold.Lock{Target: target(c), By: hold.MariaDB})
+		}
+		if len(c.Commands.Hold) > 0 {
+			locks = append(locks, hold.Lock{Target: target(c), By: "command", Args: c.Commands.Hold})
+		}
+	}
+	mark, err := holdMark()
+	if err != nil {
+		return err
+	}
+	g.held, err = hold.Acquire(ctx, locks, hold.Options{
+		Runner: g.runner, Timeout: g.group.HoldTimeout, Mark: mark, Fault: g.a.Fault,
+	})
+	return err
+}
+
+// release lets go of the locks, right after the window. A lock that was lost
+// before is an error, unless the group keeps overruns as crash.
+func (g *agreement) release(ctx context.Context) error {
+	err := g.held.Release(ctx)
+	if _, lost := errors.AsType[*hold.Lost](err); lost && g.group.OnOverrun == config.OverrunCrash {
+		g.wasLost, err = err, nil
+	}
+	return err
+}
+
+// note writes into the point what was agreed. whole: nothing else went wrong.
+func (g *agreement) note(whole bool) {
+	p := g.point
+	p.HeldUS, p.Timings.Hold = g.held.Held().Microseconds(), g.held.Took().Microseconds()
+	if g.wasLost != nil {
+		p.Consistency = point.Crash
+		g.warn("%v; kept as crash, as on-overrun says", g.wasLost)
+		return
+	}
+	for _, l := range g.held.All() {
+		g.agreed = append(g.agreed, point.Quiet{Container: l.Name, By: l.By, Said: l.Said, Tries: l.Tries, HeldUS: l.Held.Microseconds()})
+	}
+	p.Quiesced = g.agreed
+	for _, q := range g.agreed {
+		p.Why += "; " + quietly(q)
+	}
+	if whole && len(g.agreed) > 0 && !g.missing && (g.planned == point.Crash || g.planned == point.Frozen) {
+		p.Consistency = point.Quiesced
+	}
+}
+
+// quietly says for people what an application did.
+func quietly(q point.Quiet) string {
+	switch q.By {
+	case string(config.QuiescePostgres):
+		return q.Container + " had made a checkpoint (postgres)"
+	case hold.MariaDB:
+		return q.Container + " kept commits and writes waiting (mariadb, BACKUP STAGE BLOCK_COMMIT)"
+	}
+	return q.Container + " held its lock (hold command)"
+}
+
+// willAgree says for people what a group's applications will be asked for.
+func willAgree(g workload.Group) string {
+	var out []string
+	for _, c := range g.Members {
+		if c.Commands.Quiesce != config.QuiesceNone && c.Commands.Quiesce != "" {
+			out = append(out, fmt.Sprintf("%s is quiesced (%s)", c.Name, c.Commands.Quiesce))
+		}
+		if len(c.Commands.Hold) > 0 {
+			out = append(out, c.Name+" holds its lock (hold command)")
+		}
+		if c.Commands.Hooks() {
+			out = append(out, "hooks run in "+c.Name)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(out, ", ")
+}
+
+// holdPrefix begins the mark of commands that keep locks.
+const holdPrefix = "hold-"
+
+func holdMark() (string, error) {
+	self, err := workload.SelfMark()
+	return holdPrefix + self, err
+}
+
+// endOrphans ends commands that keep a lock for a snapd that was killed. The
+// engine has closed their input when that happened; this is for those that did
+// not heed it, and for an engine that hangs.
+func (a *Agent) endOrphans() []string {
+	ended, err := workload.EndMarked(func(mark string) bool {
+		self, ours := strings.CutPrefix(mark, holdPrefix)
+		return ours && workload.MarkOfDead(self)
+	})
+	var out []string
+	for _, pid := range ended {
+		out = append(out, fmt.Sprintf("process %d, which kept a lock for a killed snapd, was ended", pid))
+		a.warn("", "%s", out[len(out)-1])
+	}
+	if err != nil {
+		a.warn("", "%v", err)
+	}
+	return out
+}

@@ -1,0 +1,226 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"snapd/internal/config"
+	"snapd/internal/freeze"
+	"snapd/internal/freeze/hold"
+	"snapd/internal/point"
+	"snapd/internal/workload"
+)
+
+// The steps of hooks at which Options.Fault is called.
+const (
+	StepPromised  = "hook-promised"  // the hook after is on disk; the one before has not been started
+	StepBefore    = "hook-before"    // one hook before has ended
+	StepRecorded  = "hook-recorded"  // the point is recorded; no hook after has run
+	StepAfter     = "hook-after"     // one hook after has ended; its promise still stands
+	StepAfterDone = "hook-afterdone" // its promise is gone
+)
+
+// HookSteps are all of them, in order.
+func HookSteps() []string {
+	return []string{StepPromised, StepBefore, StepRecorded, StepAfter, StepAfterDone}
+}
+
+func (a *Agent) promises() string { return filepath.Join(a.State, "hooks") }
+
+func (a *Agent) fault(step string) {
+	if a.Fault != nil {
+		a.Fault(step)
+	}
+}
+
+// withHooks takes the point of a group between its hooks. They run outside of
+// the host's window lock, so that a dump of ten minutes keeps no other group
+// waiting. When a hook before fails there is no point; when one after does,
+// there is a point and an error.
+func (a *Agent) withHooks(ctx context.Context, s *scene, g workload.Group) (p point.Point, err error) {
+	if !g.Asks(config.Commands.Hooks) || s.engine == nil {
+		return a.snapshotGroup(ctx, s, g)
+	}
+	held, err := a.waitLock(ctx, "hooks-"+g.Name, "group "+g.Name, patience)
+	if err != nil {
+		return p, err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	// What is refused anyway is refused before anything has run.
+	if _, err := a.resolve(ctx, s, g); err != nil {
+		return p, err
+	}
+	a.thawLeft(ctx, s.engine)
+	h := hooks{a: a, runner: runner{s.engine}, group: g}
+	if err = h.before(ctx); err == nil {
+		p, err = a.snapshotGroup(ctx, s, g)
+	}
+	a.fault(StepRecorded)
+	err = errors.Join(err, h.after(context.WithoutCancel(ctx)))
+	if p.ID == "" {
+		return p, err
+	}
+	noted, putErr := a.remember(context.WithoutCancel(ctx), p.ID, func(q *point.Point) {
+		q.Hooks, q.Warnings = h.outcomes, append(q.Warnings, h.warnings...)
+	})
+	if putErr == nil {
+		p = noted
+	}
+	return p, errors.Join(err, putErr)
+}
+
+// hooks are those of one point of a group.
+type hooks struct {
+	a        *Agent
+	runner   runner
+	group    workload.Group
+	promised []*hold.Promise
+	outcomes []point.Hook
+	warnings []string
+}
+
+// before runs the hooks before, one after the other. That the one after must
+// run is on disk before the one before is started.
+func (h *hooks) before(ctx context.Context) error {
+	for _, c := range h.group.Members {
+		if !c.Commands.Hooks() {
+			continue
+		}
+		running, paused, err := h.runner.engine.State(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		if !running || paused {
+			h.warnings = append(h.warnings, fmt.Sprintf("container %s does not run, so that its hooks did not either", c.Name))
+			h.a.warn(h.group.Name, "%s", h.warnings[len(h.warnings)-1])
+			continue
+		}
+		hook := hold.Hook{Target: target(c), Args: c.Commands.Before, Mark: "hook-" + rand.Text()}
+		if len(c.Commands.After) > 0 {
+			p := &hold.Promise{
+				Group: h.group.Name, Made: time.Now(), ID: c.ID, Name: c.Name, User: c.Commands.User,
+				Args: c.Commands.After, Timeout: h.group.HookTimeout, Mark: hook.Mark,
+			}
+			if err := p.Make(h.a.promises()); err != nil {
+				return err
+			}
+			h.promised = append(h.promised, p)
+			h.a.fault(StepPromised)
+		}
+		if len(hook.Args) == 0 {
+			continue
+		}
+		if err := h.run(ctx, "before", hook).Failure(); err != nil {
+			err = fmt.Errorf("hook before the point in container %s: %w", c.Name, err)
+			return hint(err, "nothing was frozen, and no point was taken; mend the command, try it with: docker exec %s …", c.Name)
+		}
+		h.a.fault(StepBefore)
+	}
+	return nil
+}
+
+// after runs the hooks after, in reverse, of all that were begun. What cannot
+// run now is left to the next call.
+func (h *hooks) after(ctx context.Context) error {
+	var errs error
+	for _, p := range slices.Backward(h.promised) {
+		o := h.run(ctx, "after", p.Hook())
+		h.a.fault(StepAfter)
+		if err := o.Failure(); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("hook after the point in container %s: %w", p.Name, err))
+		}
+		if o.Err != nil && !errors.Is(o.Err, hold.ErrTooLong) {
+			errs = errors.Join(errs, errors.New("the next snapshot, or snapd thaw, runs that hook"), p.Later())
+			continue
+		}
+		errs = errors.Join(errs, p.Kept())
+		h.a.fault(StepAfterDone)
+	}
+	return errs
+}
+
+func (h *hooks) run(ctx context.Context, when string, hook hold.Hook) hold.Outcome {
+	h.a.step(h.group.Name, "hook %s the point in container %s", when, hook.Name)
+	o := hold.Run(ctx, h.runner, hook, h.group.HookTimeout)
+	done := point.Hook{
+		When: when, Container: hook.Name, Command: hook.Args, Exit: o.Exit,
+		Seconds: o.Took.Seconds(), Output: o.Output,
+	}
+	if o.Err != nil {
+		done.Error = o.Err.Error()
+	}
+	h.outcomes = append(h.outcomes, done)
+	return o
+}
+
+// thawLeft lets go of what a killed snapd left standing still: no command can
+// be started in it.
+func (a *Agent) thawLeft(ctx context.Context, engine *workload.Engine) {
+	recovered, err := freeze.Recover(ctx, freeze.Options{Dir: a.Run, Engine: engine})
+	tellRecovered(a.Report, recovered)
+	if err != nil {
+		a.warn("", "%v", err)
+	}
+}
+
+// keepPromises runs the hooks after that a killed snapd owes. What cannot run
+// now waits for the next call; nothing of it keeps anybody from a new point.
+func (a *Agent) keepPromises(ctx context.Context, engine *workload.Engine, containers []workload.Container) []string {
+	owed, err := hold.Outstanding(a.promises())
+	if err != nil {
+		a.warn("", "%v", err)
+	}
+	if len(owed) == 0 {
+		return nil
+	}
+	if engine != nil {
+		a.thawLeft(ctx, engine)
+	}
+	var out []string
+	for _, p := range owed {
+		text, done := a.keepPromise(ctx, engine, containers, p)
+		a.warn(p.Group, "%s", text)
+		out = append(out, text)
+		if done {
+			err = p.Kept()
+		} else {
+			err = p.Later()
+		}
+		if err != nil {
+			a.warn(p.Group, "%v", err)
+		}
+	}
+	return out
+}
+
+// keepPromise tells what became of one, and whether that was all.
+func (a *Agent) keepPromise(ctx context.Context, engine *workload.Engine, containers []workload.Container, p *hold.Promise) (text string, done bool) {
+	what := fmt.Sprintf("the hook %q after a point, which a killed snapd owed container %s,", p.Args, p.Name)
+	if engine == nil {
+		return what + " waits for the container engine", false
+	}
+	i := slices.IndexFunc(containers, func(c workload.Container) bool { return c.ID == p.ID })
+	switch {
+	case i < 0:
+		return what + " was dropped: that container is gone; if what it was to undo lies in a volume, run it by hand", true
+	case !containers[i].Running || containers[i].Paused:
+		return what + " waits until that container runs", false
+	}
+	// What was begun before may still be at it.
+	if _, err := workload.EndMarked(func(mark string) bool { return p.Mark != "" && mark == p.Mark }); err != nil {
+		return fmt.Sprintf("%s waits: %v", what, err), false
+	}
+	o := hold.Run(ctx, runner{engine}, p.Hook(), p.Timeout)
+	if errors.Is(o.Err, workload.ErrHangs) || errors.Is(o.Err, context.Canceled) {
+		return fmt.Sprintf("%s waits: %v", what, o.Err), false
+	}
+	if err := o.Failure(); err != nil {
+		return fmt.Sprintf("%s was run, and failed: %v", what, err), true
+	}
+	return what + " was run", true
+}

@@ -1,0 +1,291 @@
+package workload
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"snapd/internal/cgroup"
+
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
+	"github.com/docker/docker/pkg/stdcopy"
+	"golang.org/x/sys/unix"
+)
+
+// Command is something to run in a container.
+type Command struct {
+	Args           []string
+	Mark           string    // in the environment of its processes, for EndMarked; "" for none
+	User           string    // "" means the user of the container
+	Stdout, Stderr io.Writer // must not block; an error ends the session
+}
+
+// Session is a command that runs in a container with its standard input open.
+// The input ends when it is closed here and also when this process dies: the
+// engine closes it with the connection. The command does not end by that;
+// one that reads its input does.
+type Session struct {
+	engine    *Engine
+	container string
+	exec      string // the engine's id of it
+	mark      string // of this session alone
+	attached  types.HijackedResponse
+
+	ended     chan struct{} // closed when its output is at its end, or the session was closed
+	streamErr error         // read after ended
+	known     chan struct{} // closed when process is known or will never be
+	process   process       // read after known
+	closing   sync.Once
+	stop      context.CancelFunc
+	watchers  sync.WaitGroup
+}
+
+// process is one of the host; one that has been started since, under the same
+// number, has another start.
+type process struct {
+	pid   int    // 0: not known
+	start string // field 22 of /proc/PID/stat
+	state string // field 3
+}
+
+// Exec starts a command in a running container. Whether it could be started
+// is known from Wait: the engine says so with status 126 or 127. ctx bounds
+// the start, not the command. The caller closes the session.
+func (e *Engine) Exec(ctx context.Context, id string, c Command) (*Session, error) {
+	mark := c.Mark + markEnd + rand.Text()
+	made, err := call(ctx, e, "prepare a command in container "+id, func(ctx context.Context) (container.ExecCreateResponse, error) {
+		return e.api.ContainerExecCreate(ctx, id, container.ExecOptions{
+			User: c.User, Cmd: c.Args, Env: []string{markName + "=" + mark}, AttachStdin: true, AttachStdout: true, AttachStderr: true,
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	attached, err := e.attach(ctx, made.ID)
+	if err != nil {
+		return nil, e.explain("start a command in container "+id, err)
+	}
+	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Session{
+		engine: e, container: id, mark: mark, exec: made.ID, attached: attached, stop: stop,
+		ended: make(chan struct{}), known: make(chan struct{}),
+	}
+	s.watchers.Go(func() {
+		defer close(s.ended)
+		_, s.streamErr = stdcopy.StdCopy(c.Stdout, c.Stderr, attached.Reader)
+	})
+	s.watchers.Go(func() {
+		defer close(s.known)
+		s.process = s.find(watch)
+	})
+	return s, nil
+}
+
+// attach starts the command and takes over the connection. The client heeds
+// no context there, so that a hanging engine would hold us for ever: the
+// connection itself gets a deadline until the engine has answered.
+func (e *Engine) attach(ctx context.Context, exec string) (types.HijackedResponse, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		d := net.Dialer{Timeout: e.timeout}
+		c, err := d.DialContext(ctx, "unix", strings.TrimPrefix(e.host, "unix://"))
+		if err != nil {
+			return nil, err
+		}
+		return c, c.SetDeadline(time.Now().Add(e.timeout))
+	}
+	api, err := client.NewClientWithOpts(client.WithHost(e.host), client.WithVersion(e.api.ClientVersion()), client.WithDialContext(dial))
+	if err != nil {
+		return types.HijackedResponse{}, err
+	}
+	defer api.Close() //nolint:errcheck // it has no idle connections: the only one is taken over
+	attached, err := api.ContainerExecAttach(ctx, exec, container.ExecAttachOptions{})
+	if err != nil {
+		return attached, err
+	}
+	return attached, attached.Conn.SetDeadline(time.Time{})
+}
+
+// find asks the engine which process of the host the command is. It is done
+// early, so that Kill needs no engine.
+func (s *Session) find(ctx context.Context) process {
+	for ctx.Err() == nil {
+		in, err := s.inspect(ctx)
+		if err != nil {
+			return process{}
+		}
+		if in.Pid > 0 {
+			p, err := processOf(in.Pid)
+			if err != nil || !s.carries(in.Pid) {
+				return process{} // it has ended
+			}
+			return p
+		}
+		select {
+		case <-s.ended:
+			return process{}
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return process{}
+}
+
+func (s *Session) inspect(ctx context.Context) (container.ExecInspect, error) {
+	return call(ctx, s.engine, "ask for a command in container "+s.container, func(ctx context.Context) (container.ExecInspect, error) {
+		return s.engine.api.ContainerExecInspect(ctx, s.exec)
+	})
+}
+
+// Write sends to the command's standard input. It does not wait longer than
+// other calls to the engine do.
+func (s *Session) Write(p []byte) (int, error) {
+	if err := s.attached.Conn.SetWriteDeadline(time.Now().Add(s.engine.timeout)); err != nil {
+		return 0, err
+	}
+	n, err := s.attached.Conn.Write(p)
+	if err != nil {
+		return n, s.engine.explain("write to a command in container "+s.container, err)
+	}
+	return n, nil
+}
+
+// CloseStdin ends the command's standard input. It may be called twice.
+func (s *Session) CloseStdin() error {
+	err := s.attached.CloseWrite()
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ENOTCONN) {
+		return nil
+	}
+	return err
+}
+
+// Wait waits until the command has ended and everything that it started has
+// closed its output, and returns its exit status.
+func (s *Session) Wait(ctx context.Context) (int, error) {
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-s.ended:
+	}
+	if s.streamErr != nil {
+		return 0, fmt.Errorf("read what a command in container %s prints: %w", s.container, s.streamErr)
+	}
+	// The engine closes the connection a moment before it knows the status.
+	ctx, cancel := context.WithTimeout(ctx, s.engine.timeout)
+	defer cancel()
+	for {
+		in, err := s.inspect(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if !in.Running {
+			return in.ExitCode, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("a command in container %s: the engine lost its output, and it still runs: %w", s.container, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Started waits until the engine says that the command runs, and fails if it
+// does not or has ended already. What the engine prints when it cannot start a
+// command comes like the command's own output.
+func (s *Session) Started(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.known:
+	}
+	if s.process.pid == 0 {
+		return fmt.Errorf("a command in container %s: the engine does not say that it runs", s.container)
+	}
+	return nil
+}
+
+// Kill ends the command and what it started, without asking the engine: those
+// of its process group, if it is still the same and in the container, and those
+// that have its mark.
+func (s *Session) Kill() error {
+	_, err := endMarked(func(pid int, mark string) bool { return mark == s.mark && s.carries(pid) })
+	select {
+	case <-s.known:
+		return errors.Join(err, s.process.kill(s.carries))
+	default: // the engine has not said yet which process it is
+		return err
+	}
+}
+
+func (s *Session) carries(pid int) bool {
+	in, err := cgroup.Of(pid)
+	return err == nil && in.Carries(s.container)
+}
+
+// Close lets go of the command: its input ends, its output is not read any
+// more. It may be called twice.
+func (s *Session) Close() error {
+	s.closing.Do(func() {
+		s.stop()
+		s.attached.Close()
+	})
+	s.watchers.Wait()
+	return nil
+}
+
+// processOf describes a living process.
+func processOf(pid int) (process, error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return process{}, err
+	}
+	// The name stands in brackets and may hold anything.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	const start = 22 - 3 // the first of these is field 3
+	if len(fields) <= start {
+		return process{}, fmt.Errorf("read the state of process %d: %q", pid, stat)
+	}
+	return process{pid: pid, start: fields[start], state: fields[0]}, nil
+}
+
+// kill ends the process, and those of its group: the engine starts every
+// command as the leader of one. The group may outlive its leader, and its
+// number is not given away before it has ended.
+func (p process) kill(ours func(pid int) bool) error {
+	if p.pid <= 1 {
+		return nil
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	var errs error
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || !p.leads(pid) || !ours(pid) {
+			continue
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = errors.Join(errs, fmt.Errorf("end process %d: %w", pid, err))
+		}
+	}
+	return errs
+}
+
+// leads tells whether pid is the process or one of its group.
+func (p process) leads(pid int) bool {
+	if pid == p.pid {
+		now, err := processOf(pid)
+		return err == nil && now.start == p.start
+	}
+	group, err := unix.Getpgid(pid)
+	return err == nil && group == p.pid
+}

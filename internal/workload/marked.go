@@ -1,0 +1,117 @@
+package workload
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"snapd/internal/cgroup"
+
+	"golang.org/x/sys/unix"
+)
+
+// markName is the variable by which the processes of a Command are known:
+// everything that they start inherits it.
+const markName = "SNAPD_MARK"
+
+// markEnd separates the mark of a Command from what each session adds.
+const markEnd = "/"
+
+// EndMarked kills those processes of containers whose mark is one that stale
+// says nobody answers for any more. The engine is not asked, so that it may
+// hang. It returns the numbers of those it killed.
+func EndMarked(stale func(mark string) bool) ([]int, error) {
+	return endMarked(func(_ int, mark string) bool {
+		i := strings.LastIndex(mark, markEnd)
+		return i > 0 && stale(mark[:i])
+	})
+}
+
+// endMarked is EndMarked by process and whole mark.
+func endMarked(doomed func(pid int, mark string) bool) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var ended []int
+	var errs error
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		// Reading the environment of one that waits in the kernel could wait
+		// with it; a client that keeps a lock does not.
+		p, err := processOf(pid)
+		if err != nil || p.state == "D" || !inContainer(pid) {
+			continue
+		}
+		mark := markOf(pid)
+		if mark == "" || !doomed(pid, mark) {
+			continue
+		}
+		if now, err := processOf(pid); err != nil || now.start != p.start {
+			continue
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = errors.Join(errs, fmt.Errorf("end process %d: %w", pid, err))
+			continue
+		}
+		ended = append(ended, pid)
+	}
+	return ended, errs
+}
+
+var containerID = regexp.MustCompile(`[0-9a-f]{64}`)
+
+func inContainer(pid int) bool {
+	in, err := cgroup.Of(pid)
+	if err != nil {
+		return false
+	}
+	for _, path := range in.V1 {
+		if containerID.MatchString(path) {
+			return true
+		}
+	}
+	return containerID.MatchString(in.V2)
+}
+
+// markOf reads the mark of a process, "" when it has none or has ended.
+func markOf(pid int) string {
+	env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	if err != nil {
+		return ""
+	}
+	for v := range bytes.SplitSeq(env, []byte{0}) {
+		if mark, ok := bytes.CutPrefix(v, []byte(markName+"=")); ok {
+			return string(mark)
+		}
+	}
+	return ""
+}
+
+// SelfMark is a mark that names this process, until it ends.
+func SelfMark() (string, error) {
+	p, err := processOf(os.Getpid())
+	if err != nil {
+		return "", err
+	}
+	return strconv.Itoa(p.pid) + "-" + p.start, nil
+}
+
+// MarkOfDead tells whether a mark names a process that has ended.
+func MarkOfDead(mark string) bool {
+	var pid int
+	var start string
+	if n, err := fmt.Sscanf(mark, "%d-%s", &pid, &start); n != 2 || err != nil {
+		return false
+	}
+	now, err := processOf(pid)
+	return errors.Is(err, os.ErrNotExist) || err == nil && now.start != start
+}
