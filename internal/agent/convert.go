@@ -21,7 +21,7 @@ func repositoryPoint(p point.Point, repo *ship.Repository, name string) (ship.Po
 		WindowUS: p.WindowUS, HeldUS: p.HeldUS, Timings: p.Timings,
 		Secret: ship.Secret{
 			Group: p.Group, Host: p.Host, Datasets: p.Datasets, Freeze: p.Freeze, Why: p.Why,
-			Members: p.Members, Warnings: p.Warnings, Containers: p.Containers,
+			Members: p.Members, Warnings: p.Warnings, Containers: p.Containers, Properties: p.Properties,
 		},
 	}
 	for _, d := range p.Datasets {
@@ -49,6 +49,7 @@ func pointOf(r ship.PointRecord) point.Point {
 		WindowUS: r.WindowUS, HeldUS: r.HeldUS, Timings: r.Timings, Datasets: r.Secret.Datasets,
 		Freeze: r.Secret.Freeze, Why: r.Secret.Why, Members: r.Secret.Members,
 		Warnings: r.Secret.Warnings, Containers: r.Secret.Containers,
+		Properties: r.Secret.Properties,
 	}
 	if r.Sealed {
 		p.Host = r.Host

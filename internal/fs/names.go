@@ -54,7 +54,13 @@ const (
 func HoldName(purpose string) string { return holdPrefix + purpose }
 
 // ParseHoldName returns the purpose of a tag that HoldName made.
-func ParseHoldName(tag string) (purpose string, ours bool) { return strings.CutPrefix(tag, holdPrefix) }
+func ParseHoldName(tag string) (purpose string, ours bool) {
+	purpose, ours = strings.CutPrefix(tag, holdPrefix)
+	if !ours || purpose == "" || strings.ContainsAny(purpose, "/.\x00 ") {
+		return "", false
+	}
+	return purpose, true
+}
 
 // StageName is the name of a dataset in which a restore is built; random tells
 // several apart.

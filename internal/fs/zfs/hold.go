@@ -160,3 +160,17 @@ func releaseAll(ctx context.Context, m mark) error {
 		return ours
 	})
 }
+
+// Bookmarks are the guids of a dataset's snapshots of which there is a
+// bookmark: those need not stay to be the base of increments.
+func (d *Driver) Bookmarks(ctx context.Context, dataset fs.Dataset) (map[string]bool, error) {
+	all, err := d.marks(ctx, dataset, "bookmark")
+	if err != nil {
+		return nil, fmt.Errorf("list the bookmarks of %s: %w", dataset.Name, err)
+	}
+	out := make(map[string]bool)
+	for _, m := range all {
+		out[guidText(m.guid)] = true
+	}
+	return out, nil
+}
