@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
@@ -40,7 +41,7 @@ func newPool(t testing.TB, size int64, options ...string) (pool string) {
 	if err := errors.Join(file.Truncate(size), file.Close()); err != nil {
 		t.Fatal(err)
 	}
-	argv := append([]string{"zpool", "create", "-O", "mountpoint=/mnt/" + pool}, options...)
+	argv := append([]string{"zpool", "create", "-O", "mountpoint=/mnt/" + pool, "-O", "acltype=posix", "-O", "xattr=sa"}, options...)
 	sh(t, append(argv, pool, file.Name())...)
 	t.Cleanup(func() {
 		if out, err := exec.Command("zpool", "destroy", "-f", pool).CombinedOutput(); err != nil && !bytes.Contains(out, []byte("no such pool")) {
@@ -103,7 +104,76 @@ func there(t testing.TB, name string) bool {
 	return exec.Command("zfs", "list", "-H", name).Run() == nil
 }
 
-func pathOf(t testing.TB, dataset string, parts ...string) string {
+func mountpoint(t testing.TB, name string) string {
 	t.Helper()
-	return filepath.Join(append([]string{sh(t, "zfs", "get", "-Hp", "-o", "value", "mountpoint", dataset)}, parts...)...)
+	return sh(t, "zfs", "get", "-Hp", "-o", "value", "mountpoint", name)
+}
+
+func located(t testing.TB, dir string) fs.Dataset {
+	t.Helper()
+	place, err := New().Locate(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return place.Dataset
+}
+
+// take makes a snapshot of all the datasets.
+func take(t testing.TB, id string, datasets ...fs.Dataset) []fs.Snapshot {
+	t.Helper()
+	p, err := New().Prepare(t.Context(), fs.SnapshotName(testTime, id), datasets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Take()
+	made, more := p.Result(t.Context())
+	if err := firstOf(err, more, p.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// deviceOf waits for the device of a volume.
+func deviceOf(t testing.TB, name string) string {
+	t.Helper()
+	device := "/dev/zvol/" + name
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(device); err == nil {
+			return device
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not appear", device)
+		}
+	}
+}
+
+// receiveAll restores a chain and hands it over.
+func receiveAll(t testing.TB, target string, props map[string]string, chain ...sample) (fs.Dataset, []string) {
+	t.Helper()
+	r, err := New().Receive(t.Context(), target, fs.Placement{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := r.(*receiver).Expect(t.Context(), props); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range chain {
+		base := ""
+		if s.base != nil {
+			base = s.base.GUID
+		}
+		if err := r.Apply(t.Context(), bytes.NewReader(s.data), s.snap.GUID, base); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made, err := r.Finish(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made, r.(*receiver).Notes()
 }

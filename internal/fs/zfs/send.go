@@ -151,8 +151,7 @@ func (d *Driver) resume(ctx context.Context, s fs.Snapshot, base *fs.Snapshot, a
 	if err != nil {
 		return nil, errors.Join(err, pumped.Close())
 	}
-	follow := &walker{offset: at, sum: p.here, began: true, begin: rest.theirs.begin, anchor: p.anchor}
-	return &Stream{pump: pumped, rest: rest, follow: follow}, nil
+	return &Stream{pump: pumped, rest: rest, follow: &rest.follow}, nil
 }
 
 // Estimate says about how many bytes Send will give. It can take long when the

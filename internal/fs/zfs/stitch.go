@@ -15,6 +15,7 @@ type stitched struct {
 	from   *bufio.Reader
 	theirs walker   // follows what the sender says
 	sum    fletcher // of the stream that is being made
+	follow walker   // follows the stream that is being made, up to p.at
 	guid   uint64
 
 	head  head
@@ -35,6 +36,7 @@ func stitch(from io.Reader, p place, guid, base uint64) (*stitched, error) {
 	if err := s.skipTo(p.anchor); err != nil {
 		return nil, err
 	}
+	s.follow = walker{offset: p.anchor.end, sum: p.anchor.sum, began: true, begin: s.theirs.begin, anchor: p.anchor}
 	if err := s.skipBytes(p); err != nil {
 		return nil, err
 	}
@@ -83,7 +85,6 @@ func (s *stitched) recordIs(payload []byte, want fletcher) bool {
 
 // skipBytes drops what of the records after the anchor the first part has.
 func (s *stitched) skipBytes(p place) error {
-	sum := p.anchor.sum
 	for left := p.at - p.anchor.end; left > 0; {
 		if err := s.fill(); err != nil {
 			if errors.Is(err, io.EOF) {
@@ -92,11 +93,13 @@ func (s *stitched) skipBytes(p place) error {
 			return fmt.Errorf("compare the rest of the stream with the first part: %w", err)
 		}
 		n := int(min(left, int64(len(s.out))))
-		sum.add(s.out[:n])
+		if _, err := s.follow.Write(s.out[:n]); err != nil {
+			return err
+		}
 		s.out = s.out[n:]
 		left -= int64(n)
 	}
-	if sum != p.here {
+	if s.follow.here() != p.here {
 		return errors.New("the sender does not repeat what the first part has")
 	}
 	return nil
