@@ -38,9 +38,11 @@ test-host: ## the tests on real Btrfs, Docker and MinIO (root)
 test-guest: $(GUEST) ## the tests in and around a disposable guest machine (root)
 	@$(GUEST) test
 
-test-long: ## long matrices: a real 3 GiB file through full and increment (root, minutes)
+test-long: $(GUEST) ## long matrices: a real 3 GiB file; ZFS streams cut at 250 places, kills, power cuts (root, an hour)
 	@scripts/host-packages test
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig' -timeout 60m
+	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestResumeMatrix|TestZFSKilledOften' -timeout 120m ./internal/fs/zfs ./cmd/snapd
+	@$(GO) test -tags 'outside long' -run 'TestZFSPowerCuts' -timeout 60m ./cmd/snapd
 
 lint: ## all linters, module tidiness, known vulnerabilities
 	@scripts/lint
