@@ -74,7 +74,7 @@ func (h *zhost) dataset(name string, size int) (dir string) {
 		h.t.Fatal(err)
 	}
 	defer f.Close()
-	fmt.Fprintf(f, "\n[group.%s]\npaths = [%q]\nkeep-local = \"0s\"\n", strings.ReplaceAll(name, " ", "-"), dir)
+	fmt.Fprintf(f, "\n[group.%s]\npaths = [%q]\nkeep-local = \"1s\"\n", strings.ReplaceAll(name, " ", "-"), dir)
 	return dir
 }
 
