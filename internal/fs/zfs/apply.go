@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"snapd/internal/fs"
@@ -20,7 +21,7 @@ func streamName(n int) string { return fmt.Sprintf("snapd-stream-%d", n) }
 // before zfs receive sees it.
 func (r *receiver) Apply(ctx context.Context, stream io.Reader, guid, base string) error {
 	if r.closed {
-		return fmt.Errorf("receive into %s: %w", r.target, errClosed)
+		return fmt.Errorf("receive into %s: %w", r.target, os.ErrClosed)
 	}
 	if err := r.apply(ctx, stream, guid, base); err != nil {
 		return fmt.Errorf("receive snapshot %s for %s: %w", guid, r.target, err)
@@ -61,8 +62,7 @@ func (r *receiver) apply(ctx context.Context, stream io.Reader, guid, base strin
 		err = r.checkReceived(ctx, name, begin)
 	}
 	if err != nil {
-		//nolint:contextcheck // what failed because ctx ended has to go all the same
-		return errors.Join(err, r.discard(context.WithoutCancel(ctx), name))
+		return errors.Join(err, r.discard(r.ctx, name)) // also when ctx has ended
 	}
 	r.applied = append(r.applied, applied{name: name, guid: begin.toGUID()})
 	if begin.datasetType() == typeVolume {

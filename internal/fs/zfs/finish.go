@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ import (
 // what is restored does nothing by itself.
 func (r *receiver) Finish(ctx context.Context) (fs.Dataset, error) {
 	if r.closed {
-		return fs.Dataset{}, fmt.Errorf("finish restore to %s: %w", r.target, errClosed)
+		return fs.Dataset{}, fmt.Errorf("finish restore to %s: %w", r.target, os.ErrClosed)
 	}
 	dataset, err := r.finish(ctx)
 	if err != nil {
@@ -57,7 +58,8 @@ func (r *receiver) finish(ctx context.Context) (_ fs.Dataset, err error) {
 // dropSnapshots removes what the chain left, and the mark of the owner.
 func (r *receiver) dropSnapshots(ctx context.Context) error {
 	first, last := r.applied[0].name, r.applied[len(r.applied)-1].name
-	if err := command(ctx, r.pool(), "zfs", "destroy", r.stage+"@"+first+"%"+last); err != nil {
+	err := command(ctx, r.pool(), "zfs", "destroy", r.stage+"@"+first+"%"+last)
+	if err := ignoreGone(err); err != nil { // gone: Finish is called again
 		return fmt.Errorf("remove the snapshots of the chain: %w", err)
 	}
 	return nil

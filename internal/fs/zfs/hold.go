@@ -123,7 +123,7 @@ func release(ctx context.Context, all []mark, which func(tag string, m mark) boo
 	byName := make(map[string]mark)
 	var names []string
 	for _, m := range all {
-		if !m.bookmark() {
+		if m.holds > 0 {
 			byName[m.name] = m
 			names = append(names, m.name)
 		}

@@ -233,8 +233,8 @@ func (p *prepared) Result(ctx context.Context) ([]fs.Snapshot, error) {
 
 // result adds what a pool has taken. All of it must be of one instant.
 func (s *shot) result(ctx context.Context, byName map[string]mark) error {
-	args := []string{"zfs", "list", "-Hp", "-t", "snapshot", "-o", "name,guid,createtxg,creation"}
-	rows, err := table(ctx, s.pool, 4, append(args, s.argv[2:]...)...)
+	args := []string{"zfs", "list", "-Hp", "-t", "snapshot", "-o", markColumns}
+	rows, err := table(ctx, s.pool, markCount, append(args, s.argv[2:]...)...)
 	if err != nil && (s.taken || !errors.Is(err, fs.ErrNotFound)) {
 		return err
 	}

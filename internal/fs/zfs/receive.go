@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -20,6 +19,7 @@ import (
 // ancestor, and renames it when it is whole. So nothing is ever received into
 // something that exists, and no -F is needed.
 type receiver struct {
+	ctx      context.Context //nolint:containedctx // of the one Receive that made it, without its end: Close works on after that
 	target   string
 	suffix   string // of what exists at the target; "" when nothing may
 	ancestor string // the nearest dataset above the target that exists
@@ -43,7 +43,7 @@ type applied struct {
 // tank/restored; missing parents are made by Finish. Before any byte moves it
 // looks at the pool, the name, what is there, the parent's key and its room.
 func (d *Driver) Receive(ctx context.Context, target string, placement fs.Placement) (fs.Receiver, error) {
-	r := &receiver{target: target, suffix: placement.ReplaceSuffix}
+	r := &receiver{ctx: context.WithoutCancel(ctx), target: target, suffix: placement.ReplaceSuffix}
 	if err := r.open(ctx); err != nil {
 		return nil, fmt.Errorf("restore to %s: %w", target, err)
 	}
@@ -209,8 +209,7 @@ func (r *receiver) Close() error {
 	if r.done || r.stage == "" {
 		return nil
 	}
-	//nolint:contextcheck // Close works on when the restore was cancelled
-	if err := r.clear(context.Background()); err != nil {
+	if err := r.clear(r.ctx); err != nil {
 		return fmt.Errorf("remove what the restore to %s made: %w; the next restore does it again", r.target, err)
 	}
 	return nil
@@ -223,5 +222,3 @@ func (r *receiver) clear(ctx context.Context) error {
 	}
 	return destroyStage(ctx, r.stage)
 }
-
-var errClosed = os.ErrClosed

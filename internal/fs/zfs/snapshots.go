@@ -19,7 +19,14 @@ type mark struct {
 	guid      uint64
 	createTXG uint64
 	creation  time.Time
+	holds     uint64 // on a snapshot, by anybody
 }
+
+// markColumns are what parseMarks reads, of zfs list -Hp.
+const (
+	markColumns = "name,guid,createtxg,creation,userrefs"
+	markCount   = 5
+)
 
 func (m mark) bookmark() bool { return strings.Contains(m.name, "#") }
 
@@ -33,7 +40,7 @@ func (m mark) snapshot(of fs.Dataset) fs.Snapshot {
 // marksOf lists the snapshots and bookmarks of a dataset, ours and others',
 // oldest first; of the same guid the snapshot comes before the bookmark.
 func marksOf(ctx context.Context, o object, kinds string) ([]mark, error) {
-	rows, err := table(ctx, o.pool(), 4, "zfs", "list", "-Hp", "-d", "1", "-t", kinds, "-o", "name,guid,createtxg,creation", o.name)
+	rows, err := table(ctx, o.pool(), markCount, "zfs", "list", "-Hp", "-d", "1", "-t", kinds, "-o", markColumns, o.name)
 	if err != nil {
 		return nil, err
 	}
@@ -57,17 +64,17 @@ func order(m mark) int {
 func parseMarks(rows [][]string) ([]mark, error) {
 	marks := make([]mark, 0, len(rows))
 	for _, row := range rows {
-		var n [3]uint64
+		var n [4]uint64
 		for i := range n {
 			var err error
-			if n[i], err = strconv.ParseUint(row[i+1], 10, 64); err != nil {
+			if n[i], err = strconv.ParseUint(row[i+1], 10, 64); err != nil && row[i+1] != "-" { // a bookmark has no holds
 				return nil, fmt.Errorf("zfs list says of %s: %w", row[0], err)
 			}
 		}
 		if !strings.ContainsAny(row[0], "@#") {
 			return nil, fmt.Errorf("zfs list names %q, which is neither a snapshot nor a bookmark", row[0])
 		}
-		marks = append(marks, mark{name: row[0], guid: n[0], createTXG: n[1], creation: time.Unix(int64(n[2]), 0).UTC()})
+		marks = append(marks, mark{name: row[0], guid: n[0], createTXG: n[1], creation: time.Unix(int64(n[2]), 0).UTC(), holds: n[3]})
 	}
 	return marks, nil
 }
