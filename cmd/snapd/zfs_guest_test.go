@@ -74,7 +74,7 @@ func (h *zhost) dataset(name string, size int) (dir string) {
 		h.t.Fatal(err)
 	}
 	defer f.Close()
-	fmt.Fprintf(f, "\n[group.%s]\npaths = [%q]\nkeep-local = \"1s\"\n", strings.ReplaceAll(name, " ", "-"), dir)
+	fmt.Fprintf(f, "\n[group.%s]\npaths = [%q]\nkeep-local = \"1s\"\nkeep = \"50 last\"\n", strings.ReplaceAll(name, " ", "-"), dir)
 	return dir
 }
 
@@ -235,7 +235,7 @@ func TestZFSKilled(t *testing.T) { killOften(t, 2, 2) }
 // Whatever was killed, the next run completes, and nothing is left behind.
 func killOften(t *testing.T, ships, restores int) {
 	h := newZHost(t)
-	dir := h.dataset("data", 24<<20)
+	dir := h.dataset("data", 6<<20)
 	streams := 0
 	for i := range ships {
 		h.grow(dir, fmt.Sprint("more ", i), 6<<20)

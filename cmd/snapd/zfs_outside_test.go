@@ -34,7 +34,7 @@ func zfsGuest(t *testing.T) *vmtest.Guest {
 		zfs create tank/data
 		head -c 24M /dev/urandom >/tank/data/first
 		snapd init --repository file:///srv/repository --kit /root/kit >&2
-		printf '[group.data]\npaths = ["/tank/data"]\nkeep-local = "1s"\n' >>/etc/snapd-agent/snapd.toml
+		printf '[group.data]\npaths = ["/tank/data"]\nkeep-local = "1s"\nkeep = "50 last"\n' >>/etc/snapd-agent/snapd.toml
 		snapd snapshot --ship data >&2
 		sync; zpool sync`)
 	return g

@@ -27,12 +27,14 @@ type chain struct {
 func makeChain(t *testing.T, dataset fs.Dataset, dir string, set func(step int), before, after func()) chain {
 	t.Helper()
 	d := New()
-	fstest.WriteNastyTree(t, dir)
+	variety(t, dir+"/first")
 	var c chain
 	var last *fs.Snapshot
 	for step := range chainSteps + 1 {
-		if step > 0 && step <= fstest.NastySteps {
-			fstest.ChangeNastyTree(t, dir, step)
+		if step > 0 {
+			sh(t, "mv", fmt.Sprint(dir, "/step ", step-1), fmt.Sprint(dir, "/was step ", step-1))
+			sh(t, "rm", fmt.Sprint(dir, "/first/files/file ", step))
+			sh(t, "truncate", "-s", fmt.Sprint(100_000*step), dir+"/first/big")
 		}
 		scatter(t, fmt.Sprint(dir, "/step ", step), 5+step)
 		set(step)
