@@ -196,7 +196,7 @@ func TestZFSBases(t *testing.T) {
 	if got := strings.Count(h.sh("zfs", "list", "-H", "-t", "bookmark", "-o", "name", "-r", name), "#snapd_"); got != 2 {
 		t.Errorf("%d bookmarks, want 2", got)
 	}
-	for _, s := range strings.Fields(strings.ReplaceAll(h.sh("zfs", "list", "-H", "-t", "snapshot", "-o", "name", "-r", name), "da ta", "da+ta")) {
+	for s := range strings.FieldsSeq(strings.ReplaceAll(h.sh("zfs", "list", "-H", "-t", "snapshot", "-o", "name", "-r", name), "da ta", "da+ta")) {
 		h.sh("zfs", "destroy", strings.ReplaceAll(s, "+", " "))
 	}
 	third := step(3)
@@ -283,10 +283,10 @@ func (h *zhost) killShip(turn, of int) (at string) {
 	}
 	reached := func() bool { return h.count("repository/data/*/*") >= before+segments }
 	at = fmt.Sprintf("with %d segments there", segments)
-	switch {
-	case turn == of-1:
+	switch turn {
+	case of - 1:
 		reached, at = func() bool { return h.count("repository/meta/streams/*") > manifests }, "when its manifest was there"
-	case turn == 1:
+	case 1:
 		reached, at = func() bool { return h.count("state/ships/*") > 0 }, "when its record was there"
 	}
 	done := make(chan error, 1)
@@ -301,7 +301,7 @@ func (h *zhost) killShip(turn, of int) (at string) {
 		}
 	}
 	_ = cmd.Process.Kill()
-	<-done
+	_ = <-done
 	if h.count("repository/meta/points/*") > points {
 		h.t.Errorf("the ship was over before it was killed (%s)", at)
 	}
@@ -343,7 +343,7 @@ func (h *zhost) killRestore(id point.ID, turn, of int) (at string) {
 	}
 	time.Sleep(time.Duration(turn*37) * time.Millisecond) // anywhere in what follows
 	_ = cmd.Process.Kill()
-	<-done
+	_ = <-done
 	return at
 }
 
@@ -390,7 +390,7 @@ func TestZFSDamage(t *testing.T) {
 		}
 		out, _, status := h.snapd("--kit", h.path("kit"), "--json", "verify")
 		var verified agent.Verified
-		if i := strings.Index(out, "{"); status != 4 || i < 0 {
+		if status != 4 || !strings.Contains(out, "{") {
 			t.Fatalf("exit status %d", status)
 		}
 		_ = json.NewDecoder(strings.NewReader(out)).Decode(&verified)

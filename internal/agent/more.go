@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -164,9 +165,7 @@ func (a *Agent) describe(ctx context.Context, r *resolved, p *point.Point) {
 		if err != nil {
 			p.Warnings = append(p.Warnings, fmt.Sprintf("the properties of its datasets are not in the point: %v", err))
 		}
-		for guid, of := range props {
-			all[guid] = of
-		}
+		maps.Copy(all, props)
 	}
 	if len(all) == 0 {
 		return

@@ -62,7 +62,8 @@ func (r *receiver) apply(ctx context.Context, stream io.Reader, guid, base strin
 		err = r.checkReceived(ctx, name, begin)
 	}
 	if err != nil {
-		return errors.Join(err, r.discard(r.ctx, name)) // also when ctx has ended
+		//nolint:contextcheck // what failed because ctx ended has to go all the same
+		return errors.Join(err, r.discard(r.ctx, name))
 	}
 	r.applied = append(r.applied, applied{name: name, guid: begin.toGUID()})
 	if begin.datasetType() == typeVolume {

@@ -69,8 +69,13 @@ func TestChain(t *testing.T) {
 		target := fmt.Sprintf("%s/some/parent/as at %d", to, step)
 		made, notes := receiveAll(t, target, c.props[step], c.streams[:step+1]...)
 		for _, want := range []struct{ property, value string }{
-			{"canmount", "noauto"}, {"mounted", "no"}, {"recordsize", "16384"}, {"compression", "zstd"}, {"snapdir", "visible"},
-			{"quota", fmt.Sprint((300 + step) << 20)}, {"my:note", fmt.Sprintf("step\t%d\nand more", step)},
+			{"canmount", "noauto"},
+			{"mounted", "no"},
+			{"recordsize", "16384"},
+			{"compression", "zstd"},
+			{"snapdir", "visible"},
+			{"quota", fmt.Sprint((300 + step) << 20)},
+			{"my:note", fmt.Sprintf("step\t%d\nand more", step)},
 		} {
 			if got := sh(t, "zfs", "get", "-Hp", "-o", "value", want.property, target); got != want.value {
 				t.Errorf("step %d: %s is %q, want %q", step, want.property, got, want.value)

@@ -1,7 +1,6 @@
 package zfs
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -101,6 +100,3 @@ func featureNames(features uint64) []string {
 	}
 	return out
 }
-
-// isStream tells what the stream itself is guilty of.
-func isStream(err error) bool { return errors.Is(err, ErrStream) }

@@ -14,8 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const superMagic = 0x2fc12fc1 // of a ZFS filesystem, in statfs
-
 // Locate implements fs.Driver. A path on another filesystem that lies on a
 // volume of ZFS belongs to that volume.
 func (d *Driver) Locate(ctx context.Context, hostPath string) (fs.Place, error) {

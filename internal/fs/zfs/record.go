@@ -101,10 +101,8 @@ func (h *head) offset() uint64 {
 }
 
 // Fields of BEGIN.
-func (h *head) features() uint64 { return h.u64(16) >> 2 & (1<<30 - 1) }
-func (h *head) streamType() uint64 {
-	return h.u64(16) & 3
-}
+func (h *head) features() uint64    { return h.u64(16) >> 2 & (1<<30 - 1) }
+func (h *head) streamType() uint64  { return h.u64(16) & 3 }
 func (h *head) datasetType() uint32 { return h.u32(32) }
 func (h *head) toGUID() uint64      { return h.u64(40) }
 func (h *head) fromGUID() uint64    { return h.u64(48) }
