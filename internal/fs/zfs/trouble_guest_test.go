@@ -55,7 +55,7 @@ func mapped(t *testing.T, name string) (pool string, fail, mend func()) {
 func suspend(t *testing.T, pool string, fail func()) {
 	t.Helper()
 	fail()
-	_ = os.WriteFile("/mnt/"+pool+"/a/dirty", bytes.Repeat([]byte("x"), 1<<20), 0o600)
+	go func() { _ = os.WriteFile("/mnt/"+pool+"/a/dirty", bytes.Repeat([]byte("x"), 1<<20), 0o600) }() // hangs, too
 	go func() { _ = exec.Command("zpool", "sync", pool).Run() }()
 	for deadline := time.Now().Add(time.Minute); suspended(pool) == nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -136,7 +136,7 @@ func TestSuspendedInTheMiddle(t *testing.T) {
 	sh(t, "zfs", "create", pool+"/a")
 	dir := mountpoint(t, pool+"/a")
 	for _, name := range []string{"1", "2", "3"} {
-		if err := os.WriteFile(dir+"/"+name, bytes.Repeat([]byte(name), 40<<20), 0o600); err != nil {
+		if err := os.WriteFile(dir+"/"+name, bytes.Repeat([]byte(name), 20<<20), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
