@@ -38,11 +38,12 @@ test-host: ## the tests on real Btrfs, Docker and MinIO (root)
 test-guest: $(GUEST) ## the tests in and around a disposable guest machine (root)
 	@$(GUEST) test
 
-test-long: ## long matrices: a real 3 GiB file, kills at every step, 160 restored points of databases (root, hours)
+test-long: $(GUEST) ## long matrices: kills at every step, 160 restored points of databases, ZFS streams cut at 250 places (root, hours)
 	@scripts/host-packages test
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig|TestKill|TestLong' -timeout 90m
-	@$(MAKE) --no-print-directory $(GUEST)
 	@$(GO) test -tags 'guest long' -exec '$(CURDIR)/$(GUEST) exec' -run 'TestFilesystems' -timeout 60m -v ./internal/freeze
+	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestResumeMatrix|TestZFSKilledOften' -timeout 120m ./internal/fs/zfs ./cmd/snapd
+	@$(GO) test -tags 'outside long' -run 'TestZFSPowerCuts' -timeout 60m ./cmd/snapd
 
 lint: ## all linters, module tidiness, known vulnerabilities
 	@scripts/lint

@@ -7,6 +7,7 @@ import (
 
 	"snapd/internal/agent"
 	"snapd/internal/fs/btrfs"
+	"snapd/internal/fs/zfs"
 	"snapd/internal/point"
 
 	"github.com/spf13/cobra"
@@ -50,6 +51,9 @@ func checkStream(format string, r io.Reader) error {
 	if strings.HasPrefix(format, "btrfs-") {
 		_, err := btrfs.CheckStream(r)
 		return err
+	}
+	if zfs.OwnFormat(format) {
+		return zfs.CheckFormat(format, r)
 	}
 	return fmt.Errorf("this version of snapd cannot read streams of the format %q", format)
 }

@@ -14,6 +14,7 @@ import (
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/fs/btrfs"
+	"snapd/internal/fs/zfs"
 	"snapd/internal/ship"
 
 	systemd "snapd/internal/host"
@@ -80,7 +81,10 @@ func inhibit(why string) (func() error, error) {
 }
 
 func drivers() map[string]storage.Driver {
-	return map[string]storage.Driver{storage.Btrfs: btrfs.New()}
+	return map[string]storage.Driver{
+		storage.Btrfs: btrfs.New(),
+		storage.ZFS:   zfs.New(),
+	}
 }
 
 // named tells whether the caller named a repository that is not the

@@ -22,6 +22,7 @@ func repositoryPoint(p point.Point, repo *ship.Repository, name string) (ship.Po
 		Secret: ship.Secret{
 			Group: p.Group, Host: p.Host, Datasets: p.Datasets, Freeze: p.Freeze, Why: p.Why,
 			Members: p.Members, Warnings: p.Warnings, Containers: p.Containers, Quiesced: p.Quiesced, Hooks: p.Hooks,
+			Properties: p.Properties,
 		},
 	}
 	for _, d := range p.Datasets {
@@ -49,6 +50,7 @@ func pointOf(r ship.PointRecord) point.Point {
 		WindowUS: r.WindowUS, HeldUS: r.HeldUS, Timings: r.Timings, Datasets: r.Secret.Datasets,
 		Freeze: r.Secret.Freeze, Why: r.Secret.Why, Members: r.Secret.Members,
 		Warnings: r.Secret.Warnings, Containers: r.Secret.Containers, Quiesced: r.Secret.Quiesced, Hooks: r.Secret.Hooks,
+		Properties: r.Secret.Properties,
 	}
 	if r.Sealed {
 		p.Host = r.Host

@@ -29,6 +29,9 @@ type Check struct {
 // changes nothing but for objects that a probe puts and removes.
 func (a *Agent) Doctor(ctx context.Context, probe func(ctx context.Context, r config.Repository) []Check) []Check {
 	checks := []Check{a.checkRunDir(), a.checkLeftovers(), checkCgroups(), a.checkInhibitor(), checkProgram("btrfs", "btrfs-progs", "restores on Btrfs")}
+	if _, err := os.Stat("/sys/module/zfs"); err == nil {
+		checks = append(checks, checkProgram("zfs", "zfsutils-linux", "snapshots and restores on ZFS"))
+	}
 	checks = append(checks, a.checkGroups(ctx)...)
 	names := slices.Sorted(maps.Keys(a.Config.Repositories))
 	if len(names) == 0 {

@@ -24,7 +24,8 @@ import (
 type storage struct {
 	path  string
 	snaps []fs.Snapshot
-	gone  bool // its filesystem is not mounted
+	taken uint64 // snapshots ever
+	gone  bool   // its filesystem is not mounted
 }
 
 func (s *storage) dataset() fs.Dataset {
@@ -68,10 +69,8 @@ type prepared struct {
 }
 
 func (p *prepared) Take() error {
-	p.made = []fs.Snapshot{{Dataset: p.s.dataset(), Name: p.name, GUID: strings.ToLower(rand.Text()), Order: uint64(len(p.s.snaps) + 1)}}
-	if n := len(p.s.snaps); n > 0 {
-		p.made[0].Order = p.s.snaps[n-1].Order + 1
-	}
+	p.made = []fs.Snapshot{{Dataset: p.s.dataset(), Name: p.name, GUID: strings.ToLower(rand.Text()), Order: p.s.taken + 1}}
+	p.s.taken++
 	p.s.snaps = append(p.s.snaps, p.made...)
 	return nil
 }

@@ -28,9 +28,10 @@ type pruneHere struct {
 type seat struct {
 	dataset point.Dataset
 	driver  fs.Driver
-	local   []fs.Snapshot // all of ours of that dataset
-	snap    *fs.Snapshot  // nil: gone, or not to be seen now
-	unseen  bool          // the dataset is not there: deleted, or its filesystem is not mounted
+	local   []fs.Snapshot   // all of ours of that dataset
+	snap    *fs.Snapshot    // nil: gone, or not to be seen now
+	marked  map[string]bool // guids that serve as bases without their snapshots
+	unseen  bool            // the dataset is not there: deleted, or its filesystem is not mounted
 }
 
 func (a *Agent) seat(ctx context.Context, d point.Dataset) (seat, error) {
@@ -42,7 +43,11 @@ func (a *Agent) seat(ctx context.Context, d point.Dataset) (seat, error) {
 	if errors.Is(err, fs.ErrNotFound) {
 		return seat{dataset: d, driver: driver, unseen: true}, nil
 	}
-	return seat{dataset: d, driver: driver, local: snaps, snap: snapshotWith(snaps, d.GUID)}, err
+	if err != nil {
+		return seat{}, err
+	}
+	marked, err := bookmarks(ctx, driver, datasetOf(d))
+	return seat{dataset: d, driver: driver, local: snaps, snap: snapshotWith(snaps, d.GUID), marked: marked}, err
 }
 
 // points decides on the snapshots of each point, and forgets a point that
@@ -67,6 +72,7 @@ func (h *pruneHere) points(ctx context.Context) error {
 			faults = append(faults, a.forget(ctx, p.ID))
 		}
 	}
+	faults = append(faults, h.tidy(ctx, points))
 	return errors.Join(faults...)
 }
 
@@ -155,7 +161,7 @@ func (h *pruneHere) need(p point.Point, s seat, torn bool) string {
 			return "not yet shipped to " + name
 		case listed(p, name, index) && !wholeIn(p, name, index):
 			return "damaged in " + name + ": see snapd verify"
-		case isBase(index, s.dataset.Origin, s.dataset.GUID, s.local):
+		case isBase(index, s.dataset.Origin, s.dataset.GUID, s.local, s.marked):
 			return "base of the next increments in " + name
 		}
 	}
@@ -165,9 +171,12 @@ func (h *pruneHere) need(p point.Point, s seat, torn bool) string {
 // isBase tells whether the next increments want to find a snapshot here. What
 // is not on this host any more is no base for anything, so that of what is,
 // the next best stays.
-func isBase(index *ship.Index, origin, guid string, local []fs.Snapshot) bool {
+func isBase(index *ship.Index, origin, guid string, local []fs.Snapshot, marked map[string]bool) bool {
+	if marked[guid] {
+		return false // a bookmark serves as well
+	}
 	streams := slices.DeleteFunc(streamsOf(index, origin), func(s ship.StreamRef) bool {
-		return local != nil && snapshotWith(local, s.GUID) == nil
+		return local != nil && snapshotWith(local, s.GUID) == nil && !marked[s.GUID]
 	})
 	return retain.Needed(chainOf(streams))[guid]
 }
@@ -217,9 +226,13 @@ func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 		if err != nil {
 			return err
 		}
+		marked, err := bookmarks(ctx, driver, d)
+		if err != nil {
+			return err
+		}
 		for _, snap := range local {
 			if !known[snap.GUID] {
-				faults = append(faults, h.stray(ctx, driver, snap, local))
+				faults = append(faults, h.stray(ctx, driver, snap, local, marked))
 			}
 		}
 	}
@@ -230,7 +243,7 @@ func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 // is being taken.
 const strayAge = time.Hour
 
-func (h *pruneHere) stray(ctx context.Context, driver fs.Driver, snap fs.Snapshot, local []fs.Snapshot) error {
+func (h *pruneHere) stray(ctx context.Context, driver fs.Driver, snap fs.Snapshot, local []fs.Snapshot, marked map[string]bool) error {
 	at, name, err := fs.ParseSnapshotName(snap.Name)
 	id, idErr := point.ParseID(name)
 	if err != nil || idErr != nil || h.agent.Now().Sub(at) < max(h.group.KeepLocal, strayAge) {
@@ -240,7 +253,7 @@ func (h *pruneHere) stray(ctx context.Context, driver fs.Driver, snap fs.Snapsho
 	for name, index := range h.indexes {
 		ref, there := index.BySnapshot(snap.Dataset.GUID, snap.GUID)
 		shipped = shipped || there && index.Whole(ref.ID)
-		if isBase(index, snap.Dataset.GUID, snap.GUID, local) {
+		if isBase(index, snap.Dataset.GUID, snap.GUID, local, marked) {
 			h.out.add(true, id, "here", "%s: not in the local record, but base of the next increments in %s", snap.Dataset.Name, name)
 			return nil
 		}

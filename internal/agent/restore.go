@@ -104,6 +104,11 @@ func (a *Agent) restoreAll(ctx context.Context, src *source, datasets []point.Da
 		}
 	}
 	for i, d := range datasets {
+		if err := expect(ctx, receivers[i], src.point, d); err != nil {
+			return nil, say(i, err)
+		}
+	}
+	for i, d := range datasets {
 		r, err := a.restoreOne(ctx, src, d, driver, receivers[i], targets[i])
 		if err != nil && len(out) > 0 {
 			return out, hint(errors.Join(ErrPartial, say(i, err)), "those that were restored stay; restore the others one by one with --dataset")
@@ -132,8 +137,9 @@ func chosen(p point.Point, only string) ([]point.Dataset, error) {
 
 // targetsBelow places several datasets below the target, each under what
 // remains of its name after the part all have in common; a single one is the
-// target itself. A slash inside what remains becomes a dash: the target of one
-// dataset must not lie inside that of another.
+// target itself. A slash inside what remains becomes a dash, since the target
+// of one dataset must not lie inside that of another; but datasets of ZFS do,
+// and keep their layout.
 func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 	if len(datasets) == 1 {
 		return []string{target}, nil
@@ -153,7 +159,10 @@ func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 		case ".", "..": // names come out of a bucket
 			return nil, usage("dataset %q of the point has no name that can stand below a target", d.Dataset)
 		}
-		out[i] = path.Join(target, strings.ReplaceAll(rest, "/", "-"))
+		if d.Driver != fs.ZFS {
+			rest = strings.ReplaceAll(rest, "/", "-")
+		}
+		out[i] = path.Join(target, rest)
 		if slices.Contains(out[:i], out[i]) {
 			return nil, hint(usage("two datasets of the point would both be restored to %s", out[i]), "restore them one by one with --dataset")
 		}
@@ -187,6 +196,7 @@ func (a *Agent) restoreOne(ctx context.Context, src *source, d point.Dataset, dr
 	if err != nil {
 		return Restored{}, err
 	}
+	a.tellNotes(receiver)
 	return Restored{Driver: d.Driver, Dataset: d.Dataset, Target: made.Name, Bytes: bytes, Seconds: a.Now().Sub(start).Seconds()}, nil
 }
 

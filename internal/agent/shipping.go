@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -153,46 +152,62 @@ func (a *Agent) shipDataset(ctx context.Context, p point.Point, d point.Dataset,
 	}
 	streams := streamsOf(index, d.Origin)
 	if done := slices.IndexFunc(streams, func(s ship.StreamRef) bool { return s.GUID == d.GUID }); done >= 0 {
+		a.settle(ctx, driver, repo, *snap, group)
 		return a.alreadyThere(ctx, repo, d, streams[done])
 	}
+	here, err := bases(ctx, driver, datasetOf(d), local)
+	if err != nil {
+		return nil, err
+	}
 	choice := retain.Base(chainOf(streams), func(guid string) bool {
-		s := snapshotWith(local, guid)
+		s := snapshotWith(here, guid)
 		return s != nil && s.Order < snap.Order
 	})
-	return a.upload(ctx, p, d, repo, upload{driver: driver, snap: *snap, local: local, streams: streams, choice: choice, group: group})
+	explainChoice(&choice, streams, here)
+	u := upload{driver: driver, snap: *snap, bases: here, streams: streams, choice: choice, group: group}
+	shipped, err := a.upload(ctx, p, d, repo, u)
+	if errors.Is(err, ship.ErrOtherFormat) {
+		u.choice = fullOf(choice, err.Error())
+		shipped, err = a.upload(ctx, p, d, repo, u)
+	}
+	return shipped, err
 }
 
 type upload struct {
 	driver  fs.Driver
 	snap    fs.Snapshot
-	local   []fs.Snapshot
+	bases   []fs.Snapshot
 	streams []ship.StreamRef
 	choice  retain.Choice
 	group   string
 }
 
 func (a *Agent) upload(ctx context.Context, p point.Point, d point.Dataset, repo *ship.Repository, u upload) (*point.Shipped, error) {
-	format, err := formatOf(ctx, u.driver)
+	format, always, err := streamFormat(ctx, u.driver, u.snap)
 	if err != nil {
 		return nil, err
 	}
 	head := ship.Head{
 		Point: p.ID, Driver: d.Driver, Origin: d.Origin, GUID: d.GUID, Format: format,
-		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID),
+		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID), OneFormat: always,
 	}
 	var base *fs.Snapshot
 	if b := u.choice.Base; b != nil {
-		base = snapshotWith(u.local, b.GUID)
+		base = snapshotWith(u.bases, b.GUID)
 		at := slices.IndexFunc(u.streams, func(s ship.StreamRef) bool { return s.ID == b.ID })
 		head.Base = &u.streams[at]
 	}
-	open := func(ctx context.Context) (io.ReadCloser, error) { return u.driver.Send(ctx, u.snap, base) }
-	stream, err := repo.Upload(ctx, head, open, a.records, func(pr ship.Progress) {
-		a.Report(Event{Kind: Progress, Group: u.group, Text: d.Dataset, Bytes: pr.SentBytes})
+	if err := u.protect(ctx, repo, base); err != nil {
+		return nil, err
+	}
+	total := u.estimate(ctx, base)
+	stream, err := repo.UploadFrom(ctx, head, u.senderOf(base), a.records, func(pr ship.Progress) {
+		a.Report(Event{Kind: Progress, Group: u.group, Text: d.Dataset, Bytes: pr.SentBytes, Total: atLeast(total, pr.SentBytes)})
 	})
 	if err != nil {
 		return nil, err
 	}
+	a.settle(ctx, u.driver, repo, u.snap, u.group)
 	return shippedOf(d, stream, u.choice.Why), nil
 }
 

@@ -69,6 +69,7 @@ func (a *Agent) snapshotGroup(ctx context.Context, s *scene, g workload.Group) (
 		// The next sweep looks after what could not be discarded now.
 		return point.Point{}, errors.Join(err, a.sweepTaken(context.WithoutCancel(ctx)))
 	}
+	a.describe(ctx, r, &p)
 	for _, w := range p.Warnings {
 		a.warn(g.Name, "%s", w)
 	}

@@ -37,3 +37,37 @@ func ParseSnapshotName(name string) (at time.Time, pointID string, err error) {
 	}
 	return at, id, nil
 }
+
+// Names on ZFS. Bookmarks are called as the snapshots they stand for.
+const (
+	holdPrefix  = "snapd_ship_"    // tags of holds on what is being shipped
+	stagePrefix = "snapd_restore_" // datasets in which restores are built
+
+	// PropertyOwner says on such a dataset which process builds it.
+	PropertyOwner = "snapd:owner"
+	// PropertyPrefix begins our own properties, which are not a user's.
+	PropertyPrefix = "snapd:"
+)
+
+// HoldName is the tag of the holds on what is shipped for a purpose, such as a
+// repository's id.
+func HoldName(purpose string) string { return holdPrefix + purpose }
+
+// ParseHoldName returns the purpose of a tag that HoldName made.
+func ParseHoldName(tag string) (purpose string, ours bool) {
+	purpose, ours = strings.CutPrefix(tag, holdPrefix)
+	if !ours || purpose == "" || strings.ContainsAny(purpose, "/.\x00 ") {
+		return "", false
+	}
+	return purpose, true
+}
+
+// StageName is the name of a dataset in which a restore is built; random tells
+// several apart.
+func StageName(random string) string { return stagePrefix + random }
+
+// IsStageName tells whether StageName made a name, of 16 hexadecimal digits.
+func IsStageName(name string) bool {
+	random, ours := strings.CutPrefix(name, stagePrefix)
+	return ours && len(random) == 16 && strings.Trim(random, "0123456789abcdef") == ""
+}

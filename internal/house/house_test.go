@@ -28,6 +28,7 @@ func mayImport() map[string][]string {
 		"internal/freeze/hold":   {},
 		"internal/fs":            {},
 		"internal/fs/btrfs":      {"fs", "run"},
+		"internal/fs/zfs":        {"fs", "run"},
 		"internal/fs/fstest":     {"fs"},
 		"internal/ship":          {"point"},
 		"internal/ship/s3":       {"ship"},
@@ -49,6 +50,7 @@ func onlyHere() map[string][]string {
 		"github.com/docker/docker":     {"internal/workload"},
 		"github.com/minio/minio-go":    {"internal/ship/s3", "internal/ship/shiptest"},
 		"github.com/coreos/go-systemd": {"internal/host"},
+		"github.com/mistifyio/go-zfs":  {"internal/fs/zfs"},
 	}
 }
 

@@ -43,6 +43,9 @@ type Point struct {
 	// may hold passwords: they are sealed in a repository and never shown.
 	Containers json.RawMessage `json:"containers,omitempty"`
 
+	// Properties are what was set on the datasets, by their guids (origin).
+	Properties json.RawMessage `json:"properties,omitempty"`
+
 	Numbers  map[string]int64 `json:"numbers,omitempty"`  // repository to number of the point there, once it is whole
 	Dropped  []string         `json:"dropped,omitempty"`  // repositories that retention removed it from
 	Verified *time.Time       `json:"verified,omitempty"` // when every byte of it was last checked

@@ -59,7 +59,15 @@ type recordLine struct {
 	Object      Digest `json:"object_sha256"`
 	PlainBytes  int64  `json:"plain_bytes"`
 	StoredBytes int64  `json:"stored_bytes"`
+	State       string `json:"state,omitempty"` // of the storage's reader at the segment's end, for Sender.Resume
 }
+
+// maxState bounds State, so that a line stays one.
+const maxState = 1024
+
+// statesKept is how many states are remembered while resuming: the last ones,
+// since all segments before those are there unless somebody took them away.
+const statesKept = 64
 
 // done is one acknowledged segment, as kept in memory while resuming: 72
 // bytes, 4.5 MiB for each TiB of the stream.
@@ -182,6 +190,8 @@ type record struct {
 	name string
 	done []done // from before, by number of the segment
 
+	states map[int]string // of the last of them
+
 	mu     sync.Mutex
 	file   *os.File
 	synced time.Time
@@ -265,6 +275,11 @@ func (r *record) remember(l recordLine) {
 		}
 		r.done = append(r.done, done{})
 	}
+	if r.states == nil {
+		r.states = make(map[int]string)
+	}
+	r.states[l.N] = l.State
+	delete(r.states, len(r.done)-1-statesKept)
 	r.done[l.N] = done{plain: l.Plain, object: l.Object, plainBytes: uint32(l.PlainBytes), storedBytes: uint32(l.StoredBytes)}
 }
 
@@ -279,6 +294,25 @@ func (r *record) confirm(found map[int]found) {
 			d.storedBytes = 0
 		}
 	}
+}
+
+// safe are the segments from the first on that are whole and there, as far as
+// the state at the end of the last one is known. state is "" when none is.
+func (r *record) safe(sliceBytes int) (rows []Row, state string) {
+	if r == nil {
+		return nil, ""
+	}
+	last := 0
+	for n, d := range r.done {
+		if d.storedBytes == 0 || int(d.plainBytes) != sliceAt(n, sliceBytes) {
+			break
+		}
+		rows = append(rows, Row{Digest: d.object, Plain: int64(d.plainBytes), Stored: int64(d.storedBytes)})
+		if r.states[n] != "" {
+			last, state = n+1, r.states[n]
+		}
+	}
+	return rows[:last], state
 }
 
 // reuse returns the row of a slice that was uploaded before with this content.

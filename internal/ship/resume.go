@@ -59,8 +59,5 @@ func (u *upload) resume(ctx context.Context) (how func(*upload) string, committe
 		return nil, nil, fmt.Errorf("look for what an earlier attempt uploaded: %w", err)
 	}
 	u.record.confirm(there)
-	return func(u *upload) string {
-		return fmt.Sprintf("went on after an interruption: %d of %d segments were there already, %d were uploaded",
-			u.reused, u.reused+u.uploaded, u.uploaded)
-	}, nil, nil
+	return (*upload).how, nil, nil
 }

@@ -3,6 +3,7 @@ package ship
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +68,50 @@ func sealInto(dst *bytes.Buffer, plain []byte, enc *zstd.Encoder, recipients []a
 	}
 	return nil
 }
+
+// zstdBlock is the most that a block of a frame may hold.
+const zstdBlock = 128 << 10
+
+// storeInto does as sealInto, with a frame that holds plain as it is: of what
+// the storage has compressed already. RFC 8878: magic, a descriptor that
+// promises 4 bytes of content size, the window (2^22), the size, and blocks of
+// the type raw.
+func storeInto(dst *bytes.Buffer, plain []byte, recipients []age.Recipient) error {
+	out := io.WriteCloser(nopCloser{dst})
+	if len(recipients) > 0 {
+		box, err := age.Encrypt(dst, recipients...)
+		if err != nil {
+			return fmt.Errorf("seal: %w", err)
+		}
+		out = box
+	}
+	header := []byte{0x28, 0xb5, 0x2f, 0xfd, 2 << 6, (22 - 10) << 3}
+	header = binary.LittleEndian.AppendUint32(header, uint32(len(plain)))
+	_, err := out.Write(header)
+	for last := false; err == nil && !last; {
+		n := min(len(plain), zstdBlock)
+		last = n == len(plain)
+		block := uint32(n) << 3
+		if last {
+			block |= 1
+		}
+		if _, err = out.Write([]byte{byte(block), byte(block >> 8), byte(block >> 16)}); err == nil {
+			_, err = out.Write(plain[:n])
+		}
+		plain = plain[n:]
+	}
+	if err == nil {
+		err = out.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
+	return nil
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
 
 // unseal fills all of plain from what sealInto made, and refuses what holds
 // less or more: the length is signed, so a few bytes cannot become terabytes.

@@ -24,12 +24,35 @@ type Head struct {
 	Number int        // as retention counts the dataset's streams
 	Depth  int        // 0 for a full stream, else one more than the base's
 	Host   string     // opaque id
+	// OneFormat refuses a base whose stream has another format, with
+	// ErrOtherFormat: not every storage takes such a chain.
+	OneFormat bool
 }
+
+// ErrOtherFormat says that a stream cannot build on its base, which has
+// another format. A full one can be shipped.
+var ErrOtherFormat = errors.New("the base has another stream format")
 
 // Source opens the stream. Every time it is called it must give the same
 // stream, or what was uploaded before cannot be used. It ends in io.EOF only
 // if it is complete. The context ends when the upload fails.
+//
+// The reader may have two methods more, which are called between Reads:
+// State() string is what Sender.Resume needs to go on from the byte that was
+// read last, "" when it could not; Dense() int64 counts the bytes so far that
+// the storage had compressed or encrypted, so that nothing is gained by
+// compressing them again.
 type Source func(ctx context.Context) (io.ReadCloser, error)
+
+// Sender opens a stream, and perhaps opens it again in its middle.
+type Sender struct {
+	Open Source
+	// Resume opens the stream that Open opens, from byte at on; state is what
+	// its reader said there in an earlier attempt. It returns only when what it
+	// opened is known to continue that very stream; on any error the stream is
+	// opened from its beginning. nil when the storage cannot.
+	Resume func(ctx context.Context, at int64, state string) (io.ReadCloser, error)
+}
 
 // Progress is how far a stream has come. Only what is safe counts.
 type Progress struct {
@@ -55,7 +78,13 @@ type Stream struct {
 // it fails, nothing of it is listed, and the next call with the same head and
 // records goes on where it stopped. records may be nil, then it starts again.
 // report, if set, is called from one goroutine at a time.
-func (r *Repository) Upload(ctx context.Context, head Head, open Source, records *Records, report func(Progress)) (_ Stream, err error) {
+func (r *Repository) Upload(ctx context.Context, head Head, open Source, records *Records, report func(Progress)) (Stream, error) {
+	return r.UploadFrom(ctx, head, Sender{Open: open}, records, report)
+}
+
+// UploadFrom is Upload of a stream that can perhaps be continued: after an
+// interruption what is safe is then not even read again.
+func (r *Repository) UploadFrom(ctx context.Context, head Head, from Sender, records *Records, report func(Progress)) (_ Stream, err error) {
 	if err := r.checkWritable(); err != nil {
 		return Stream{}, err
 	}
@@ -77,7 +106,7 @@ func (r *Repository) Upload(ctx context.Context, head Head, open Source, records
 		ref.Key = streamKey(ref)
 	}
 	u := &upload{repo: r, head: head, ref: ref, baseGUID: baseGUID, record: rec, report: report, pending: map[int]Row{}}
-	s, err := u.run(ctx, open)
+	s, err := u.run(ctx, from)
 	if err != nil {
 		// A record that could not be kept costs the next attempt time, and is
 		// no reason to hide why this one failed.
@@ -125,6 +154,8 @@ func (r *Repository) plan(ctx context.Context, head Head) (ref StreamRef, baseGU
 		return ref, "", fmt.Errorf("base %s already is snapshot %s", base.ID, head.GUID)
 	case base.Depth+1 != head.Depth:
 		return ref, "", fmt.Errorf("base %s has depth %d, so this has not depth %d", base.ID, base.Depth, head.Depth)
+	case head.OneFormat && base.Format != head.Format:
+		return ref, "", fmt.Errorf("base %s is %s, and the stream will be %s: %w", base.ID, base.Format, head.Format, ErrOtherFormat)
 	case base.Driver != head.Driver:
 		return ref, "", fmt.Errorf("base %s is of driver %s, not of %s", base.ID, base.Driver, head.Driver)
 	}
@@ -148,14 +179,19 @@ type upload struct {
 	progress Progress
 	uploaded int
 	reused   int
+
+	continued int64 // byte at which the stream was taken up in its middle; 0: it was not
+	anew      error // why it could not be
 }
 
 type slice struct {
-	n    int
-	data []byte
+	n     int
+	data  []byte
+	state string // of the reader, at the slice's end
+	dense bool   // nothing is gained by compressing it
 }
 
-func (u *upload) run(ctx context.Context, open Source) (Stream, error) {
+func (u *upload) run(ctx context.Context, from Sender) (Stream, error) {
 	resumed, committed, err := u.resume(ctx)
 	if err != nil {
 		return Stream{}, err
@@ -168,7 +204,7 @@ func (u *upload) run(ctx context.Context, open Source) (Stream, error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(slices)
-		return u.cut(gctx, open, slices)
+		return u.cut(gctx, from, slices)
 	})
 	for range u.repo.memory.workers() {
 		g.Go(func() error {
@@ -195,8 +231,8 @@ func (u *upload) run(ctx context.Context, open Source) (Stream, error) {
 }
 
 // cut reads the stream and hands out its slices.
-func (u *upload) cut(ctx context.Context, open Source, slices chan<- slice) (err error) {
-	in, err := open(ctx)
+func (u *upload) cut(ctx context.Context, from Sender, slices chan<- slice) (err error) {
+	in, first, err := u.open(ctx, from)
 	if err != nil {
 		return fmt.Errorf("open the stream: %w", err)
 	}
@@ -206,7 +242,8 @@ func (u *upload) cut(ctx context.Context, open Source, slices chan<- slice) (err
 			err = fmt.Errorf("close the stream: %w", cerr)
 		}
 	}()
-	for n := 0; ; n++ {
+	watch := watching(in)
+	for n := first; ; n++ {
 		data, err := u.repo.memory.slice(ctx, u.repo.SliceBytes)
 		if err != nil {
 			return err
@@ -224,7 +261,7 @@ func (u *upload) cut(ctx context.Context, open Source, slices chan<- slice) (err
 			return nil
 		}
 		select {
-		case slices <- slice{n: n, data: data[:length]}:
+		case slices <- watch.slice(n, data[:length]):
 		case <-ctx.Done():
 			u.repo.memory.freeSlice(data)
 			return ctx.Err()
@@ -282,7 +319,11 @@ func (u *upload) segment(ctx context.Context, s slice) error {
 	if err != nil {
 		return err
 	}
-	err = sealInto(object, s.data, enc, u.repo.recipients)
+	if s.dense {
+		err = storeInto(object, s.data, u.repo.recipients)
+	} else {
+		err = sealInto(object, s.data, enc, u.repo.recipients)
+	}
 	digest := digestOf(object.Bytes())
 	m.freeEncoder(enc)
 	row := Row{Digest: digest, Plain: int64(len(s.data)), Stored: int64(object.Len())}
@@ -298,6 +339,6 @@ func (u *upload) segment(ctx context.Context, s slice) error {
 	if err := putDigest(ctx, u.repo.store, segmentKey(u.ref.ID, s.n, digest), object.Bytes(), false, digest); err != nil {
 		return fmt.Errorf("put segment %d: %w", s.n, err)
 	}
-	u.record.add(recordLine{N: s.n, Plain: plain, Object: digest, PlainBytes: row.Plain, StoredBytes: row.Stored})
+	u.record.add(recordLine{N: s.n, Plain: plain, Object: digest, PlainBytes: row.Plain, StoredBytes: row.Stored, State: s.state})
 	return u.acknowledge(ctx, s.n, row, false)
 }

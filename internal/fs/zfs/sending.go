@@ -1,0 +1,89 @@
+package zfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Stream is a send stream on its way. Every byte of it is checked as it
+// passes; io.EOF means that it is whole.
+type Stream struct {
+	pump   *pump
+	rest   io.Reader // what is read: the sender, or what was stitched on
+	follow *walker
+	want   *asked // what it must be; nil when that was compared already
+	err    error
+}
+
+func newStream(ctx context.Context, a asked, from io.ReadCloser) *Stream {
+	p := newPump(ctx, a.pool, from)
+	return &Stream{pump: p, rest: p, follow: &walker{}, want: &a}
+}
+
+func (s *Stream) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.rest.Read(p)
+	if n > 0 {
+		if _, bad := s.follow.Write(p[:n]); bad != nil {
+			s.err = fmt.Errorf("zfs send wrote what is no stream: %w", bad)
+			return 0, s.err
+		}
+		if s.want != nil && s.follow.began {
+			if s.err = s.want.check(&s.follow.begin); s.err != nil {
+				return 0, s.err
+			}
+			s.want = nil
+		}
+	}
+	if errors.Is(err, io.EOF) && !s.follow.ended {
+		err = fmt.Errorf("zfs send succeeded and its stream is not whole: %w", s.follow.damaged("it is cut off"))
+	}
+	s.err = err
+	return n, err
+}
+
+// check refuses a stream of something else: the snapshot could have been
+// destroyed and made anew between looking and sending.
+func (a asked) check(b *head) error {
+	if b.toGUID() != a.snap.guid || b.fromGUID() != a.baseGUID() {
+		return fmt.Errorf("zfs send made snapshot %d on %d, not %d on %d: they were replaced meanwhile; try again", b.toGUID(), b.fromGUID(), a.snap.guid, a.baseGUID())
+	}
+	return nil
+}
+
+// State is what Resume wants to know to go on from the byte that was read
+// last, "" when it could not. It may be asked for at multiples of 4 bytes.
+func (s *Stream) State() string { return s.follow.place() }
+
+// Dense counts the bytes so far that ZFS had compressed or encrypted: nothing
+// is gained by compressing them again.
+func (s *Stream) Dense() int64 { return s.follow.denseSoFar() }
+
+// Format is the stream's format.
+func (s *Stream) Format() string {
+	if s.follow.begin.features()&featureRaw != 0 {
+		return formatRaw
+	}
+	return formatClear
+}
+
+// Close ends the sender if it still runs; it may be called twice.
+func (s *Stream) Close() error {
+	err := s.pump.Close()
+	if s.err == nil || errors.Is(s.err, io.EOF) {
+		s.err = s.pump.err
+	}
+	return err
+}
+
+// denseSoFar counts also what has passed of the current payload.
+func (w *walker) denseSoFar() int64 {
+	if w.left > 0 && w.head.dense(w.begin.features()) {
+		return w.dense + int64(w.size-w.left)
+	}
+	return w.dense
+}

@@ -1,0 +1,62 @@
+package zfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"time"
+
+	"snapd/internal/fs"
+)
+
+// Sweep removes datasets in which killed processes were building restores, on
+// all imported pools, and returns their names. Those of living processes stay,
+// and so does everything on a suspended pool.
+func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
+	pools, err := healthyPools(ctx)
+	if err != nil {
+		if missing(err) {
+			return nil, nil // ZFS without its programs: we have not been here
+		}
+		return nil, fmt.Errorf("sweep ZFS pools: %w", err)
+	}
+	var removed []string
+	var failed error
+	for _, pool := range pools {
+		gone, err := sweepPool(ctx, pool)
+		removed = append(removed, gone...)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("sweep ZFS pool %s: %w", pool, err))
+		}
+	}
+	return removed, failed
+}
+
+func sweepPool(ctx context.Context, pool string) ([]string, error) {
+	rows, err := table(ctx, pool, 3, "zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", "name,creation,"+fs.PropertyOwner, pool)
+	if err != nil {
+		return nil, ignoreGone(err) // exported meanwhile
+	}
+	var removed []string
+	var failed error
+	for _, row := range rows {
+		if !fs.IsStageName(path.Base(row[0])) || alive(row[2]) || row[2] == "-" && young(row[1]) {
+			continue
+		}
+		if err := destroyStage(ctx, row[0]); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		removed = append(removed, row[0])
+	}
+	return removed, failed
+}
+
+// young tells of a dataset without an owner whether it may just be getting or
+// losing that mark: for a moment when it is made, and when it is handed over.
+func young(creation string) bool {
+	seconds, err := strconv.ParseInt(creation, 10, 64)
+	return err == nil && time.Since(time.Unix(seconds, 0)) < time.Minute
+}
