@@ -7,6 +7,7 @@ import (
 
 	"snapd/internal/agent"
 	"snapd/internal/fs/btrfs"
+	"snapd/internal/fs/lvm"
 	"snapd/internal/point"
 
 	"github.com/spf13/cobra"
@@ -49,6 +50,10 @@ end; that needs an identity. Exit status 4 means damage was found.`,
 func checkStream(format string, r io.Reader) error {
 	if strings.HasPrefix(format, "btrfs-") {
 		_, err := btrfs.CheckStream(r)
+		return err
+	}
+	if format == "lvm-1" {
+		_, err := lvm.CheckStream(r)
 		return err
 	}
 	return fmt.Errorf("this version of snapd cannot read streams of the format %q", format)

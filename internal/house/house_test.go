@@ -27,6 +27,7 @@ func mayImport() map[string][]string {
 		"internal/freeze":        {"run", "cgroup"},
 		"internal/fs":            {},
 		"internal/fs/btrfs":      {"fs", "run"},
+		"internal/fs/lvm":        {"fs", "run"},
 		"internal/fs/fstest":     {"fs"},
 		"internal/ship":          {"point"},
 		"internal/ship/s3":       {"ship"},
