@@ -6,7 +6,7 @@ CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/snapd-agent
 TESTLOG := .testlog
 
 .DEFAULT_GOAL := build
-.PHONY: help build man demo test test-fast test-host test-guest test-long lint bench fmt clean guest guest-shell guest-run guest-clean FORCE
+.PHONY: help build man demo test test-fast test-host test-guest test-long test-long-lvm lint bench fmt clean guest guest-shell guest-run guest-clean FORCE
 
 help: ## say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,11 @@ test-guest: $(GUEST) ## the tests in and around a disposable guest machine (root
 test-long: ## long matrices: a real 3 GiB file through full and increment (root, minutes)
 	@scripts/host-packages test
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig' -timeout 60m
+	@$(MAKE) --no-print-directory test-long-lvm
+
+test-long-lvm: $(GUEST) ## the long matrices of LVM alone: both contracts, ten increments, twenty kills, five power cuts (an hour)
+	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestLong' -timeout 120m ./internal/fs/lvm
+	@$(GO) test -tags 'outside long' -run 'TestLong' -timeout 60m ./internal/fs/lvm
 
 lint: ## all linters, module tidiness, known vulnerabilities
 	@scripts/lint

@@ -28,7 +28,10 @@ func (d *Driver) open(ctx context.Context, v volume, flags int) (*activated, err
 	}
 	d.activate.Lock()
 	defer d.activate.Unlock()
-	var failed error
+	f, failed := openDevice(v, flags)
+	if failed == nil {
+		return &activated{File: f, driver: d, volume: v}, nil
+	}
 	for range tries {
 		if err := d.change(ctx, "lvchange", "-q", "-a", "y", "-K", v.full()); err != nil {
 			return nil, fmt.Errorf("activate %s: %w", v.full(), err)
@@ -66,6 +69,16 @@ func openDevice(v volume, flags int) (*os.File, error) {
 	return f, nil
 }
 
+// shut closes the volume and leaves it active. It may be called twice.
+func (a *activated) shut() error {
+	if a == nil || a.File == nil {
+		return nil
+	}
+	err := a.File.Close()
+	a.File = nil
+	return err
+}
+
 // Close closes the volume and deactivates it, unless somebody else has it
 // open. It may be called twice.
 func (a *activated) Close() error {
@@ -74,8 +87,7 @@ func (a *activated) Close() error {
 	}
 	a.driver.activate.Lock()
 	defer a.driver.activate.Unlock()
-	err := a.File.Close()
-	a.File = nil
+	err := a.shut()
 	if !a.volume.thin() && a.volume.classic() {
 		return err // a classic snapshot is active as long as its origin is
 	}

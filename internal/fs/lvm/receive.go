@@ -249,7 +249,7 @@ func (r *receiver) discard(ctx context.Context, w *work) error {
 	if w == nil {
 		return nil
 	}
-	err := w.close()
+	err := w.drop()
 	return errors.Join(err, r.driver.remove(context.WithoutCancel(ctx), w.volume))
 }
 

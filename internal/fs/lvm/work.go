@@ -36,8 +36,12 @@ func (w *work) thin() bool     { return w.pool.uuid != "" }
 func (w *work) data() []byte   { return w.buf[:dataMax:dataMax] }
 func (w *work) second() []byte { return w.buf[dataMax:] }
 
-func (w *work) close() error {
-	err := errors.Join(w.device.Close(), giveBack(w.buf))
+// close deactivates the volume; drop leaves that to whoever removes it.
+func (w *work) close() error { return w.end(w.device.Close) }
+func (w *work) drop() error  { return w.end(w.device.shut) }
+
+func (w *work) end(device func() error) error {
+	err := errors.Join(device(), giveBack(w.buf))
 	w.buf = nil
 	return err
 }
