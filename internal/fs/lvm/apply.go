@@ -193,6 +193,10 @@ func (r *receiver) finish(ctx context.Context) (fs.Dataset, error) {
 	}
 	r.built = nil
 	v.name = r.name
+	r.notes = []string{
+		fmt.Sprintf("%s is not active, now or at boot, since its filesystem has the UUID of the original; lvchange -a y -K %[1]s activates it, lvchange -k n %[1]s lets it come up at boot", v.full()),
+		fmt.Sprintf("check it before use: e2fsck -f /dev/%s; XFS replays its log when mounted (-o nouuid beside the original), then xfs_repair -n", v.full()),
+	}
 	return datasetOf(v), nil
 }
 

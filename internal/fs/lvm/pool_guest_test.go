@@ -118,7 +118,7 @@ func TestPoolFillsDuringShip(t *testing.T) {
 func TestPoolMetadataNearlyFull(t *testing.T) {
 	vg := newGroup(t, 3<<30)
 	command(t, "lvcreate", "-q", "-y", "-L", "2G", "--poolmetadatasize", "2M", "--chunksize", "64k", "-T", vg+"/pool")
-	k := newDesk(t, vg, "pool", "ext4", 128<<20)
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
 	first := k.snapshot()
 	filler := newVolume(t, vg, "pool", "others", 200<<30)
 	f, err := os.OpenFile(filler, os.O_WRONLY, 0)
@@ -163,7 +163,7 @@ func TestPoolMetadataNearlyFull(t *testing.T) {
 func TestForeignMetadataSnapshot(t *testing.T) {
 	vg := newGroup(t, 1<<30)
 	newPool(t, vg, "pool", 400<<20)
-	k := newDesk(t, vg, "pool", "ext4", 128<<20)
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
 	s := k.snapshot()
 	device := poolDevice(volume{vg: vg, name: "pool"})
 	command(t, "dmsetup", "message", device, "0", "reserve_metadata_snap")
@@ -189,7 +189,7 @@ func TestForeignMetadataSnapshot(t *testing.T) {
 func TestOwnMetadataSnapshotIsReleased(t *testing.T) {
 	vg := newGroup(t, 1<<30)
 	newPool(t, vg, "pool", 400<<20)
-	k := newDesk(t, vg, "pool", "ext4", 128<<20)
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
 	s := k.snapshot()
 	all, err := k.driver.list(t.Context())
 	if err != nil {
@@ -229,7 +229,7 @@ func TestOwnMetadataSnapshotIsReleased(t *testing.T) {
 func TestWithoutThinDelta(t *testing.T) {
 	vg := newGroup(t, 1<<30)
 	newPool(t, vg, "pool", 600<<20)
-	k := newDesk(t, vg, "pool", "ext4", 128<<20)
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
 	k.write("a", 4<<20)
 	first := k.snapshot()
 	k.write("a", 1<<20)
@@ -249,7 +249,7 @@ func TestWithoutThinDelta(t *testing.T) {
 		t.Errorf("compared: %d bytes, by metadata: %d", got.Size(), want.Size())
 	}
 	told, err := k.driver.Tend(t.Context())
-	if err != nil || len(told) != 2 || !strings.Contains(told[1], "256 MiB") {
+	if err != nil || len(told) != 2 || !strings.Contains(told[1], "128 MiB") {
 		t.Errorf("got %q, %v", told, err)
 	}
 	t.Log(strings.Join(told, "\n"))
@@ -269,12 +269,11 @@ func TestWithoutThinDelta(t *testing.T) {
 func TestPoolWithoutZeroing(t *testing.T) {
 	vg := newGroup(t, 1<<30)
 	newPool(t, vg, "pool", 500<<20, "-Z", "n", "--chunksize", "256k")
-	dirty := newVolume(t, vg, "pool", "dirty", 400<<20)
-	command(t, "sh", "-c", "tr '\\0' '\\356' </dev/zero | dd of="+dirty+" bs=1M count=300 oflag=direct iflag=fullblock status=none")
+	dirty(t, newVolume(t, vg, "pool", "dirty", 400<<20), 200)
 	removeVolume(t, vg, "dirty")
 	other := newGroup(t, 1<<30)
 	newPool(t, other, "pool", 500<<20) // blocks of 64 KiB
-	k := newDesk(t, other, "pool", "ext4", 128<<20)
+	k := newDesk(t, other, "pool", "ext4", 64<<20)
 	k.write("a", 4<<20)
 	first := k.snapshot()
 	k.remove("a")

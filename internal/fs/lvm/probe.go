@@ -97,7 +97,7 @@ func (d *Driver) probe(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	undo = append(undo, func() error { return dmsetup(whole, "remove", "--retry", "--noudevsync", name) })
-	root, err := mountNowhere("/dev/mapper/" + name)
+	root, err := mountNowhere("ext4", "/dev/mapper/"+name)
 	if err != nil {
 		return err
 	}
@@ -167,16 +167,21 @@ func probeLoop(ctx context.Context, dir string) (_ *os.File, err error) {
 	return nil, errors.New("no free loop device was to be had")
 }
 
-// mountNowhere mounts an ext4 so that no namespace shows it; it goes with the
-// descriptor.
-func mountNowhere(source string) (*os.File, error) {
-	fsfd, err := unix.Fsopen("ext4", unix.FSOPEN_CLOEXEC)
+// mountNowhere mounts a filesystem so that no namespace shows it; it goes with
+// the descriptor.
+func mountNowhere(kind, source string, flags ...string) (*os.File, error) {
+	fsfd, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("fsopen", err)
 	}
 	defer func() { _ = unix.Close(fsfd) }()
 	if err := unix.FsconfigSetString(fsfd, "source", source); err != nil {
 		return nil, os.NewSyscallError("fsconfig", err)
+	}
+	for _, flag := range flags {
+		if err := unix.FsconfigSetFlag(fsfd, flag); err != nil {
+			return nil, os.NewSyscallError("fsconfig", err)
+		}
 	}
 	if err := unix.FsconfigCreate(fsfd); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", source, err)
@@ -190,7 +195,7 @@ func mountNowhere(source string) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("openat", err)
 	}
-	return os.NewFile(uintptr(fd), "the probe's filesystem"), nil
+	return os.NewFile(uintptr(fd), "what "+source+" holds"), nil
 }
 
 // sweepProbes removes what a killed probe left: its device, perhaps suspended,
@@ -209,7 +214,7 @@ func (d *Driver) sweepProbes(ctx context.Context) error {
 		err := dmsetup(ctx, "resume", "--noudevsync", name)
 		// A frozen filesystem stays in the kernel without a mount, and can
 		// only be thawed through one.
-		if root, mountErr := mountNowhere(path); mountErr == nil {
+		if root, mountErr := mountNowhere("ext4", path); mountErr == nil {
 			_ = unix.IoctlSetInt(int(root.Fd()), fiThaw, 0) // EINVAL: it was not frozen
 			err = errors.Join(err, root.Close())
 		}

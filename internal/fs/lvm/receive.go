@@ -38,6 +38,7 @@ type receiver struct {
 	last   header // of the last of them
 	failed error  // a classic volume that could not be brought back
 	closed bool
+	notes  []string
 }
 
 // lvName is what LVM allows.
@@ -252,6 +253,9 @@ func (r *receiver) discard(ctx context.Context, w *work) error {
 	err := w.drop()
 	return errors.Join(err, r.driver.remove(context.WithoutCancel(ctx), w.volume))
 }
+
+// Notes says, after Finish, what is left to the person who restored.
+func (r *receiver) Notes() []string { return r.notes }
 
 // Close implements fs.Receiver.
 func (r *receiver) Close() error {

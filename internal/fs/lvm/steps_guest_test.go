@@ -291,19 +291,36 @@ func (k *desk) alone(i int, made []fs.Snapshot, files []string) {
 
 // TestStepsOnThin is the short one; there are ten with the tag long.
 func TestStepsOnThin(t *testing.T) {
-	vg := newGroup(t, 2<<30)
-	newPool(t, vg, "pool", 1<<30)
-	newDesk(t, vg, "pool", "ext4", 320<<20).steps(3, 320<<20, false)
+	vg := newGroup(t, 1<<30)
+	newPool(t, vg, "pool", 600<<20)
+	newDesk(t, vg, "pool", "ext4", 64<<20).steps(3, 64<<20, false)
 }
 
 // TestStepsOnClassic restores onto what somebody had there before: a classic
 // volume is not zeroed.
 func TestStepsOnClassic(t *testing.T) {
-	vg := newGroup(t, 2<<30)
-	dirty := newVolume(t, vg, "", "dirty", 1700<<20)
-	command(t, "sh", "-c", "tr '\\0' '\\356' </dev/zero | dd of="+dirty+" bs=1M count=1600 oflag=direct iflag=fullblock status=none")
+	vg := newGroup(t, 720<<20)
+	dirty(t, newVolume(t, vg, "", "dirty", 700<<20), 700)
 	removeVolume(t, vg, "dirty")
-	newDesk(t, vg, "", "ext4", 320<<20).steps(3, 320<<20, false)
+	newDesk(t, vg, "", "ext4", 64<<20).steps(3, 64<<20, false)
+}
+
+// dirty fills a volume with what nobody wants to find in another.
+func dirty(t testing.TB, node string, mib int64) {
+	t.Helper()
+	f, err := os.OpenFile(node, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	garbage := bytes.Repeat([]byte{0xee}, 1<<20)
+	for i := range mib {
+		if _, err := f.WriteAt(garbage, i<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestShrunk makes a volume smaller between two points, and larger again: what
@@ -396,7 +413,7 @@ func TestIncrementRefused(t *testing.T) {
 				newPool(t, vg, c.pool, 600<<20)
 				t.Cleanup(func() { removeVolume(t, vg, c.pool) })
 			}
-			k := newDesk(t, vg, c.pool, "ext4", 200<<20)
+			k := newDesk(t, vg, c.pool, "ext4", 64<<20)
 			t.Cleanup(func() { unmount(t, k.dir); removeSnapshots(t, vg); removeVolume(t, vg, "da-ta") })
 			k.write("a", 5<<20)
 			first := k.snapshot()
@@ -474,7 +491,7 @@ func TestThreeVolumes(t *testing.T) {
 	var datasets []fs.Dataset
 	for i, kind := range []string{"ext4", "xfs", "ext4"} {
 		name := "vol" + strconv.Itoa(i)
-		node := newVolume(t, vg, "pool", name, 320<<20)
+		node := newVolume(t, vg, "pool", name, 304<<20)
 		dir := t.TempDir() + "/" + name
 		mkfs(t, kind, node, dir)
 		place, err := d.Locate(t.Context(), dir)
