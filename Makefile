@@ -6,7 +6,7 @@ CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/snapd-agent
 TESTLOG := .testlog
 
 .DEFAULT_GOAL := build
-.PHONY: help build man demo test test-fast test-host test-guest test-long lint bench fmt clean guest guest-shell guest-run guest-clean FORCE
+.PHONY: help build man demo test test-fast test-host test-guest test-long test-long-lvm lint bench fmt clean guest guest-shell guest-run guest-clean FORCE
 
 help: ## say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,11 @@ test-long: $(GUEST) ## long matrices: kills at every step, 160 restored points o
 	@$(GO) test -tags 'guest long' -exec '$(CURDIR)/$(GUEST) exec' -run 'TestFilesystems' -timeout 60m -v ./internal/freeze
 	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestResumeMatrix|TestZFSKilledOften' -timeout 120m ./internal/fs/zfs ./cmd/snapd
 	@$(GO) test -tags 'outside long' -run 'TestZFSPowerCuts' -timeout 60m ./cmd/snapd
+	@$(MAKE) --no-print-directory test-long-lvm
+
+test-long-lvm: $(GUEST) ## the long matrices of LVM alone: both contracts, ten increments, twenty kills, five power cuts (an hour)
+	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestLong' -timeout 120m ./internal/fs/lvm
+	@$(GO) test -tags 'outside long' -run 'TestLong' -timeout 60m ./internal/fs/lvm
 
 lint: ## all linters, module tidiness, known vulnerabilities
 	@scripts/lint

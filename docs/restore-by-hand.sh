@@ -11,7 +11,8 @@
 #       `btrfs receive`, or into the dataset TARGET with `zfs receive`
 #   restore-by-hand.sh extract STORE SIGNER IDENTITY STREAM FOLDER
 #       writes the chain as files into FOLDER instead, one for each stream, to
-#       be received elsewhere in the order of their names
+#       be received elsewhere in the order of their names; those of LVM by
+#       lvm-apply.py, which lies beside this script
 #
 # STORE     dir:/path          a directory, or a copy of the bucket in one
 #           mc:ALIAS/BUCKET/PREFIX, rclone:REMOTE:BUCKET/PREFIX,

@@ -33,7 +33,7 @@ engine, btrfs-progs, busybox-static); "make demo" installs them.`,
 				Say:     func(format string, args ...any) { c.say(fmt.Sprintf(format, args...)) },
 				MinIO:   os.Getenv("SNAPD_DEMO_MINIO"),
 				Files:   files,
-				Drivers: drivers(),
+				Drivers: c.where.drivers(),
 				Store: func(_ context.Context, r config.Repository) (ship.Store, error) {
 					return makeStore(r, c.screen.report)
 				},

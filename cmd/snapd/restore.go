@@ -17,8 +17,9 @@ func (c *cli) restoreCommand() *cobra.Command {
 		Short:   "Restore a point to a new place",
 		Long: `Restore a point to a new place. POINT is an id, the beginning of one, latest,
 or latest:GROUP. TARGET is a path that does not exist yet, on a filesystem of
-the driver, such as btrfs:/srv/restored, or of ZFS the name of a dataset, such as
-zfs:tank/restored. A point of several datasets goes below
+the driver, such as btrfs:/srv/restored; of ZFS the name of a dataset, such as
+zfs:tank/restored; of LVM lvm:vg/name, lvm:vg/pool/name, or lvm:vg to keep the
+name. A point of several datasets goes below
 it, each under what remains of its name. Nothing that exists is overwritten.
 
 On another host:  snapd --kit kit.txt restore latest --to btrfs:/srv/restored`,

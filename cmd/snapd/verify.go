@@ -7,6 +7,7 @@ import (
 
 	"snapd/internal/agent"
 	"snapd/internal/fs/btrfs"
+	"snapd/internal/fs/lvm"
 	"snapd/internal/fs/zfs"
 	"snapd/internal/point"
 
@@ -54,6 +55,10 @@ func checkStream(format string, r io.Reader) error {
 	}
 	if zfs.OwnFormat(format) {
 		return zfs.CheckFormat(format, r)
+	}
+	if format == "lvm-1" {
+		_, err := lvm.CheckStream(r)
+		return err
 	}
 	return fmt.Errorf("this version of snapd cannot read streams of the format %q", format)
 }

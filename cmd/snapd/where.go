@@ -14,6 +14,7 @@ import (
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/fs/btrfs"
+	"snapd/internal/fs/lvm"
 	"snapd/internal/fs/zfs"
 	"snapd/internal/ship"
 
@@ -57,7 +58,7 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 	}
 	return agent.New(agent.Options{
 		Config:  conf,
-		Drivers: drivers(),
+		Drivers: c.where.drivers(),
 		State:   c.where.state,
 		Run:     c.where.runDir,
 		Now:     time.Now,
@@ -80,10 +81,11 @@ func inhibit(why string) (func() error, error) {
 	return held.Release, nil
 }
 
-func drivers() map[string]storage.Driver {
+func (w *where) drivers() map[string]storage.Driver {
 	return map[string]storage.Driver{
 		storage.Btrfs: btrfs.New(),
 		storage.ZFS:   zfs.New(),
+		storage.LVM:   lvm.New(w.state),
 	}
 }
 

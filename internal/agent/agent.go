@@ -157,6 +157,27 @@ func (a *Agent) sweepStorage(ctx context.Context) {
 			a.warn("", "%v", err) // it takes room and stands in nobody's way
 		}
 	}
+	a.tendStorage(ctx)
+}
+
+// tendStorage has drivers look after what snapshots endanger while they live,
+// and passes on what they have to tell: a snapshot had to make room.
+func (a *Agent) tendStorage(ctx context.Context) {
+	for _, d := range a.Drivers {
+		t, ok := d.(interface {
+			Tend(ctx context.Context) ([]string, error)
+		})
+		if !ok {
+			continue
+		}
+		told, err := t.Tend(ctx)
+		for _, text := range told {
+			a.warn("", "%s", text)
+		}
+		if err != nil {
+			a.warn("", "%v", err)
+		}
+	}
 }
 
 func (a *Agent) driver(name string) (fs.Driver, error) {

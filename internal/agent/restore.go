@@ -142,6 +142,9 @@ func chosen(p point.Point, only string) ([]point.Dataset, error) {
 // and keep their layout.
 func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 	if len(datasets) == 1 {
+		if d := datasets[0]; d.Driver == fs.LVM && !strings.Contains(target, "/") {
+			return []string{target + "/" + path.Base(d.Dataset)}, nil // the group alone
+		}
 		return []string{target}, nil
 	}
 	common := path.Dir(datasets[0].Dataset)

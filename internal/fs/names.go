@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
@@ -14,6 +16,9 @@ const (
 	// one folder per subvolume id with our snapshots of it, and restores
 	// that are not finished yet.
 	BtrfsDir = ".snapd-agent"
+	// LVMRestorePrefix starts the name of a logical volume that is being
+	// restored or checked, and of no snapshot.
+	LVMRestorePrefix = SnapshotPrefix + "restore_"
 
 	nameTime = "20060102T150405Z"
 )
@@ -70,4 +75,29 @@ func StageName(random string) string { return stagePrefix + random }
 func IsStageName(name string) bool {
 	random, ours := strings.CutPrefix(name, stagePrefix)
 	return ours && len(random) == 16 && strings.Trim(random, "0123456789abcdef") == ""
+}
+
+// LVMSnapshotName is the name of the logical volume that is snapshot name of
+// the volume with the UUID origin. Volumes of one group share their names'
+// space, so it carries a short hash of that UUID.
+func LVMSnapshotName(name, origin string) string {
+	sum := sha256.Sum256([]byte(origin))
+	return name + "_" + hex.EncodeToString(sum[:4])
+}
+
+// ParseLVMSnapshotName returns the snapshot's name of a volume's that
+// LVMSnapshotName made.
+func ParseLVMSnapshotName(volume, origin string) (name string, err error) {
+	name, _, _ = cutLast(volume, "_")
+	if _, _, err := ParseSnapshotName(name); err != nil || LVMSnapshotName(name, origin) != volume {
+		return "", fmt.Errorf("%q is not the name of a snapd snapshot of the volume %s", volume, origin)
+	}
+	return name, nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }

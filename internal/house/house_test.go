@@ -29,6 +29,7 @@ func mayImport() map[string][]string {
 		"internal/fs":            {},
 		"internal/fs/btrfs":      {"fs", "run"},
 		"internal/fs/zfs":        {"fs", "run"},
+		"internal/fs/lvm":        {"fs", "run"},
 		"internal/fs/fstest":     {"fs"},
 		"internal/ship":          {"point"},
 		"internal/ship/s3":       {"ship"},

@@ -74,7 +74,7 @@ func debianPackage(program string) string {
 		return "btrfs-progs"
 	case "zfs", "zpool":
 		return "zfsutils-linux"
-	case "lvs", "vgs", "pvs", "lvcreate", "lvremove", "lvchange", "lvconvert":
+	case "lvs", "vgs", "pvs", "lvcreate", "lvremove", "lvchange", "lvconvert", "lvrename", "lvextend", "lvreduce", "lvmconfig", "vgcfgbackup":
 		return "lvm2"
 	case "dmsetup":
 		return "dmsetup"

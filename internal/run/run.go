@@ -34,6 +34,11 @@ type Program struct {
 	// program inherits. The thread ends together with the program and is
 	// never used for anything else.
 	Thread func() error
+	// Whole lets the program come to its end once it was started, whatever
+	// happens to ctx or to this process: for one that must not stop half way
+	// (LVM's suspend a volume and resume it). Output then waits for it, and
+	// Pipe and Stdin are not for it.
+	Whole bool
 }
 
 // Output runs argv and returns what it wrote to standard output.
@@ -58,6 +63,9 @@ func Pipe(ctx context.Context, argv ...string) (io.ReadCloser, error) {
 // Output runs the program to its end and returns what it wrote to standard
 // output. On error the output so far is returned with it.
 func (p Program) Output(ctx context.Context) ([]byte, error) {
+	if p.Whole {
+		return p.whole(ctx)
+	}
 	var out bytes.Buffer
 	c, err := p.start(ctx, &out)
 	if err != nil {

@@ -1,0 +1,238 @@
+package lvm
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"snapd/internal/fs"
+)
+
+// The digests of a snapshot's blocks are kept in the local record, a file for
+// each snapshot that was sent: a line of JSON and then a digest for each unit,
+// in order. They never leave this host: they would tell what is in a volume.
+const (
+	digestSize = 16 // bytes of SHA-256
+	leastUnit  = 64 << 10
+	mostUnits  = 4 << 20 // of one volume: 64 MiB of digests
+)
+
+// digest is of one unit; the zero value is of zeros.
+type digest [digestSize]byte
+
+func digestOf(unit []byte) digest {
+	if isZero(unit) {
+		return digest{}
+	}
+	sum := sha256.Sum256(unit)
+	return digest(sum[:digestSize])
+}
+
+// isZero compares with itself, which the runtime does at the speed of memory.
+func isZero(b []byte) bool {
+	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
+}
+
+// digestHead is the first line.
+type digestHead struct {
+	Format   int       `json:"format"`
+	Snapshot string    `json:"snapshot"` // name
+	GUID     string    `json:"guid"`
+	Order    uint64    `json:"order"`
+	Time     time.Time `json:"time"`
+	Size     int64     `json:"size"` // of the volume, bytes
+	Unit     int64     `json:"unit"` // bytes
+}
+
+// unitFor is how many bytes one digest covers.
+func unitFor(size int64) int64 {
+	unit := int64(leastUnit)
+	for unit < dataMax && size/unit > mostUnits {
+		unit *= 2
+	}
+	return unit
+}
+
+func (d *Driver) digestFile(s fs.Snapshot) string {
+	return filepath.Join(d.state, "digests", s.Dataset.GUID, s.GUID)
+}
+
+// recorder writes the digests of a snapshot that is being sent.
+type recorder struct {
+	f    *os.File
+	w    *bufio.Writer
+	file string
+}
+
+func (d *Driver) record(s fs.Snapshot, size, unit int64) (*recorder, error) {
+	dir, err := d.stateDir("digests", s.Dataset.GUID)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, ".aside-")
+	if err != nil {
+		return nil, fmt.Errorf("record digests: %w", err)
+	}
+	r := &recorder{f: f, w: bufio.NewWriter(f), file: d.digestFile(s)}
+	head, err := json.Marshal(digestHead{Format: 1, Snapshot: s.Name, GUID: s.GUID, Order: s.Order, Time: s.Time, Size: size, Unit: unit})
+	if err == nil {
+		_, err = r.w.Write(append(head, '\n'))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("record digests: %w", err), r.Close())
+	}
+	return r, nil
+}
+
+func (r *recorder) add(d digest) error {
+	_, err := r.w.Write(d[:])
+	return err
+}
+
+// commit keeps the record: the stream is complete.
+func (r *recorder) commit() error {
+	err := errors.Join(r.w.Flush(), r.f.Sync(), r.f.Close())
+	if err == nil {
+		err = os.Rename(r.f.Name(), r.file)
+	}
+	if err != nil {
+		return fmt.Errorf("record digests: %w", errors.Join(err, os.Remove(r.f.Name())))
+	}
+	r.f = nil
+	return syncDir(filepath.Dir(r.file))
+}
+
+// Close throws the record away unless it was committed.
+func (r *recorder) Close() error {
+	if r == nil || r.f == nil {
+		return nil
+	}
+	f := r.f
+	r.f = nil
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// digests reads what was recorded of a snapshot.
+type digests struct {
+	head digestHead
+	f    *os.File
+	r    *bufio.Reader
+	next int64 // offset of the unit that is read next
+}
+
+func (d *Driver) openDigests(s fs.Snapshot) (*digests, error) {
+	f, err := os.Open(d.digestFile(s))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("digests of snapshot %s: %w", s.Name, fs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &digests{f: f, r: bufio.NewReader(f)}
+	line, err := r.r.ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &r.head)
+	}
+	if err == nil && (r.head.Format != 1 || r.head.GUID != s.GUID || r.head.Unit < leastUnit || r.head.Unit > dataMax) {
+		err = errors.New("it is of another format or snapshot")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read %s: %w", f.Name(), err), f.Close())
+	}
+	return r, nil
+}
+
+// differs tells whether the unit at offset is another than recorded. Offsets
+// only grow, by one unit each time.
+func (r *digests) differs(offset int64, unit []byte) (bool, error) {
+	if offset != r.next {
+		return false, fmt.Errorf("compare with digests: unit at %d after %d", offset, r.next)
+	}
+	r.next += r.head.Unit
+	if offset >= r.head.Size {
+		return !isZero(unit), nil
+	}
+	var was digest
+	if _, err := io.ReadFull(r.r, was[:]); err != nil {
+		return false, fmt.Errorf("compare with digests: %s is cut off: %w", r.f.Name(), io.ErrUnexpectedEOF)
+	}
+	// The last unit of a base may be shorter than the same one now.
+	if inBase := r.head.Size - offset; inBase < int64(len(unit)) {
+		return digestOf(unit[:inBase]) != was || !isZero(unit[inBase:]), nil
+	}
+	return digestOf(unit) != was, nil
+}
+
+func (r *digests) Close() error { return r.f.Close() }
+
+// baseReader compares with the base itself.
+type baseReader struct {
+	f    io.ReaderAt
+	size int64
+	buf  []byte
+	done func() error
+}
+
+func (r *baseReader) differs(offset int64, piece []byte) (bool, error) {
+	n := min(int64(len(piece)), max(r.size-offset, 0))
+	if n > 0 {
+		if _, err := r.f.ReadAt(r.buf[:n], offset); err != nil {
+			return false, fmt.Errorf("read the base: %w", err)
+		}
+	}
+	return !bytes.Equal(r.buf[:n], piece[:n]) || !isZero(piece[n:]), nil
+}
+
+func (r *baseReader) Close() error { return errors.Join(r.done(), giveBack(r.buf)) }
+
+// remembered are the snapshots of which there are digests.
+func (d *Driver) remembered(dataset fs.Dataset) ([]fs.Snapshot, error) {
+	if !lvUUID.MatchString(dataset.GUID) {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(filepath.Join(d.state, "digests", dataset.GUID))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var found []fs.Snapshot
+	for _, e := range entries {
+		if !lvUUID.MatchString(e.Name()) {
+			continue
+		}
+		r, err := d.openDigests(fs.Snapshot{Dataset: dataset, GUID: e.Name()})
+		if errors.Is(err, fs.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		h := r.head
+		found = append(found, fs.Snapshot{Dataset: dataset, Name: h.Snapshot, GUID: h.GUID, Order: h.Order, Time: h.Time.UTC()})
+		if err := r.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// forget removes the digests of a snapshot that is gone for good.
+func (d *Driver) forget(s fs.Snapshot) error {
+	if !lvUUID.MatchString(s.GUID) || !lvUUID.MatchString(s.Dataset.GUID) {
+		return nil
+	}
+	err := os.Remove(d.digestFile(s))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}

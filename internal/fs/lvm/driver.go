@@ -1,0 +1,123 @@
+// Package lvm drives LVM: it finds logical volumes, takes and deletes
+// snapshots of thin and of classic ones, sends what changed between two as a
+// stream of its own format, and receives such streams into new volumes. All of
+// that goes through LVM's own commands; DESIGN.md beside this file says how.
+//
+// It is no general library for LVM: it makes no volume groups and no pools,
+// and touches no volume that it did not make. Whether a filesystem is frozen
+// is decided elsewhere; it says which there are.
+package lvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"snapd/internal/fs"
+	"snapd/internal/run"
+)
+
+// Driver implements fs.Driver on LVM. It keeps nothing open between calls.
+type Driver struct {
+	state    string     // directory with locks, notes and digests
+	commands sync.Mutex // LVM commands go one at a time
+	activate sync.Mutex // see reading
+	quiet    quietMemory
+	probed   probeMemory
+}
+
+var _ fs.Driver = (*Driver)(nil)
+
+// New returns the driver. Below the directory state it keeps what LVM has no
+// place for: who holds a pool's metadata snapshot, digests of the blocks of
+// classic snapshots, write rates, and what has to be told. All of it can be
+// lost; then streams of classic volumes start from nothing again.
+func New(state string) *Driver { return &Driver{state: filepath.Join(state, "lvm")} }
+
+// stateDir makes and returns a directory for state.
+func (d *Driver) stateDir(parts ...string) (string, error) {
+	dir := filepath.Join(append([]string{d.state}, parts...)...)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make a directory for what snapd remembers: %w", err)
+	}
+	return dir, nil
+}
+
+// Format is the format of the streams that Send makes.
+func (d *Driver) Format(context.Context) (string, error) { return "lvm-1", nil }
+
+// change runs an LVM command that changes something. Once begun it comes to
+// its end, whatever becomes of us: it may just have suspended a volume.
+func (d *Driver) change(ctx context.Context, argv ...string) error {
+	d.commands.Lock()
+	defer d.commands.Unlock()
+	_, err := run.Program{Argv: argv, Whole: true}.Output(ctx)
+	return explain(err)
+}
+
+// domain names one logical volume.
+func domain(v volume) string { return fs.LVM + ":" + v.vgUUID + "/" + v.uuid }
+
+func datasetOf(v volume) fs.Dataset {
+	return fs.Dataset{Driver: fs.LVM, Name: v.full(), GUID: v.uuid, Domain: domain(v)}
+}
+
+// check looks at what LVM knows of a dataset. The name may be old: what counts
+// is the UUID.
+func (all volumes) dataset(dataset fs.Dataset) (volume, error) {
+	if dataset.Driver != "" && dataset.Driver != fs.LVM {
+		return volume{}, fmt.Errorf("%s: %w", dataset.Name, fs.ErrNotMine)
+	}
+	v, ok := all.byUUID(dataset.GUID)
+	if !ok {
+		return volume{}, fmt.Errorf("logical volume %s (UUID %s): %w; lvs -a -o name,uuid shows what there is", dataset.Name, dataset.GUID, fs.ErrNotFound)
+	}
+	return v, nil
+}
+
+// explain adds to an error of LVM the sentinel that callers test for and what
+// the person who reads it can do.
+func explain(err error) error {
+	if errors.Is(err, exec.ErrNotFound) || err == nil {
+		return err
+	}
+	failed := (*run.Error)(nil)
+	if !errors.As(err, &failed) {
+		return err
+	}
+	has := func(words ...string) bool {
+		for _, w := range words {
+			if strings.Contains(failed.Stderr, w) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case has("insufficient free space", "nsufficient suitable", "No free extents", "not enough free space"):
+		return fmt.Errorf("%w: %w; add a physical volume (vgextend) or remove volumes", fs.ErrNoSpace, err)
+	case has("already exists in volume group", "already used in volume group"):
+		return fmt.Errorf("%w: %w", fs.ErrExists, err)
+	case has("in use", "is used by another device", "open count"):
+		return fmt.Errorf("%w: %w", fs.ErrBusy, err)
+	case has("Failed to find logical volume"):
+		return fmt.Errorf("%w: %w", fs.ErrNotFound, err)
+	case has("Permission denied", "Operation not permitted") && os.Geteuid() != 0:
+		return fmt.Errorf("%w; run this as root", err)
+	}
+	return err
+}
+
+// explainIO does as explain for reading and writing a device.
+func explainIO(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("%w: %w; the pool is full: extend it (lvextend)", fs.ErrNoSpace, err)
+	}
+	return err
+}

@@ -1,0 +1,228 @@
+package lvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"snapd/internal/fs"
+	"snapd/internal/run"
+)
+
+// How full a thin pool may be, in per cent. A pool without room for data lets
+// its writers wait for a minute and then fail; one without room for metadata
+// goes offline. A snapshot by itself takes next to nothing, but keeps
+// everything that is overwritten from then on.
+const (
+	refuseData = 90 // no snapshot is taken and nothing is restored into it
+	refuseMeta = 85
+	dropData   = 95 // our oldest snapshots go until it is less
+	dropMeta   = 92
+)
+
+// use says how full the pool is, for people.
+func (v volume) use() string {
+	return fmt.Sprintf("thin pool %s is at %.1f %% of its data and %.1f %% of its metadata", v.full(), v.dataUse, v.metaUse)
+}
+
+// widen says what to do about it.
+func (v volume) widen() string {
+	if v.metaUse >= refuseMeta {
+		return fmt.Sprintf("extend its metadata (lvextend --poolmetadatasize +256M %s), or remove volumes or snapshots", v.full())
+	}
+	return fmt.Sprintf("extend it (lvextend -L +10G %s), run fstrim, or remove volumes or snapshots", v.full())
+}
+
+// roomForSnapshot refuses a snapshot in a pool that is nearly full.
+func (v volume) roomForSnapshot() error {
+	if !v.active() {
+		return nil // LVM activates it, and nobody writes there now
+	}
+	if v.dataUse >= refuseData || v.metaUse >= refuseMeta {
+		return fmt.Errorf("%w: %s; from %d and %d %% on no snapshot is taken: %s", fs.ErrNoSpace, v.use(), refuseData, refuseMeta, v.widen())
+	}
+	return nil
+}
+
+// suffers says that snapshots of ours have to go.
+func (v volume) suffers() bool { return v.dataUse >= dropData || v.metaUse >= dropMeta }
+
+// Tend looks after everything that snapshots can endanger: it drops our oldest
+// snapshots from pools that are about to be full, extends classic snapshots
+// that fill, and removes those that overflowed. It returns what people have to
+// be told, also of what other calls did since the last time. It is cheap where
+// all is well, and is to be called often while snapshots live; Send and Receive
+// do so themselves.
+func (d *Driver) Tend(ctx context.Context) ([]string, error) {
+	if !d.used() {
+		return nil, nil
+	}
+	all, err := d.list(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look after LVM pools: %w", err)
+	}
+	err = errors.Join(d.relieveAll(ctx, all), d.tendClassic(ctx, all))
+	told, tellErr := d.notices()
+	if err := errors.Join(err, tellErr); err != nil {
+		return told, fmt.Errorf("look after LVM pools: %w", err)
+	}
+	return told, nil
+}
+
+func (d *Driver) relieveAll(ctx context.Context, all volumes) error {
+	var failed error
+	for _, v := range all {
+		if v.isPool() && v.suffers() {
+			failed = errors.Join(failed, d.relieve(ctx, v.uuid))
+		}
+	}
+	return failed
+}
+
+// relieve drops our oldest snapshots from a pool until it does not suffer any
+// more, or none is left.
+func (d *Driver) relieve(ctx context.Context, poolUUID string) error {
+	kept := map[string]bool{} // those that somebody reads from
+	for {
+		all, err := d.list(ctx)
+		if err != nil {
+			return err
+		}
+		pool, ok := all.byUUID(poolUUID)
+		if !ok || !pool.suffers() {
+			return nil
+		}
+		oldest, ok := all.oldestIn(pool, kept)
+		if !ok {
+			return d.notice("%s, and no snapshot of snapd's is left there that could go: %s", pool.use(), pool.widen())
+		}
+		err = d.remove(ctx, oldest)
+		switch {
+		case errors.Is(err, fs.ErrBusy):
+			kept[oldest.uuid] = true
+		case err != nil && !errors.Is(err, fs.ErrNotFound):
+			return err
+		default:
+			if err := d.notice("DROPPED the snapshot %s: %s, and writers there were about to fail; %s", oldest.full(), pool.use(), pool.widen()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// oldestIn is our oldest snapshot in a pool but for some.
+func (all volumes) oldestIn(pool volume, but map[string]bool) (volume, bool) {
+	var ours volumes
+	for _, v := range all {
+		if origin, ok := v.tag(tagOrigin); ok && v.poolUUID == pool.uuid && v.isSnapshotOf(origin) && !but[v.uuid] {
+			ours = append(ours, v)
+		}
+	}
+	if len(ours) == 0 {
+		return volume{}, false
+	}
+	return slices.MinFunc(ours, func(a, b volume) int { return int(a.order()) - int(b.order()) }), true //nolint:gosec // sequence numbers of LVM are 32 bits
+}
+
+func (v volume) order() uint64 {
+	text, _ := v.tag(tagOrder)
+	n, _ := strconv.ParseUint(text, 10, 64)
+	return n
+}
+
+// poolWatch looks at one pool now and then, while something is read from or
+// written to it for long.
+type poolWatch struct {
+	driver *Driver
+	pool   volume
+	next   time.Time
+}
+
+// pauses between two looks.
+const (
+	lookEvery = 5 * time.Second
+	lookSoon  = 500 * time.Millisecond // when it has less than twice the room
+)
+
+// look returns how full the pool is, if it is time to look.
+func (w *poolWatch) look(ctx context.Context, now time.Time) (volume, bool, error) {
+	if w == nil || w.pool.uuid == "" || now.Before(w.next) {
+		return volume{}, false, nil
+	}
+	pool, err := status(ctx, w.pool)
+	w.next = now.Add(lookEvery)
+	if err == nil && (pool.dataUse > refuseData-20 || pool.metaUse > refuseMeta-20) {
+		w.next = now.Add(lookSoon)
+	}
+	return pool, true, err
+}
+
+// status asks device-mapper how full a pool is: unlike lvs this takes no lock
+// and reads no disk.
+func status(ctx context.Context, pool volume) (volume, error) {
+	st, err := poolStatusOf(ctx, pool)
+	if err != nil {
+		return pool, err
+	}
+	pool.dataUse, pool.metaUse = st.data.use(), st.meta.use()
+	if st.mode != "rw" {
+		pool.dataUse = 100
+	}
+	return pool, nil
+}
+
+// fill is used and total blocks.
+type fill struct{ used, total uint64 }
+
+func (f fill) use() float64 {
+	if f.total == 0 {
+		return 100
+	}
+	return 100 * float64(f.used) / float64(f.total)
+}
+
+// poolStatus is what device-mapper says of a pool.
+type poolStatus struct {
+	transaction uint64
+	meta, data  fill   // blocks
+	held        string // block of the metadata snapshot, "-" when there is none
+	mode        string // rw, ro, out_of_data_space, Fail
+}
+
+func poolDevice(pool volume) string { return dmName(pool.vg, pool.name, "tpool") }
+
+func poolStatusOf(ctx context.Context, pool volume) (poolStatus, error) {
+	out, err := run.Output(ctx, "dmsetup", "status", poolDevice(pool))
+	if err != nil {
+		return poolStatus{}, fmt.Errorf("ask how thin pool %s is: %w", pool.full(), err)
+	}
+	st, err := parsePoolStatus(string(out))
+	if err != nil {
+		return st, fmt.Errorf("ask how thin pool %s is: %w", pool.full(), err)
+	}
+	return st, nil
+}
+
+// parsePoolStatus reads a line such as
+//
+//	0 2097152 thin-pool 3 842/8192 939/16384 97 rw discard_passdown queue_if_no_space - 1024
+func parsePoolStatus(line string) (poolStatus, error) {
+	var st poolStatus
+	words := strings.Fields(line)
+	if len(words) >= 4 && words[2] == "thin-pool" && words[3] == "Fail" {
+		return poolStatus{mode: "Fail", held: "-"}, nil
+	}
+	if len(words) < 8 || words[2] != "thin-pool" {
+		return st, fmt.Errorf("device-mapper says %q, and that is no thin pool", strings.TrimSpace(line))
+	}
+	_, err := fmt.Sscanf(strings.Join(words[3:6], " "), "%d %d/%d %d/%d", &st.transaction, &st.meta.used, &st.meta.total, &st.data.used, &st.data.total)
+	if err != nil {
+		return st, fmt.Errorf("device-mapper says %q: %w", strings.TrimSpace(line), err)
+	}
+	st.held, st.mode = words[6], words[7]
+	return st, nil
+}

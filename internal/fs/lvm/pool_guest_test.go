@@ -1,0 +1,339 @@
+//go:build guest
+
+package lvm
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"snapd/internal/fs"
+)
+
+// inUse makes a volume that uses mib MiB of a pool.
+func inUse(t testing.TB, vg, pool, name string, mib string) {
+	t.Helper()
+	node := newVolume(t, vg, pool, name, 1<<30)
+	command(t, "dd", "if=/dev/zero", "of="+node, "bs=1M", "count="+mib, "oflag=direct", "status=none")
+}
+
+// healthy fails the test unless the pool takes reads and writes and nobody
+// holds its metadata snapshot.
+func healthy(t testing.TB, d *Driver, vg, pool string) {
+	t.Helper()
+	st, err := poolStatusOf(t.Context(), volume{vg: vg, name: pool})
+	if err != nil || st.mode != "rw" || st.held != "-" {
+		t.Errorf("the pool is %+v, %v", st, err)
+	}
+}
+
+// TestPoolNearlyFull sees at 95 % that nothing is begun which needs room, that
+// our oldest snapshots go first and that it is said.
+func TestPoolNearlyFull(t *testing.T) {
+	vg := newGroup(t, 2<<30)
+	newPool(t, vg, "pool", 400<<20)
+	k := newDesk(t, vg, "pool", "ext4", 256<<20)
+	k.write("a", 30<<20)
+	first := k.snapshot()
+	k.remove("a")
+	k.write("b", 8<<20)
+	command(t, "fstrim", k.dir)
+	second := k.snapshot()
+	file := k.stream(second, nil)
+	inUse(t, vg, "pool", "others", "330") // with the first snapshot: over 95 %
+	d := k.driver
+	if _, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{k.dataset}); !errors.Is(err, fs.ErrNoSpace) || !strings.Contains(err.Error(), "lvextend") {
+		t.Errorf("prepare: got %v", err)
+	} else {
+		t.Log(err)
+	}
+	if _, err := d.Receive(t.Context(), vg+"/pool/restored", fs.Placement{}); !errors.Is(err, fs.ErrNoSpace) {
+		t.Errorf("receive: got %v", err)
+	}
+	healthy(t, d, vg, "pool")
+	told, err := d.Tend(t.Context())
+	if err != nil || len(told) == 0 || !strings.Contains(told[0], "DROPPED") || !strings.Contains(told[0], first.Name) {
+		t.Errorf("got %q, %v", told, err)
+	}
+	t.Log(strings.Join(told, "\n"))
+	left, err := d.Snapshots(t.Context(), k.dataset)
+	if err != nil || len(left) != 1 || left[0] != second {
+		t.Errorf("left: %v, %v; want only the second", left, err)
+	}
+	if more, err := d.Tend(t.Context()); err != nil || len(more) > 0 {
+		t.Errorf("once more: got %q, %v", more, err)
+	}
+	healthy(t, d, vg, "pool")
+	k.write("c", 1<<20) // its owner can still write
+	_ = file
+}
+
+// TestPoolFillsDuringShip has a neighbour fill the pool while a stream is
+// read slowly: the ship gives up, the snapshots go, the neighbour's writes
+// succeed.
+func TestPoolFillsDuringShip(t *testing.T) {
+	vg := newGroup(t, 2<<30)
+	newPool(t, vg, "pool", 400<<20)
+	k := newDesk(t, vg, "pool", "ext4", 256<<20)
+	k.write("a", 60<<20)
+	s := k.snapshot()
+	k.remove("a")
+	command(t, "fstrim", k.dir) // so that the snapshot alone has it
+	r, err := k.driver.Send(t.Context(), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 4<<20)); err != nil {
+		t.Fatal(err)
+	}
+	inUse(t, vg, "pool", "others", "318")
+	var failed error
+	for deadline := time.Now().Add(time.Minute); failed == nil && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		_, failed = io.ReadFull(r, make([]byte, 1<<20))
+	}
+	if !errors.Is(failed, fs.ErrNoSpace) {
+		t.Errorf("got %v, want ErrNoSpace", failed)
+	}
+	t.Log(failed)
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, err := k.driver.Snapshots(t.Context(), k.dataset); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	told, err := k.driver.Tend(t.Context())
+	if err != nil || len(told) == 0 {
+		t.Errorf("got %q, %v", told, err)
+	}
+	t.Log(strings.Join(told, "\n"))
+	healthy(t, k.driver, vg, "pool")
+	command(t, "dd", "if=/dev/zero", "of=/dev/"+vg+"/others", "bs=1M", "seek=318", "count=30", "oflag=direct", "status=none")
+	healthy(t, k.driver, vg, "pool")
+}
+
+// TestPoolMetadataNearlyFull does the same where it is the metadata.
+func TestPoolMetadataNearlyFull(t *testing.T) {
+	vg := newGroup(t, 3<<30)
+	command(t, "lvcreate", "-q", "-y", "-L", "2G", "--poolmetadatasize", "2M", "--chunksize", "64k", "-T", vg+"/pool")
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
+	first := k.snapshot()
+	filler := newVolume(t, vg, "pool", "others", 200<<30)
+	f, err := os.OpenFile(filler, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	pool := volume{vg: vg, name: "pool"}
+	for at := int64(0); ; { // scattered blocks need the most metadata
+		for range 64 {
+			if _, err := f.WriteAt(make([]byte, 4096), at); err != nil {
+				t.Fatal(err)
+			}
+			at += 9 << 20
+		}
+		if err := f.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		st, err := poolStatusOf(t.Context(), pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.meta.use() >= 95 {
+			break
+		}
+	}
+	if _, err := k.driver.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{k.dataset}); !errors.Is(err, fs.ErrNoSpace) || !strings.Contains(err.Error(), "--poolmetadatasize") {
+		t.Errorf("prepare: got %v", err)
+	} else {
+		t.Log(err)
+	}
+	told, err := k.driver.Tend(t.Context())
+	if err != nil || len(told) == 0 || !strings.Contains(told[0], first.Name) {
+		t.Errorf("got %q, %v", told, err)
+	}
+	t.Log(strings.Join(told, "\n"))
+	healthy(t, k.driver, vg, "pool")
+}
+
+// TestForeignMetadataSnapshot is one that another program left behind: ours
+// is not made, theirs is not touched.
+func TestForeignMetadataSnapshot(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	newPool(t, vg, "pool", 400<<20)
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
+	s := k.snapshot()
+	device := poolDevice(volume{vg: vg, name: "pool"})
+	command(t, "dmsetup", "message", device, "0", "reserve_metadata_snap")
+	before := command(t, "dmsetup", "status", device)
+	_, err := k.driver.Send(t.Context(), s, nil)
+	if !errors.Is(err, fs.ErrBusy) || !strings.Contains(err.Error(), "release_metadata_snap") {
+		t.Errorf("got %v", err)
+	}
+	t.Log(err)
+	if _, err := k.driver.Sweep(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if after := command(t, "dmsetup", "status", device); strings.Fields(after)[6] != strings.Fields(before)[6] {
+		t.Errorf("it was %s and is %s", before, after)
+	}
+	command(t, "dmsetup", "message", device, "0", "release_metadata_snap")
+	k.stream(s, nil)
+	healthy(t, k.driver, vg, "pool")
+}
+
+// TestOwnMetadataSnapshotIsReleased is about what a killed process of ours
+// left, at both instants that a kill can hit.
+func TestOwnMetadataSnapshotIsReleased(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	newPool(t, vg, "pool", 400<<20)
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
+	s := k.snapshot()
+	all, err := k.driver.list(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, _ := all.named(vg, "pool")
+	for _, known := range []bool{true, false} {
+		h, err := k.driver.holdMetadata(t.Context(), pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !known { // killed before it could write down where it lies
+			st, err := poolStatusOf(t.Context(), pool)
+			if err == nil {
+				err = h.write(reservation{Pool: pool.full(), Transaction: st.transaction})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.lock.Close() // as the kernel does
+		if known {
+			removed, err := k.driver.Sweep(t.Context())
+			if err != nil || len(removed) != 1 || !strings.Contains(removed[0], vg+"/pool") {
+				t.Errorf("got %q, %v", removed, err)
+			}
+			healthy(t, k.driver, vg, "pool")
+		} else {
+			k.stream(s, nil) // the next one finds it by itself
+		}
+	}
+	healthy(t, k.driver, vg, "pool")
+}
+
+// TestWithoutThinDelta compares blocks where the metadata cannot be read, and
+// says so.
+func TestWithoutThinDelta(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	newPool(t, vg, "pool", 600<<20)
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
+	k.write("a", 4<<20)
+	first := k.snapshot()
+	k.write("a", 1<<20)
+	second := k.snapshot()
+	want, err := os.Stat(k.stream(second, &first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	thinDelta := strings.Fields(command(t, "sh", "-c", "readlink -f $(command -v thin_delta)"))[0]
+	link := command(t, "sh", "-c", "command -v thin_delta")
+	command(t, "mv", link, link+".away")
+	defer command(t, "mv", link+".away", link)
+	t.Logf("%s is %s", link, thinDelta)
+	a, b := k.stream(first, nil), k.stream(second, &first)
+	got, err := os.Stat(b)
+	if err != nil || got.Size() > want.Size() {
+		t.Errorf("compared: %d bytes, by metadata: %d", got.Size(), want.Size())
+	}
+	told, err := k.driver.Tend(t.Context())
+	if err != nil || len(told) != 2 || !strings.Contains(told[1], "128 MiB") {
+		t.Errorf("got %q, %v", told, err)
+	}
+	t.Log(strings.Join(told, "\n"))
+	r, err := k.driver.Receive(t.Context(), k.place("restored"), fs.Placement{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := errors.Join(applyFile(t, r, a, first.GUID, ""), applyFile(t, r, b, second.GUID, first.GUID)); err != nil {
+		t.Fatal(err)
+	}
+	k.same("compared", second, r.(*receiver).built.volume.full())
+}
+
+// TestPoolWithoutZeroing restores into a pool that gives out blocks with what
+// somebody had there before.
+func TestPoolWithoutZeroing(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	newPool(t, vg, "pool", 500<<20, "-Z", "n", "--chunksize", "256k")
+	dirty(t, newVolume(t, vg, "pool", "dirty", 400<<20), 200)
+	removeVolume(t, vg, "dirty")
+	other := newGroup(t, 1<<30)
+	newPool(t, other, "pool", 500<<20) // blocks of 64 KiB
+	k := newDesk(t, other, "pool", "ext4", 64<<20)
+	k.write("a", 4<<20)
+	first := k.snapshot()
+	k.remove("a")
+	k.write("b", 1<<20)
+	command(t, "fstrim", k.dir)
+	second := k.snapshot()
+	a, b := k.stream(first, nil), k.stream(second, &first)
+	r, err := k.driver.Receive(t.Context(), vg+"/pool/restored", fs.Placement{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := applyFile(t, r, a, first.GUID, ""); err != nil {
+		t.Fatal(err)
+	}
+	k.same("full", first, r.(*receiver).built.volume.full())
+	if err := applyFile(t, r, b, second.GUID, first.GUID); err != nil {
+		t.Fatal(err)
+	}
+	k.same("increment", second, r.(*receiver).built.volume.full())
+}
+
+// TestClassicOverflows loses a classic snapshot in the middle of a stream:
+// the stream fails, its owner's volume does not.
+func TestClassicOverflows(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	k := newDesk(t, vg, "", "ext4", 300<<20)
+	k.write("a", 8<<20)
+	first := k.snapshot()
+	k.stream(first, nil)
+	k.write("b", 30<<20) // of 64 MiB
+	command(t, "sync", "-f", k.dir)
+	second := k.snapshot()
+	r, err := k.driver.Send(t.Context(), second, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "dd", "if=/dev/urandom", "of="+k.dir+"/c", "bs=1M", "count=150", "conv=fsync", "status=none")
+	if _, err := io.Copy(io.Discard, r); err == nil {
+		t.Error("a stream of a snapshot that was lost is whole")
+	} else {
+		t.Log(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	told, err := k.driver.Tend(t.Context())
+	if err != nil || len(told) == 0 || !strings.Contains(told[0], "LOST") {
+		t.Errorf("got %q, %v", told, err)
+	}
+	t.Log(strings.Join(told, "\n"))
+	left, err := k.driver.Snapshots(t.Context(), k.dataset)
+	if err != nil || len(left) != 1 || left[0].GUID != first.GUID {
+		t.Errorf("got %v, %v; want the first, of which the digests are known", left, err)
+	}
+	third := k.snapshot()
+	if st, err := os.Stat(k.stream(third, &first)); err != nil || st.Size() > 260<<20 {
+		t.Errorf("an increment on digests: %v, %v", st.Size(), err)
+	}
+}

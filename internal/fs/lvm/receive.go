@@ -1,0 +1,272 @@
+package lvm
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"snapd/internal/fs"
+)
+
+// Receive implements fs.Driver. The target is vg/name or vg/pool/name. Without
+// a pool the volume comes into the only thin pool of its group, and becomes a
+// classic one where there is none.
+func (d *Driver) Receive(ctx context.Context, target string, placement fs.Placement) (fs.Receiver, error) {
+	r := &receiver{driver: d, target: target, suffix: placement.ReplaceSuffix}
+	if err := r.open(ctx); err != nil {
+		return nil, fmt.Errorf("restore to %s:%s: %w", fs.LVM, target, err)
+	}
+	return r, nil
+}
+
+// receiver builds one volume under a name of ours.
+type receiver struct {
+	driver *Driver
+	target string
+	vg     string
+	name   string
+	suffix string
+	pool   string // "" for a classic volume
+	built  *work  // what the streams applied so far have made
+	last   header // of the last of them
+	failed error  // a classic volume that could not be brought back
+	closed bool
+	notes  []string
+}
+
+// lvName is what LVM allows.
+var lvName = regexp.MustCompile(`^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$`)
+
+// reservedName is what LVM keeps for itself.
+var reservedName = regexp.MustCompile(`^(snapshot|pvmove)|^\.{1,2}$|_(cdata|cmeta|corig|cvol|mlog|mimage|pmspare|rimage|rmeta|tdata|tmeta|vdata|vorigin|imeta)`)
+
+func checkName(vg, name string) error {
+	switch {
+	case !lvName.MatchString(name) || reservedName.MatchString(name):
+		return fmt.Errorf("%q is no name that LVM allows for a volume: letters, digits, and _ + . - are, but not in the names that it keeps for itself", name)
+	case strings.HasPrefix(name, fs.SnapshotPrefix):
+		return fmt.Errorf("%q begins as the names of snapd's own volumes do; choose another", name)
+	case len(dmName(vg, name, "")) > nameMax:
+		return fmt.Errorf("the names %s and %s together are too long for device-mapper", vg, name)
+	}
+	return nil
+}
+
+func (r *receiver) open(ctx context.Context) error {
+	parts := strings.Split(r.target, "/")
+	if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
+		return fmt.Errorf("%q is no target; write %s:GROUP/NAME or %[2]s:GROUP/POOL/NAME", r.target, fs.LVM)
+	}
+	if _, err := r.driver.stateDir(); err != nil {
+		return err
+	}
+	r.vg, r.name = parts[0], parts[len(parts)-1]
+	if err := checkName(r.vg, r.name+r.suffix); err != nil {
+		return err
+	}
+	all, err := r.driver.list(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.checkGroup(ctx, all); err != nil {
+		return err
+	}
+	if err := r.checkTarget(all); err != nil {
+		return err
+	}
+	wanted := ""
+	if len(parts) == 3 {
+		wanted = parts[1]
+	}
+	pool, err := choosePool(all, r.vg, wanted)
+	if err != nil || pool.name == "" {
+		return err
+	}
+	r.pool = pool.name
+	return pool.roomForRestore()
+}
+
+// checkGroup asks for groups too: an empty one has no volumes to be listed.
+func (r *receiver) checkGroup(ctx context.Context, all volumes) error {
+	if v, ok := all.find(func(v volume) bool { return v.vg == r.vg }); ok {
+		if v.vgTrouble != "" {
+			return errors.New(v.vgTrouble)
+		}
+		return nil
+	}
+	if !lvName.MatchString(r.vg) {
+		return fmt.Errorf("%q is no name of a volume group", r.vg)
+	}
+	_, err := r.driver.group(ctx, r.vg)
+	return err
+}
+
+func (r *receiver) checkTarget(all volumes) error {
+	if _, there := all.named(r.vg, r.name); !there {
+		return nil
+	}
+	if r.suffix == "" {
+		return fmt.Errorf("%s/%s: %w; choose another target, --beside or --replace", r.vg, r.name, fs.ErrExists)
+	}
+	if _, there := all.named(r.vg, r.name+r.suffix); there {
+		return fmt.Errorf("%s/%s, as which what is at the target would be kept: %w; rename it (lvrename)", r.vg, r.name+r.suffix, fs.ErrExists)
+	}
+	return nil
+}
+
+// choosePool returns the zero value where a classic volume is to be made.
+func choosePool(all volumes, vg, wanted string) (volume, error) {
+	var pools volumes
+	var names []string
+	for _, v := range all {
+		if v.vg == vg && v.isPool() {
+			pools, names = append(pools, v), append(names, v.name)
+		}
+	}
+	if wanted != "" {
+		if p, ok := pools.named(vg, wanted); ok {
+			return p, nil
+		}
+		return volume{}, fmt.Errorf("thin pool %s/%s: %w; volume group %[1]s has %s", vg, wanted, fs.ErrNotFound, orNone(names))
+	}
+	switch len(pools) {
+	case 0:
+		return volume{}, nil
+	case 1:
+		return pools[0], nil
+	}
+	return volume{}, fmt.Errorf("volume group %s has several thin pools (%s); say which: %s:%[1]s/POOL/NAME", vg, strings.Join(names, ", "), fs.LVM)
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// roomForRestore refuses a pool that is nearly full.
+func (v volume) roomForRestore() error {
+	if v.active() && (v.dataUse >= refuseData || v.metaUse >= refuseMeta) {
+		return fmt.Errorf("%w: %s; from %d and %d %% on nothing is restored there: %s", fs.ErrNoSpace, v.use(), refuseData, refuseMeta, v.widen())
+	}
+	return nil
+}
+
+// workName is a name for a volume that is being built.
+func workName() string {
+	var random [6]byte
+	_, _ = rand.Read(random[:]) // never fails
+	return fs.LVMRestorePrefix + hex.EncodeToString(random[:])
+}
+
+// create makes an empty volume and opens it.
+func (r *receiver) create(ctx context.Context, size int64) (*work, error) {
+	name := workName()
+	argv := []string{"lvcreate", "-q", "-y", "-n", name, "-k", "y", "-a", "y", "-K", "-W", "n", "--addtag", tagTemporary, "--addtag", tagOwner + owner()}
+	bytes := strconv.FormatInt(size, 10) + "b"
+	if r.pool != "" {
+		argv = append(argv, "-V", bytes, "--thinpool", r.vg+"/"+r.pool)
+	} else {
+		argv = append(argv, "-Z", "n", "-L", bytes, r.vg)
+	}
+	return r.make(ctx, name, argv, size)
+}
+
+// branch makes a thin volume that begins as what was built so far.
+func (r *receiver) branch(ctx context.Context, size int64) (*work, error) {
+	name := workName()
+	argv := []string{"lvcreate", "-q", "-y", "-s", "-n", name, "-k", "y", "-a", "y", "-K", "--addtag", tagTemporary, "--addtag", tagOwner + owner(), r.built.volume.full()}
+	return r.make(ctx, name, argv, size)
+}
+
+func (r *receiver) make(ctx context.Context, name string, argv []string, size int64) (*work, error) {
+	if err := r.driver.beQuiet(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.driver.change(ctx, argv...); err != nil {
+		return nil, fmt.Errorf("make a volume of %d MiB to restore into: %w", size>>20, err)
+	}
+	undo := volume{vg: r.vg, name: name}
+	w, err := r.openWork(ctx, name, size)
+	if err != nil {
+		return nil, errors.Join(err, r.driver.remove(context.WithoutCancel(ctx), undo))
+	}
+	return w, nil
+}
+
+func (r *receiver) openWork(ctx context.Context, name string, size int64) (*work, error) {
+	all, err := r.driver.list(ctx, r.vg)
+	if err != nil {
+		return nil, err
+	}
+	v, ok := all.named(r.vg, name)
+	if !ok {
+		return nil, fmt.Errorf("%s/%s: %w", r.vg, name, fs.ErrNotFound)
+	}
+	w := &work{volume: v}
+	if r.pool != "" {
+		pool, err := all.pool(v)
+		if err != nil {
+			return nil, err
+		}
+		w.pool = pool
+		w.watch = &poolWatch{driver: r.driver, pool: pool}
+	}
+	if err := r.resize(ctx, &w.volume, size); err != nil {
+		return nil, err
+	}
+	if w.device, err = r.driver.open(ctx, w.volume, os.O_RDWR|os.O_EXCL); err != nil {
+		return nil, err
+	}
+	if w.buf, err = pages(workBuffer); err != nil {
+		return nil, errors.Join(err, w.device.Close())
+	}
+	return w, nil
+}
+
+// resize makes a volume larger; smaller is for later, see shrink.
+func (r *receiver) resize(ctx context.Context, v *volume, size int64) error {
+	if size <= v.size {
+		return nil
+	}
+	err := r.driver.change(ctx, "lvextend", "-q", "-L", strconv.FormatInt(size, 10)+"b", v.full())
+	if err != nil {
+		return fmt.Errorf("make %s larger: %w", v.full(), err)
+	}
+	v.size = (size + v.extent - 1) / v.extent * v.extent
+	return nil
+}
+
+// discard removes a work volume; what is left by a failure is swept later.
+func (r *receiver) discard(ctx context.Context, w *work) error {
+	if w == nil {
+		return nil
+	}
+	err := w.drop()
+	return errors.Join(err, r.driver.remove(context.WithoutCancel(ctx), w.volume))
+}
+
+// Notes says, after Finish, what is left to the person who restored.
+func (r *receiver) Notes() []string { return r.notes }
+
+// Close implements fs.Receiver.
+func (r *receiver) Close() error {
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	built := r.built
+	r.built = nil
+	if err := r.discard(context.Background(), built); err != nil { //nolint:contextcheck // works on when the restore was cancelled
+		return fmt.Errorf("clear what the restore to %s needed: %w; the next restore does it again", r.target, err)
+	}
+	return nil
+}

@@ -1,0 +1,610 @@
+//go:build guest
+
+package lvm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+func newDriver(t testing.TB) *Driver { return New(t.TempDir()) }
+
+// desk is one volume with a filesystem, for tests that change it step by step.
+type desk struct {
+	t       testing.TB
+	driver  *Driver
+	vg      string
+	pool    string
+	kind    string
+	node    string
+	dir     string
+	dataset fs.Dataset
+	fill    *rand.ChaCha8
+	taken   int
+}
+
+// newDesk makes a volume called data.
+func newDesk(t testing.TB, vg, pool, kind string, size int64) *desk {
+	t.Helper()
+	k := &desk{t: t, driver: newDriver(t), vg: vg, pool: pool, kind: kind, dir: t.TempDir() + "/data", fill: rand.NewChaCha8([32]byte{9})}
+	k.node = newVolume(t, vg, pool, "da-ta", size)
+	t.Cleanup(func() { removeSnapshots(t, vg) })
+	mkfs(t, kind, k.node, k.dir)
+	place, err := k.driver.Locate(t.Context(), k.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.dataset = place.Dataset
+	return k
+}
+
+func (k *desk) write(name string, size int) {
+	k.t.Helper()
+	data := make([]byte, size)
+	_, _ = k.fill.Read(data)
+	if err := os.WriteFile(filepath.Join(k.dir, name), data, 0o600); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func (k *desk) remove(name string) {
+	k.t.Helper()
+	if err := os.Remove(filepath.Join(k.dir, name)); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func (k *desk) grow(size int64) {
+	k.t.Helper()
+	command(k.t, "lvextend", "-q", "-L", fmt.Sprint(size, "b"), k.vg+"/da-ta")
+	if k.kind == "xfs" {
+		command(k.t, "xfs_growfs", k.dir)
+	} else {
+		command(k.t, "resize2fs", k.node)
+	}
+}
+
+func (k *desk) snapshot() fs.Snapshot {
+	k.t.Helper()
+	k.taken++
+	return take(k.t, k.driver, "s"+strconv.Itoa(k.taken), k.dataset)[0]
+}
+
+func take(t testing.TB, d *Driver, id string, datasets ...fs.Dataset) []fs.Snapshot {
+	t.Helper()
+	p, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), id), datasets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.Take(); err != nil {
+		t.Fatal(err)
+	}
+	made, err := p.Result(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// stream sends into a file, which may be large.
+func (k *desk) stream(s fs.Snapshot, base *fs.Snapshot) (file string) {
+	k.t.Helper()
+	f, err := os.CreateTemp("/var/tmp", "stream-")
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.t.Cleanup(func() { os.Remove(f.Name()) })
+	r, err := k.driver.Send(k.t.Context(), s, base)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	_, err = io.Copy(f, r)
+	if err := errors.Join(err, r.Close(), f.Close()); err != nil {
+		k.t.Fatal(err)
+	}
+	return f.Name()
+}
+
+func (k *desk) place(name string) string {
+	if k.pool == "" {
+		return k.vg + "/" + name
+	}
+	return k.vg + "/" + k.pool + "/" + name
+}
+
+func applyFile(t testing.TB, r fs.Receiver, file, guid, base string) error {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return r.Apply(t.Context(), f, guid, base)
+}
+
+// same compares two volumes block by block; the second may be longer by zeros.
+func (k *desk) same(what string, s fs.Snapshot, other string) {
+	k.t.Helper()
+	all, err := k.driver.list(k.t.Context())
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	v, err := all.snapshot(s)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	a, err := k.driver.open(k.t.Context(), v, os.O_RDONLY)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer a.Close()
+	vg, name, _ := strings.Cut(other, "/")
+	w, ok := all.named(vg, name)
+	if !ok {
+		k.t.Fatalf("%s is not there", other)
+	}
+	b, err := k.driver.open(k.t.Context(), w, os.O_RDONLY)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer b.Close()
+	compareDevices(k.t, what, a, b, v.size)
+}
+
+func compareDevices(t testing.TB, what string, a, b io.ReaderAt, size int64) {
+	t.Helper()
+	one, err1 := pages(dataMax)
+	two, err2 := pages(dataMax)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	defer giveBack(one)
+	defer giveBack(two)
+	wrong := 0
+	for at := int64(0); at < size; at += dataMax {
+		n := min(dataMax, size-at)
+		_, err1 := a.ReadAt(one[:n], at)
+		_, err2 := b.ReadAt(two[:n], at)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatalf("%s: at %d: %v", what, at, err)
+		}
+		if bytes.Equal(one[:n], two[:n]) {
+			continue
+		}
+		for i := int64(0); i < n; i += 4096 {
+			if !bytes.Equal(one[i:i+4096], two[i:i+4096]) {
+				if wrong++; wrong < 4 {
+					t.Errorf("%s: differs at byte %d: %x… and %x…", what, at+i, one[i:i+16], two[i:i+16])
+				}
+			}
+		}
+	}
+	if wrong > 0 {
+		t.Errorf("%s: %d blocks of 4 KiB differ", what, wrong)
+	}
+}
+
+// steps makes n increments with writes, discards and growth, and compares
+// every point block by block.
+func (k *desk) steps(n int, size int64, everyAlone bool) {
+	t := k.t
+	t.Helper()
+	k.write("stays", 3<<20)
+	k.write("goes 0", 2<<20)
+	var made []fs.Snapshot
+	var files []string
+	guid := func(i int) string {
+		if i < 0 {
+			return ""
+		}
+		return made[i].GUID
+	}
+	for i := range n + 1 {
+		if i > 0 {
+			k.change(i, &size)
+		}
+		made = append(made, k.snapshot())
+		var base *fs.Snapshot
+		if i > 0 {
+			base = &made[i-1]
+		}
+		files = append(files, k.stream(made[i], base))
+	}
+	r, err := k.driver.Receive(t.Context(), k.place("restored"), fs.Placement{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for i := range made {
+		if err := applyFile(t, r, files[i], guid(i), guid(i-1)); err != nil {
+			t.Fatal(err)
+		}
+		k.same(fmt.Sprint("after stream ", i), made[i], r.(*receiver).built.volume.full())
+		if everyAlone {
+			k.alone(i, made, files)
+		}
+	}
+	dataset, err := r.Finish(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer removeVolume(t, k.vg, "restored")
+	k.same("finished", made[n], dataset.Name)
+	if info := command(t, "lvs", "--noheadings", "-o", "lv_active,lv_skip_activation,lv_tags", dataset.Name); strings.TrimSpace(info) != "skip activation" {
+		t.Errorf("a restored volume is %q, want it not active, with activation skipped and without tags", info)
+	}
+}
+
+func (k *desk) change(i int, size *int64) {
+	k.write(fmt.Sprint("new ", i), 1<<20+i*4096)
+	k.write("stays", 100_000*i)
+	if i%2 == 1 {
+		k.remove(fmt.Sprint("goes ", i-1))
+		k.write(fmt.Sprint("goes ", i+1), 3<<20)
+		command(k.t, "sync", "-f", k.dir)
+		if k.pool != "" {
+			command(k.t, "fstrim", k.dir)
+		}
+	}
+	if i%3 == 2 {
+		*size += 68 << 20
+		k.grow(*size)
+	}
+}
+
+// alone restores one point by its chain, from nothing.
+func (k *desk) alone(i int, made []fs.Snapshot, files []string) {
+	t := k.t
+	t.Helper()
+	r, err := k.driver.Receive(t.Context(), k.place("alone"), fs.Placement{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	base := ""
+	for j := range i + 1 {
+		if err := applyFile(t, r, files[j], made[j].GUID, base); err != nil {
+			t.Fatal(err)
+		}
+		base = made[j].GUID
+	}
+	if _, err := r.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k.same(fmt.Sprint("point ", i, " alone"), made[i], k.vg+"/alone")
+	removeVolume(t, k.vg, "alone")
+}
+
+// TestStepsOnThin is the short one; there are ten with the tag long.
+func TestStepsOnThin(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	newPool(t, vg, "pool", 600<<20)
+	newDesk(t, vg, "pool", "ext4", 64<<20).steps(3, 64<<20, false)
+}
+
+// TestStepsOnClassic restores onto what somebody had there before: a classic
+// volume is not zeroed.
+func TestStepsOnClassic(t *testing.T) {
+	vg := newGroup(t, 720<<20)
+	dirty(t, newVolume(t, vg, "", "dirty", 700<<20), 700)
+	removeVolume(t, vg, "dirty")
+	newDesk(t, vg, "", "ext4", 64<<20).steps(3, 64<<20, false)
+}
+
+// dirty fills a volume with what nobody wants to find in another.
+func dirty(t testing.TB, node string, mib int64) {
+	t.Helper()
+	f, err := os.OpenFile(node, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	garbage := bytes.Repeat([]byte{0xee}, 1<<20)
+	for i := range mib {
+		if _, err := f.WriteAt(garbage, i<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestShrunk makes a volume smaller between two points, and larger again: what
+// was behind its end must not come back.
+func TestShrunk(t *testing.T) {
+	vg := newGroup(t, 2<<30)
+	for _, c := range []struct{ name, pool string }{{"thin", "pool"}, {"classic", ""}} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.pool != "" {
+				newPool(t, vg, c.pool, 600<<20)
+				t.Cleanup(func() { removeVolume(t, vg, c.pool) })
+			}
+			k := &desk{t: t, driver: newDriver(t), vg: vg, pool: c.pool}
+			k.node = newVolume(t, vg, c.pool, "da-ta", 100<<20)
+			t.Cleanup(func() { removeSnapshots(t, vg); removeVolume(t, vg, "da-ta") })
+			place, err := k.driver.Locate(t.Context(), realNode(t, k.node))
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.dataset = place.Dataset
+			pattern := func(seek, count int) {
+				command(t, "dd", "if=/dev/urandom", "of="+k.node, "bs=1M", "seek="+strconv.Itoa(seek), "count="+strconv.Itoa(count), "oflag=direct", "status=none")
+			}
+			var made []fs.Snapshot
+			resize := func(to string) {
+				removeIfClassic(t, c.pool, k, made)
+				command(t, "lvresize", "-q", "-f", "-y", "--fs", "ignore", "-L", to, vg+"/da-ta")
+			}
+			pattern(0, 100)
+			made = append(made, k.snapshot())
+			r, err := k.driver.Receive(t.Context(), k.place("restored"), fs.Placement{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			apply := func(i int) {
+				t.Helper()
+				var base *fs.Snapshot
+				guid := ""
+				if i > 0 {
+					base, guid = &made[i-1], made[i-1].GUID
+				}
+				if err := applyFile(t, r, k.stream(made[i], base), made[i].GUID, guid); err != nil {
+					t.Fatal(err)
+				}
+				k.same(fmt.Sprint("point ", i), made[i], r.(*receiver).built.volume.full())
+			}
+			apply(0)
+			resize("48M")
+			made = append(made, k.snapshot())
+			apply(1)
+			resize("120M") // brings up again what was behind the end
+			pattern(110, 4)
+			made = append(made, k.snapshot())
+			apply(2)
+		})
+	}
+}
+
+// removeIfClassic removes the snapshots that keep a classic origin from being
+// resized; their digests stay.
+func removeIfClassic(t testing.TB, pool string, k *desk, made []fs.Snapshot) {
+	t.Helper()
+	if pool != "" {
+		return
+	}
+	removeSnapshots(t, k.vg)
+	listed, err := k.driver.Snapshots(t.Context(), k.dataset)
+	if err != nil || len(listed) != len(made) {
+		t.Fatalf("classic snapshots that are gone but known by their digests: got %v, %v; want %d", listed, err, len(made))
+	}
+}
+
+func realNode(t testing.TB, link string) string {
+	t.Helper()
+	path, err := filepath.EvalSymlinks(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestIncrementRefused plays bad increments: what was there before them stays
+// as it was, and the good one still fits.
+func TestIncrementRefused(t *testing.T) {
+	vg := newGroup(t, 2<<30)
+	for _, c := range []struct{ name, pool string }{{"thin", "pool"}, {"classic", ""}} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.pool != "" {
+				newPool(t, vg, c.pool, 600<<20)
+				t.Cleanup(func() { removeVolume(t, vg, c.pool) })
+			}
+			k := newDesk(t, vg, c.pool, "ext4", 64<<20)
+			t.Cleanup(func() { unmount(t, k.dir); removeSnapshots(t, vg); removeVolume(t, vg, "da-ta") })
+			k.write("a", 5<<20)
+			first := k.snapshot()
+			k.write("b", 5<<20)
+			k.write("a", 1<<20)
+			second := k.snapshot()
+			k.write("c", 1<<20)
+			third := k.snapshot()
+			a, b, skip := k.stream(first, nil), k.stream(second, &first), k.stream(third, &first)
+			r, err := k.driver.Receive(t.Context(), k.place("restored"), fs.Placement{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if err := applyFile(t, r, a, first.GUID, ""); err != nil {
+				t.Fatal(err)
+			}
+			good, err := os.ReadFile(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, bad := range badStreams(good) {
+				if err := r.Apply(t.Context(), bytes.NewReader(bad), second.GUID, first.GUID); !errors.Is(err, ErrStream) {
+					t.Errorf("%s: got %v, want ErrStream", name, err)
+				}
+				k.same(name, first, r.(*receiver).built.volume.full())
+			}
+			if err := applyFile(t, r, b, second.GUID, first.GUID); err != nil {
+				t.Fatal(err)
+			}
+			k.same("the good one", second, r.(*receiver).built.volume.full())
+			if err := applyFile(t, r, skip, third.GUID, first.GUID); !errors.Is(err, fs.ErrBase) {
+				t.Errorf("a stream on another base: got %v, want ErrBase", err)
+			}
+			k.same("after a wrong base", second, r.(*receiver).built.volume.full())
+			left := command(t, "lvs", "--noheadings", "-o", "lv_name", "-S", `lv_name=~"^snapd_restore_"`, vg)
+			if n := len(strings.Fields(left)); n != 1 {
+				t.Errorf("%d volumes of the restore are there, want 1: %s", n, left)
+			}
+		})
+	}
+}
+
+// badStreams are cut, damaged, reordered.
+func badStreams(good []byte) map[string][]byte {
+	flip := func(at int) []byte {
+		b := bytes.Clone(good)
+		b[at] ^= 4
+		return b
+	}
+	// Two whole records in the other order.
+	size := func(at int) int {
+		r, err := decodeRecord(good[at : at+recordSize])
+		if err != nil || r.kind != recordData {
+			return recordSize
+		}
+		return recordSize + int(r.length)
+	}
+	one := size(headerSize)
+	two := size(headerSize + one)
+	swapped := bytes.Join([][]byte{good[:headerSize], good[headerSize+one : headerSize+one+two], good[headerSize : headerSize+one], good[headerSize+one+two:]}, nil)
+	return map[string][]byte{
+		"cut in the middle": good[:len(good)/2], "cut at the end": good[:len(good)-1], "without an end": good[:len(good)-recordSize-endSize],
+		"a bit in the data": flip(len(good) / 2), "a bit in the end": flip(len(good) - 1), "reordered": swapped,
+	}
+}
+
+// TestThreeVolumes freezes three filesystems under a writer that stamps all
+// three: whatever the instant, no file is ahead of what was written before it.
+func TestThreeVolumes(t *testing.T) {
+	vg := newGroup(t, 3<<30)
+	newPool(t, vg, "pool", 2<<30)
+	d := newDriver(t)
+	var dirs []string
+	var datasets []fs.Dataset
+	for i, kind := range []string{"ext4", "xfs", "ext4"} {
+		name := "vol" + strconv.Itoa(i)
+		node := newVolume(t, vg, "pool", name, 304<<20)
+		dir := t.TempDir() + "/" + name
+		mkfs(t, kind, node, dir)
+		place, err := d.Locate(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs, datasets = append(dirs, dir), append(datasets, place.Dataset)
+	}
+	t.Cleanup(func() { removeSnapshots(t, vg) })
+	found, err := d.Filesystems(t.Context(), datasets)
+	if err != nil || len(found) != 3 {
+		t.Fatalf("got %+v, %v", found, err)
+	}
+	var frozen []*os.File
+	for i, f := range found {
+		if f.Refuses != "" || f.Dir != dirs[i] || f.Dataset != datasets[i] || f.Always {
+			t.Errorf("got %+v", f)
+		}
+		dir, err := os.Open(f.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		frozen = append(frozen, dir)
+	}
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- stamp(dirs, stop) }()
+	const points = 3
+	var made [][]fs.Snapshot
+	for i := range points {
+		p, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), "p"+strconv.Itoa(i)), datasets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		for _, f := range frozen {
+			if err := unix.IoctlSetInt(int(f.Fd()), fiFreeze, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		took := p.Take()
+		for _, f := range frozen {
+			if err := unix.IoctlSetInt(int(f.Fd()), fiThaw, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		t.Logf("frozen for %v", time.Since(begin).Round(time.Millisecond))
+		got, err := p.Result(t.Context())
+		if err := errors.Join(took, err, p.Close()); err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, got)
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for i, point := range made {
+		var stamps []int
+		for j, s := range point {
+			kind := found[j].Type
+			full := vg + "/" + fs.LVMSnapshotName(s.Name, s.Dataset.GUID)
+			stamps = append(stamps, readStamp(t, full, kind, fmt.Sprintf("%s/seen-%d-%d", t.TempDir(), i, j)))
+		}
+		t.Logf("point %d: stamps %v", i, stamps)
+		if a, b, c := stamps[0], stamps[1], stamps[2]; a < b || b < c || a > c+1 || c == 0 {
+			t.Errorf("point %d: the volumes are of different instants: stamps %v", i, stamps)
+		}
+	}
+}
+
+// stamp writes one number after the other to all directories in order, each on
+// the disk before the next.
+func stamp(dirs []string, stop chan struct{}) error {
+	for n := 1; ; n++ {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		for _, dir := range dirs {
+			f, err := os.OpenFile(dir+"/stamp", os.O_WRONLY|os.O_CREATE, 0o600)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt(fmt.Appendf(nil, "%012d", n), 0)
+			if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// readStamp looks into a snapshot through a writable copy, which can replay
+// its journal.
+func readStamp(t testing.TB, snapshot, kind, dir string) int {
+	t.Helper()
+	vg, _, _ := strings.Cut(snapshot, "/")
+	command(t, "lvcreate", "-q", "-y", "-s", "-k", "n", "-n", "look", snapshot)
+	defer removeVolume(t, vg, "look")
+	options := []string{}
+	if kind == "xfs" {
+		options = []string{"-o", "nouuid"}
+	}
+	mountAt(t, "/dev/"+vg+"/look", dir, options...)
+	defer unmount(t, dir)
+	text, err := os.ReadFile(dir + "/stamp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

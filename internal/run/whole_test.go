@@ -1,0 +1,84 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWhole(t *testing.T) {
+	out, err := Program{Argv: []string{"sh", "-c", `printf '%s|' "$@"; printf %s "$LC_ALL"`, "sh", "a b", ""}, Whole: true}.Output(t.Context())
+	if err != nil || string(out) != "a b||C" {
+		t.Errorf("got %q, %v", out, err)
+	}
+	_, err = Program{Argv: []string{"sh", "-c", "echo why it failed >&2; exit 5"}, Whole: true}.Output(t.Context())
+	var failed *Error
+	if !errors.As(err, &failed) || failed.Code != 5 || failed.Stderr != "why it failed\n" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What was begun goes on to its end when ctx is cancelled; nothing new begins.
+func TestWholeIsNotCancelled(t *testing.T) {
+	begun, ended := t.TempDir()+"/begun", t.TempDir()+"/ended"
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for _, err := os.Stat(begun); err != nil; _, err = os.Stat(begun) {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	p := Program{Argv: []string{"sh", "-c", `touch "$0"; sleep 0.3; touch "$1"`, begun, ended}, Whole: true}
+	if _, err := p.Output(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(ended); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Output(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("after cancellation: got %v", err)
+	}
+}
+
+// TestWholeOutlivesUs is also the program that is killed.
+func TestWholeOutlivesUs(t *testing.T) {
+	if dir := os.Getenv("RUN_TEST_WHOLE"); dir != "" {
+		line := `touch "$0/begun"; while [ ! -e "$0/killed" ]; do sleep 0.01; done; echo still here; echo and here >&2; touch "$0/ended"`
+		_, err := Program{Argv: []string{"sh", "-c", line, dir}, Whole: true}.Output(t.Context())
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWholeOutlivesUs$")
+	cmd.Env = append(os.Environ(), "RUN_TEST_WHOLE="+dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, filepath.Join(dir, "begun"))
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("got %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "killed"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, filepath.Join(dir, "ended"))
+}
+
+func waitFor(t *testing.T, file string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(file); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not come", file)
+		}
+	}
+}
