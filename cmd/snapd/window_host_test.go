@@ -56,7 +56,7 @@ func (h *host) inProcess(docker *dockertest.Docker, fault func(string)) *agent.A
 		h.t.Fatal(err)
 	}
 	a, err := agent.New(agent.Options{
-		Config: conf, Drivers: drivers(), State: h.path("state"), Run: h.path("run"), Now: time.Now, Guard: true, Fault: fault,
+		Config: conf, Drivers: (&where{state: h.path("state")}).drivers(), State: h.path("state"), Run: h.path("run"), Now: time.Now, Guard: true, Fault: fault,
 		Engine: func(ctx context.Context) (*workload.Engine, error) { return workload.Connect(ctx, docker.Host) },
 	})
 	if err != nil {
