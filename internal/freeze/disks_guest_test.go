@@ -381,6 +381,10 @@ func (v *volumes) refused(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			noJournal(t, dir)
+			said := Unfreezable(append([]Filesystem{c.disk}, c.more...), Options{Dir: dir})
+			if !errors.Is(said[0], c.want) {
+				t.Errorf("beforehand: %v", said)
+			}
 		})
 	}
 	t.Run("needed", func(t *testing.T) {
