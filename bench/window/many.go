@@ -15,7 +15,6 @@ import (
 	"snapd/internal/workload"
 	"snapd/internal/workload/dockertest"
 
-	"github.com/docker/docker/api/types/container"
 	"golang.org/x/sys/unix"
 )
 
@@ -104,12 +103,6 @@ func (c *crowd) measure(ctx context.Context, w io.Writer, rounds, few int) error
 		times[name] = append(times[name], took)
 		return nil
 	}
-	stop := func(ctx context.Context, id string) error {
-		return c.docker.API.ContainerStop(ctx, id, container.StopOptions{})
-	}
-	start := func(ctx context.Context, id string) error {
-		return c.docker.API.ContainerStart(ctx, id, container.StartOptions{})
-	}
 	if err := c.look(ctx); err != nil {
 		return err
 	}
@@ -127,7 +120,7 @@ func (c *crowd) measure(ctx context.Context, w io.Writer, rounds, few int) error
 		if err := turn("docker pause, snapshot, unpause", c.docker.API.ContainerPause, c.docker.API.ContainerUnpause); err != nil {
 			return err
 		}
-		if err := turn("docker stop, snapshot, start", stop, start); err != nil {
+		if err := turn("docker stop, snapshot, start", c.docker.End, c.docker.Begin); err != nil {
 			return err
 		}
 		if err := c.look(ctx); err != nil {

@@ -18,8 +18,6 @@ import (
 	"snapd/internal/point"
 	"snapd/internal/workload"
 	"snapd/internal/workload/dockertest"
-
-	"github.com/docker/docker/api/types/container"
 )
 
 const writes = "while :; do echo x >> /data/log; done"
@@ -35,7 +33,7 @@ func shop(t *testing.T, h *host, docker *dockertest.Docker) (data []string) {
 		data = append(data, h.subvolume(name))
 		if _, err := docker.Run(t.Context(), dockertest.Spec{
 			Name: name, Labels: labels, Mounts: []dockertest.Mount{{Source: filepath.Join(h.btrfs, name), Target: "/data"}},
-			Cmd: []string{"sh", "-c", writes}, Change: func(c *container.Config, _ *container.HostConfig) { c.StopSignal = "SIGKILL" },
+			Cmd: []string{"sh", "-c", writes}, Signal: "SIGKILL",
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +72,7 @@ func TestWindowOfAGroup(t *testing.T) {
 	h.configure("[group.shop]\ncompose-project = \"shop\"\nfreeze = \"stop\"\nmax-window = \"20s\"\n[group.loose]\ncontainers = [\"loose\"]\nfreeze = \"stop\"\n[group.one]\ncontainers = [\"front\"]\nfreeze = \"freeze\"")
 	loose, err := docker.Run(t.Context(), dockertest.Spec{
 		Name: "loose", Mounts: []dockertest.Mount{{Source: h.subvolume("loose"), Target: "/data"}},
-		Change: func(_ *container.Config, host *container.HostConfig) { host.AutoRemove = true },
+		Once: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +102,7 @@ func startedInTheMiddle(t *testing.T, h *host, docker *dockertest.Docker, data [
 	t.Helper()
 	late, err := docker.Create(t.Context(), dockertest.Spec{
 		Name: "late", Mounts: []dockertest.Mount{{Source: data[0], Target: "/data"}}, Cmd: []string{"sh", "-c", writes},
-		Change: func(c *container.Config, _ *container.HostConfig) { c.StopSignal = "SIGKILL" },
+		Signal: "SIGKILL",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +111,7 @@ func startedInTheMiddle(t *testing.T, h *host, docker *dockertest.Docker, data [
 		if step != freeze.StepFrozen {
 			return
 		}
-		if err := docker.API.ContainerStart(context.Background(), late, container.StartOptions{}); err != nil {
+		if err := docker.Begin(context.Background(), late); err != nil {
 			t.Error(err)
 		}
 	}
@@ -121,7 +119,7 @@ func startedInTheMiddle(t *testing.T, h *host, docker *dockertest.Docker, data [
 	if err == nil || !strings.Contains(err.Error(), "container late was started while") || !strings.Contains(agent.Hint(err), "again") || len(points) != 0 {
 		t.Errorf("over two domains: %d points, %v", len(points), err)
 	}
-	if err := docker.API.ContainerStop(t.Context(), late, container.StopOptions{}); err != nil {
+	if err := docker.End(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}
 	points, err = h.inProcess(docker, begin).Snapshot(t.Context(), []string{"one"})

@@ -39,7 +39,7 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 		r.paths[p.Dataset.GUID] = p.Paths
 		in.Datasets = append(in.Datasets, plan.Dataset{Dataset: p.Dataset, Paths: p.Paths, Users: p.Users})
 	}
-	if in.Filesystems, err = a.filesystems(ctx, r.datasets); err != nil {
+	if in.Filesystems, err = a.filesystems(ctx, s, r.datasets); err != nil {
 		return nil, err
 	}
 	known := map[string]freeze.Member{}
@@ -67,7 +67,7 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 		r.members = append(r.members, m)
 	}
 	for _, f := range r.plan.Filesystems {
-		r.disks = append(r.disks, freeze.Filesystem{Dir: f.Dir, Type: f.Type, Device: f.Device, Name: f.Dataset.Driver + " " + f.Dataset.Name})
+		r.disks = append(r.disks, freezableDisk(f))
 	}
 	r.warnings = r.plan.Warnings
 	return r, nil

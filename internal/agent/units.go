@@ -74,8 +74,8 @@ func others(containers []workload.Container, g workload.Group) []plan.Member {
 }
 
 // filesystems asks the drivers whose datasets are block devices what is
-// mounted on them.
-func (a *Agent) filesystems(ctx context.Context, datasets []fs.Dataset) ([]fs.Filesystem, error) {
+// mounted on them, and why that must not stand still.
+func (a *Agent) filesystems(ctx context.Context, s *scene, datasets []fs.Dataset) ([]fs.Filesystem, error) {
 	byDriver := map[string][]fs.Dataset{}
 	for _, d := range datasets {
 		byDriver[d.Driver] = append(byDriver[d.Driver], d)
@@ -98,5 +98,18 @@ func (a *Agent) filesystems(ctx context.Context, datasets []fs.Dataset) ([]fs.Fi
 		}
 		out = append(out, found...)
 	}
+	var asked []freeze.Filesystem
+	for _, f := range out {
+		asked = append(asked, freezableDisk(f))
+	}
+	for i, err := range freeze.Unfreezable(asked, a.windowOptions(s, 0)) {
+		if err != nil && out[i].Refuses == "" {
+			out[i].Refuses = err.Error()
+		}
+	}
 	return out, nil
+}
+
+func freezableDisk(f fs.Filesystem) freeze.Filesystem {
+	return freeze.Filesystem{Dir: f.Dir, Type: f.Type, Device: f.Device, Name: f.Dataset.Driver + " " + f.Dataset.Name}
 }

@@ -290,12 +290,15 @@ func (v *volumes) killed(t *testing.T) {
 	t.Log(table.String())
 }
 
+// killDeadline is that of the windows that are killed.
+const killDeadline = 20 * time.Second
+
 func (v *volumes) kill(t *testing.T, writers []writer, who, step string, nth int) (took time.Duration, mended int) {
 	t.Helper()
 	dir := filepath.Join("/run", fmt.Sprintf("snapd-test-%d", time.Now().UnixNano()))
 	t.Cleanup(func() { _ = os.Remove(dir) })
 	input, err := json.Marshal(victim{
-		Dir: dir, Step: step, Nth: nth, Members: members(writers), Disks: v.filesystems(), Guard: true, Kill: who, Deadline: 20 * time.Second,
+		Dir: dir, Step: step, Nth: nth, Members: members(writers), Disks: v.filesystems(), Guard: true, Kill: who, Deadline: killDeadline,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -316,17 +319,13 @@ func (v *volumes) kill(t *testing.T, writers []writer, who, step string, nth int
 			}
 		}
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for _, d := range v.dirs {
-			_ = os.WriteFile(filepath.Join(d, "probe"), []byte("x"), 0o600) // waits while it is frozen
+	for i := range v.dirs {
+		for v.frozen(t, i) {
+			if who != "agent" || time.Since(died) > killDeadline+time.Second {
+				t.Fatalf("%s %s %d: %s is still frozen", who, step, nth, v.dirs[i])
+			}
+			time.Sleep(time.Millisecond)
 		}
-	}()
-	select {
-	case <-done:
-	case <-time.After(time.Second):
-		t.Fatalf("%s %s %d: filesystems are frozen 1 s after the end", who, step, nth)
 	}
 	took = time.Since(died)
 	writers[0].moves(t)
@@ -351,8 +350,7 @@ func (v *volumes) deadline(t *testing.T) {
 		return os.WriteFile(filepath.Join(v.dirs[1], "probe"), []byte("x"), 0o600) // waits for the thaw
 	})
 	closed(t, w)
-	var overrun *Overrun
-	if !errors.As(err, &overrun) {
+	if _, late := errors.AsType[*Overrun](err); !late {
 		t.Errorf("got %v", err)
 	}
 	v.allMove(t)
@@ -383,6 +381,10 @@ func (v *volumes) refused(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			noJournal(t, dir)
+			said := Unfreezable(append([]Filesystem{c.disk}, c.more...), Options{Dir: dir})
+			if !errors.Is(said[0], c.want) {
+				t.Errorf("beforehand: %v", said)
+			}
 		})
 	}
 	t.Run("needed", func(t *testing.T) {
@@ -394,7 +396,7 @@ func (v *volumes) refused(t *testing.T) {
 	t.Run("frozen by somebody else", func(t *testing.T) {
 		sh(t, "fsfreeze --freeze '"+v.dirs[1]+"'")
 		defer sh(t, "fsfreeze --unfreeze '"+v.dirs[1]+"'")
-		w, err := Prepare(t.Context(), nil, Options{Dir: "/run/snapd-test", Deadline: 5 * time.Second, Filesystems: v.filesystems()})
+		w, err := Prepare(t.Context(), nil, Options{Dir: "/run/snapd-test", Deadline: time.Minute, Filesystems: v.filesystems()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +13,7 @@ import (
 
 // neededPaths are what snapd, the engine, the journal or LVM write to while a
 // filesystem stands still, or start programs from; with why.
-func neededPaths(o Options) []neededPath {
+func neededPaths(o Options) ([]neededPath, error) {
 	paths := []neededPath{
 		{"/", "it is the root"},
 		{"/var/log", "the logs lie there"},
@@ -33,52 +32,84 @@ func neededPaths(o Options) []neededPath {
 	for _, p := range o.Needed {
 		paths = append(paths, neededPath{p, "snapd, or what it asks for help, writes to " + p})
 	}
-	return paths
+	swaps, err := swapFiles("/proc/swaps")
+	for _, s := range swaps {
+		paths = append(paths, neededPath{s, "the kernel swaps to " + s})
+	}
+	return paths, err
 }
 
 type neededPath struct{ path, why string }
 
+// Unfreezable says of each filesystem why it must not or cannot stand still,
+// nil where it can, so that a plan can do without it. It touches nothing;
+// Prepare checks again and refuses.
+func Unfreezable(filesystems []Filesystem, o Options) []error {
+	out := make([]error, len(filesystems))
+	var disks []*disk
+	var index []int
+	for i, f := range filesystems {
+		d, err := openDisk(f)
+		if err != nil {
+			out[i] = err
+			continue
+		}
+		defer d.close()
+		disks, index = append(disks, d), append(index, i)
+	}
+	needed, err := neededPaths(o)
+	for i, d := range disks {
+		if out[index[i]] = err; err == nil {
+			out[index[i]] = checkDisk(d, disks, needed)
+		}
+	}
+	return out
+}
+
 // checkDisks refuses filesystems that must not stand still, before anything
 // is touched.
 func checkDisks(disks []*disk, o Options) error {
-	needed := neededPaths(o)
-	swaps, err := swapFiles("/proc/swaps")
+	if len(disks) == 0 {
+		return nil
+	}
+	needed, err := neededPaths(o)
 	if err != nil {
 		return err
 	}
-	for _, s := range swaps {
-		needed = append(needed, neededPath{s, "the kernel swaps to " + s})
-	}
 	for _, d := range disks {
-		if d.Type != "ext4" && d.Type != "xfs" {
-			return fmt.Errorf("freeze %s: it is %s, and only ext4 and xfs stand still for a snapshot: %w", d, d.Type, ErrCannotFreeze)
-		}
-		for _, n := range needed {
-			var st unix.Stat_t
-			if err := unix.Stat(n.path, &st); err == nil && st.Dev == d.Device {
-				return fmt.Errorf("freeze %s: %s: %w", d, n.why, ErrNeverFreeze)
-			}
+		if err := checkDisk(d, disks, needed); err != nil {
+			return err
 		}
 	}
-	return checkStacked(disks)
+	return nil
+}
+
+func checkDisk(d *disk, set []*disk, needed []neededPath) error {
+	if d.Type != "ext4" && d.Type != "xfs" {
+		return fmt.Errorf("freeze %s: it is %s, and only ext4 and xfs stand still for a snapshot: %w", d, d.Type, ErrCannotFreeze)
+	}
+	for _, n := range needed {
+		var st unix.Stat_t
+		if err := unix.Stat(n.path, &st); err == nil && st.Dev == d.Device {
+			return fmt.Errorf("freeze %s: %s: %w", d, n.why, ErrNeverFreeze)
+		}
+	}
+	return checkStacked(d, set)
 }
 
 // checkStacked refuses a filesystem that another of the same set lies on by a
 // loop device: what is written to the inner one, and the snapshot's own
 // metadata, waits for the outer one.
-func checkStacked(disks []*disk) error {
-	for _, inner := range disks {
+func checkStacked(outer *disk, set []*disk) error {
+	for _, inner := range set {
 		files, err := backingFiles("/sys", inner.Device)
 		if err != nil {
 			return err
 		}
 		for _, file := range files {
 			var st unix.Stat_t
-			if err := unix.Stat(file, &st); err != nil {
-				continue // deleted, or of another mount namespace
-			}
-			if i := slices.IndexFunc(disks, func(d *disk) bool { return d.Device == st.Dev }); i >= 0 {
-				return fmt.Errorf("freeze %s: %s lies on it, in the loop file %s: %w; make them two groups", disks[i], inner, file, ErrNeverFreeze)
+			if err := unix.Stat(file, &st); err == nil && st.Dev == outer.Device { // else it is deleted, or of another mount namespace
+				return fmt.Errorf("freeze %s: %s lies on it, in the loop file %s: %w; make them two groups", outer, inner, file, ErrNeverFreeze)
 			}
 		}
 	}

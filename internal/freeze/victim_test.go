@@ -174,7 +174,7 @@ func freezeMyself() (text string) {
 // killed: no two of them are ever more than one apart.
 func countOn() error {
 	var files []*os.File
-	for _, name := range strings.Split(os.Getenv(envInput), "\n") {
+	for name := range strings.SplitSeq(os.Getenv(envInput), "\n") {
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err

@@ -26,6 +26,8 @@ type Spec struct {
 	Labels map[string]string
 	Mounts []Mount
 	Cmd    []string                                       // "" means to sleep for ever
+	Signal string                                         // that stops it; "" means the engine's usual one
+	Once   bool                                           // it is removed when it ends, as with --rm
 	Change func(*container.Config, *container.HostConfig) // whatever else; nil for nothing
 }
 
@@ -112,7 +114,8 @@ func (d *Docker) Create(ctx context.Context, s Spec) (string, error) {
 		s.Cmd = []string{"/bin/sleep", "2147483647"}
 	}
 	c := &container.Config{Image: s.Image, Cmd: s.Cmd, Labels: s.Labels, NetworkDisabled: true}
-	h := &container.HostConfig{NetworkMode: "none", LogConfig: container.LogConfig{Type: "none"}}
+	c.StopSignal = s.Signal
+	h := &container.HostConfig{AutoRemove: s.Once, NetworkMode: "none", LogConfig: container.LogConfig{Type: "none"}}
 	for _, m := range s.Mounts {
 		h.Mounts = append(h.Mounts, m.mount())
 	}
@@ -149,6 +152,16 @@ func (d *Docker) BindVolume(ctx context.Context, name, path string) error {
 func (d *Docker) Volume(ctx context.Context, name string, options map[string]string) error {
 	_, err := d.API.VolumeCreate(ctx, volume.CreateOptions{Name: name, DriverOpts: options})
 	return err
+}
+
+// Begin starts a container that does not run.
+func (d *Docker) Begin(ctx context.Context, id string) error {
+	return d.API.ContainerStart(ctx, id, container.StartOptions{})
+}
+
+// End stops a container as its settings say.
+func (d *Docker) End(ctx context.Context, id string) error {
+	return d.API.ContainerStop(ctx, id, container.StopOptions{})
 }
 
 // Remove kills and removes a container with its anonymous volumes.

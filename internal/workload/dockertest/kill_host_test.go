@@ -48,17 +48,14 @@ func TestKillMatrix(t *testing.T) {
 	for _, n := range sizes {
 		var members []freeze.Member
 		for i := range n {
-			members = append(members, start(t, e, dockertest.Spec{Name: fmt.Sprintf("matrix-%d-%d", n, i), Change: endsAtOnce}))
+			// A shell as process 1 would ignore the usual signal and be waited for.
+			members = append(members, start(t, e, dockertest.Spec{Name: fmt.Sprintf("matrix-%d-%d", n, i), Signal: "SIGKILL"}))
 		}
 		for _, how := range []freeze.How{freeze.ByCgroup, freeze.ByPause, freeze.ByStop} {
 			t.Run(fmt.Sprintf("%d by %s", n, how), func(t *testing.T) { killMatrix(t, e, members, how) })
 		}
 	}
 }
-
-// endsAtOnce is for containers that are stopped: a shell as process 1 would
-// ignore the usual signal and be waited for.
-func endsAtOnce(c *apicontainer.Config, _ *apicontainer.HostConfig) { c.StopSignal = "SIGKILL" }
 
 func killMatrix(t *testing.T, e *workload.Engine, members []freeze.Member, how freeze.How) {
 	t.Helper()
@@ -163,8 +160,8 @@ func TestStopsAndStartsInOrder(t *testing.T) {
 		c.StopSignal = "SIGKILL"
 		c.Healthcheck = &apicontainer.HealthConfig{Test: []string{"CMD", "/bin/true"}, Interval: 300 * time.Millisecond, Timeout: 5 * time.Second, Retries: 2}
 	}})
-	web := start(t, e, dockertest.Spec{Name: "stop-web", Change: endsAtOnce})
-	idle := start(t, e, dockertest.Spec{Name: "stop-idle", Change: endsAtOnce})
+	web := start(t, e, dockertest.Spec{Name: "stop-web", Signal: "SIGKILL"})
+	idle := start(t, e, dockertest.Spec{Name: "stop-idle", Signal: "SIGKILL"})
 	if err := e.Stop(t.Context(), idle.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +213,7 @@ func TestStopWithoutGettingWell(t *testing.T) {
 		c.StopSignal = "SIGKILL"
 		c.Healthcheck = &apicontainer.HealthConfig{Test: []string{"CMD", "/bin/false"}, Interval: 100 * time.Millisecond, Timeout: 5 * time.Second, Retries: 1000}
 	}})
-	web := start(t, e, dockertest.Spec{Name: "unwell-web", Change: endsAtOnce})
+	web := start(t, e, dockertest.Spec{Name: "unwell-web", Signal: "SIGKILL"})
 	db.Stop, web.Stop, db.Rank = true, true, 1
 	o := freeze.Options{Dir: filepath.Join(t.TempDir(), "run"), Deadline: 10 * time.Second, Engine: e, Wait: 500 * time.Millisecond}
 	_, stood, err := window(t, o, []freeze.Member{web, db}, func() error { return nil })
