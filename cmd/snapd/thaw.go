@@ -10,7 +10,7 @@ func (c *cli) thawCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "thaw",
 		GroupID: "host",
-		Short:   "Let go of whatever a killed snapd left frozen",
+		Short:   "Let go of whatever a killed snapd left frozen or locked, and run the hooks it owes",
 		Args:    atMost(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := c.agent(true)
@@ -23,10 +23,10 @@ func (c *cli) thawCommand() *cobra.Command {
 			}{thawed}
 			if !c.json {
 				for _, t := range thawed {
-					fmt.Fprintln(c.stdout, "thawed", printable(t))
+					fmt.Fprintln(c.stdout, "mended:", printable(t))
 				}
 				if len(thawed) == 0 && err == nil {
-					fmt.Fprintln(c.stdout, "Nothing was left frozen.")
+					fmt.Fprintln(c.stdout, "Nothing was left frozen or locked.")
 				}
 			}
 			return err

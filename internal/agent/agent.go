@@ -36,7 +36,7 @@ type Options struct {
 	Report  Report // may be nil
 
 	// Engine connects to the Docker engine. workload.ErrNoEngine when this
-	// host has none. It is called once an operation.
+	// host has none. It is called once or twice an operation.
 	Engine func(ctx context.Context) (*workload.Engine, error)
 	// OnlyRepositories leaves this host's own record aside: somebody looks at a
 	// repository that they named, perhaps another host's.

@@ -152,7 +152,8 @@ func (g *agreement) note(whole bool) {
 	for _, q := range g.agreed {
 		p.Why += "; " + quietly(q)
 	}
-	if whole && len(g.agreed) > 0 && !g.missing && (g.planned == point.Crash || g.planned == point.Frozen) {
+	lowered := p.Consistency != g.planned // by somebody who saw more
+	if whole && !lowered && len(g.agreed) > 0 && !g.missing && (g.planned == point.Crash || g.planned == point.Frozen) {
 		p.Consistency = point.Quiesced
 	}
 }

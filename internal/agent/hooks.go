@@ -55,7 +55,7 @@ func (a *Agent) withHooks(ctx context.Context, s *scene, g workload.Group) (p po
 	if _, err := a.resolve(ctx, s, g); err != nil {
 		return p, err
 	}
-	a.thawLeft(ctx, s.engine)
+	a.thawLeft(ctx, s)
 	h := hooks{a: a, runner: runner{s.engine}, group: g}
 	if err = h.before(ctx); err == nil {
 		p, err = a.snapshotGroup(ctx, s, g)
@@ -160,8 +160,8 @@ func (h *hooks) run(ctx context.Context, when string, hook hold.Hook) hold.Outco
 
 // thawLeft lets go of what a killed snapd left standing still: no command can
 // be started in it.
-func (a *Agent) thawLeft(ctx context.Context, engine *workload.Engine) {
-	recovered, err := freeze.Recover(ctx, freeze.Options{Dir: a.Run, Engine: engine})
+func (a *Agent) thawLeft(ctx context.Context, s *scene) {
+	recovered, err := freeze.Recover(ctx, a.windowOptions(s, 0))
 	tellRecovered(a.Report, recovered)
 	if err != nil {
 		a.warn("", "%v", err)
@@ -170,7 +170,7 @@ func (a *Agent) thawLeft(ctx context.Context, engine *workload.Engine) {
 
 // keepPromises runs the hooks after that a killed snapd owes. What cannot run
 // now waits for the next call; nothing of it keeps anybody from a new point.
-func (a *Agent) keepPromises(ctx context.Context, engine *workload.Engine, containers []workload.Container) []string {
+func (a *Agent) keepPromises(ctx context.Context, s *scene) []string {
 	owed, err := hold.Outstanding(a.promises())
 	if err != nil {
 		a.warn("", "%v", err)
@@ -178,12 +178,10 @@ func (a *Agent) keepPromises(ctx context.Context, engine *workload.Engine, conta
 	if len(owed) == 0 {
 		return nil
 	}
-	if engine != nil {
-		a.thawLeft(ctx, engine)
-	}
+	a.thawLeft(ctx, s)
 	var out []string
 	for _, p := range owed {
-		text, done := a.keepPromise(ctx, engine, containers, p)
+		text, done := a.keepPromise(ctx, s, p)
 		a.warn(p.Group, "%s", text)
 		out = append(out, text)
 		if done {
@@ -199,23 +197,26 @@ func (a *Agent) keepPromises(ctx context.Context, engine *workload.Engine, conta
 }
 
 // keepPromise tells what became of one, and whether that was all.
-func (a *Agent) keepPromise(ctx context.Context, engine *workload.Engine, containers []workload.Container, p *hold.Promise) (text string, done bool) {
+func (a *Agent) keepPromise(ctx context.Context, s *scene, p *hold.Promise) (text string, done bool) {
 	what := fmt.Sprintf("the hook %q after a point, which a killed snapd owed container %s,", p.Args, p.Name)
-	if engine == nil {
+	if s.engine == nil {
 		return what + " waits for the container engine", false
 	}
-	i := slices.IndexFunc(containers, func(c workload.Container) bool { return c.ID == p.ID })
-	switch {
-	case i < 0:
+	if !slices.ContainsFunc(s.containers, func(c workload.Container) bool { return c.ID == p.ID }) {
 		return what + " was dropped: that container is gone; if what it was to undo lies in a volume, run it by hand", true
-	case !containers[i].Running || containers[i].Paused:
+	}
+	running, paused, err := s.engine.State(ctx, p.ID)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%s waits: %v", what, err), false
+	case !running || paused:
 		return what + " waits until that container runs", false
 	}
 	// What was begun before may still be at it.
 	if _, err := workload.EndMarked(func(mark string) bool { return p.Mark != "" && mark == p.Mark }); err != nil {
 		return fmt.Sprintf("%s waits: %v", what, err), false
 	}
-	o := hold.Run(ctx, runner{engine}, p.Hook(), p.Timeout)
+	o := hold.Run(ctx, runner{s.engine}, p.Hook(), p.Timeout)
 	if errors.Is(o.Err, workload.ErrHangs) || errors.Is(o.Err, context.Canceled) {
 		return fmt.Sprintf("%s waits: %v", what, o.Err), false
 	}

@@ -27,7 +27,7 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 		return nil, err
 	}
 	defer s.close() //nolint:errcheck // only read from
-	a.keepPromises(ctx, s.engine, s.containers)
+	a.keepPromises(ctx, s)
 	var out []point.Point
 	var faults []error
 	for _, g := range groups {

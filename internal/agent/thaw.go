@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"snapd/internal/freeze"
-	"snapd/internal/workload"
 )
 
 // Thaw lets go of whatever a window left behind whose process died, and says
@@ -18,21 +17,18 @@ func (a *Agent) Thaw(ctx context.Context) ([]string, error) {
 	for _, r := range recovered {
 		out = append(out, fmt.Sprintf("%s (%s, frozen at %s)", r.Member, r.Outcome, r.Window.Format("15:04:05")))
 	}
-	engine, _ := o.Engine.(*workload.Engine)
-	return append(out, a.mendHolds(ctx, engine)...), err
+	return append(out, a.mendHolds(ctx)...), err
 }
 
 // mendHolds ends what keeps a lock for a killed snapd, and runs the hooks that
 // it owes.
-func (a *Agent) mendHolds(ctx context.Context, engine *workload.Engine) []string {
+func (a *Agent) mendHolds(ctx context.Context) []string {
 	out := a.endOrphans()
-	var containers []workload.Container
-	if engine != nil {
-		var err error
-		if containers, err = engine.Containers(ctx); err != nil {
-			a.warn("", "%v", err)
-			engine = nil
-		}
+	s, err := a.look(ctx)
+	if err != nil {
+		a.warn("", "%v", err)
+		s = &scene{}
 	}
-	return append(out, a.keepPromises(ctx, engine, containers)...)
+	defer s.close() //nolint:errcheck // only asked
+	return append(out, a.keepPromises(ctx, s)...)
 }

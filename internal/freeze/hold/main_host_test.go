@@ -24,7 +24,6 @@ import (
 	"snapd/internal/workload"
 	"snapd/internal/workload/dockertest"
 
-	"github.com/docker/docker/api/types/container"
 	"golang.org/x/sys/unix"
 )
 
@@ -289,9 +288,4 @@ func eventually(t testing.TB, within time.Duration, what string, is func() bool)
 		time.Sleep(2 * time.Millisecond)
 	}
 	return time.Since(begin)
-}
-
-// as runs the container as a user of its image, with an environment.
-func as(user string, env ...string) func(*container.Config, *container.HostConfig) {
-	return func(c *container.Config, _ *container.HostConfig) { c.User, c.Env = user, env }
 }

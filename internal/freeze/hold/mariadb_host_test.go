@@ -36,7 +36,7 @@ func (b *bench) mariaOn(name, data, log string) *maria {
 		env = []string{"MARIADB_ROOT_PASSWORD=" + mariaPassword}
 	}
 	m := &maria{t: b.t, id: b.run(dockertest.Spec{
-		Name: name, Image: dockertest.Databases, Change: as("mysql", env...),
+		Name: name, Image: dockertest.Databases, Change: dockertest.As("mysql", env...),
 		Mounts: []dockertest.Mount{{Source: data, Target: "/var/lib/mysql"}, {Source: log, Target: "/var/lib/mysql-log"}},
 		Cmd: []string{
 			"mariadbd", "--no-defaults", "--datadir=/var/lib/mysql", "--innodb-log-group-home-dir=/var/lib/mysql-log",

@@ -29,7 +29,7 @@ type postgres struct {
 func (b *bench) postgresOn(name, data, wal string, env ...string) *postgres {
 	b.t.Helper()
 	p := &postgres{t: b.t, id: b.run(dockertest.Spec{
-		Name: name, Image: dockertest.Databases, Change: as("postgres", env...),
+		Name: name, Image: dockertest.Databases, Change: dockertest.As("postgres", env...),
 		Mounts: []dockertest.Mount{{Source: data, Target: "/data"}, {Source: wal, Target: "/wal"}},
 		Cmd: []string{
 			"postgres", "-D", "/data/pg", "-c", "listen_addresses=", "-c", "unix_socket_directories=/run/postgresql",
@@ -133,7 +133,7 @@ func (p *postgres) rows() int {
 func (b *bench) checkPostgres(name, dir string, least int) error {
 	b.t.Helper()
 	id, err := docker.Run(b.t.Context(), dockertest.Spec{
-		Name: name, Image: dockertest.Databases, Change: as("postgres"),
+		Name: name, Image: dockertest.Databases, Change: dockertest.As("postgres"),
 		Mounts: []dockertest.Mount{{Source: filepath.Join(dir, "pg data"), Target: "/data"}, {Source: filepath.Join(dir, "pg wal"), Target: "/wal"}},
 		Cmd:    []string{"sh", "-c", "rm -f /data/pg/postmaster.pid; exec postgres -D /data/pg -c listen_addresses= -c unix_socket_directories=/run/postgresql 2>/data/log"},
 	})

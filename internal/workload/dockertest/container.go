@@ -31,6 +31,12 @@ type Spec struct {
 	Change func(*container.Config, *container.HostConfig) // whatever else; nil for nothing
 }
 
+// As is a Change: the container runs as a user of its image, with an
+// environment.
+func As(user string, env ...string) func(*container.Config, *container.HostConfig) {
+	return func(c *container.Config, _ *container.HostConfig) { c.User, c.Env = user, env }
+}
+
 // Mount of a container.
 type Mount struct {
 	Volume   string // name of a volume, made if it does not exist

@@ -107,7 +107,7 @@ func libraries(ctx context.Context, files []string) ([]string, error) {
 	var found []string
 	lines := bufio.NewScanner(strings.NewReader(string(out)))
 	for lines.Scan() {
-		for _, field := range strings.Fields(lines.Text()) {
+		for field := range strings.FieldsSeq(lines.Text()) {
 			if strings.HasPrefix(field, "/") && !strings.HasSuffix(field, ":") {
 				found = append(found, field)
 			}
