@@ -60,7 +60,7 @@ func nothing() {}
 func TestChain(t *testing.T) {
 	from, to := newPool(t, 1<<30), newPool(t, 1<<30)
 	name := from + "/with space"
-	sh(t, "zfs", "create", "-o", "recordsize=16K", "-o", "compression=zstd", "-o", "sharenfs=off", "-o", "snapdir=visible", name)
+	sh(t, "zfs", "create", "-o", "recordsize=16K", "-o", "compression=zstd", "-o", "sharenfs=off", "-o", "atime=off", name)
 	dir := mountpoint(t, name)
 	c := makeChain(t, located(t, dir), dir, func(step int) {
 		sh(t, "zfs", "set", fmt.Sprintf("quota=%dM", 300+step), fmt.Sprintf("my:note=step\t%d\nand more", step), name)
@@ -73,7 +73,7 @@ func TestChain(t *testing.T) {
 			{"mounted", "no"},
 			{"recordsize", "16384"},
 			{"compression", "zstd"},
-			{"snapdir", "visible"},
+			{"atime", "off"},
 			{"quota", fmt.Sprint((300 + step) << 20)},
 			{"my:note", fmt.Sprintf("step\t%d\nand more", step)},
 		} {
