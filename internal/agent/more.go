@@ -130,11 +130,17 @@ func (a *Agent) settle(ctx context.Context, driver fs.Driver, repo *ship.Reposit
 	}
 }
 
-// explainChoice adds to why a base was chosen what is missing on this host.
+// explainChoice adds to why a base was chosen what is missing on this host:
+// what was shipped after the newest base that is left.
 func explainChoice(choice *retain.Choice, streams []ship.StreamRef, here []fs.Snapshot) {
-	lost := 0
+	newest, lost := -1, 0
 	for _, s := range streams {
-		if (choice.Base == nil || s.Number > choice.Base.Number) && snapshotWith(here, s.GUID) == nil {
+		if snapshotWith(here, s.GUID) != nil {
+			newest = max(newest, s.Number)
+		}
+	}
+	for _, s := range streams {
+		if s.Number > newest {
 			lost++
 		}
 	}

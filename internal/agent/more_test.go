@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"snapd/internal/fs"
+	"snapd/internal/point"
 	"snapd/internal/ship"
 )
 
@@ -173,6 +174,26 @@ func TestPropertiesTravel(t *testing.T) {
 		var got map[string]map[string]string
 		if err := json.Unmarshal(text, &got); err != nil || got["origin-1"]["quota"] != "5" {
 			t.Errorf("got %s, %v", text, err)
+		}
+	}
+}
+
+// TestTargetsOnZFS: nested datasets keep their layout below the target, and
+// stay below it whatever a bucket calls them.
+func TestTargetsOnZFS(t *testing.T) {
+	of := func(names ...string) (out []point.Dataset) {
+		for _, name := range names {
+			out = append(out, point.Dataset{Driver: fs.ZFS, Dataset: name})
+		}
+		return out
+	}
+	got, err := targetsBelow("tank/back", of("pool/data", "pool/data/child", "pool/other"))
+	if want := []string{"tank/back/data", "tank/back/data/child", "tank/back/other"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+	for _, bad := range []string{"pool/x/../../../y", "pool/x/./y", "pool/x//y"} {
+		if got, err := targetsBelow("tank/back", of("pool/data", bad)); err == nil {
+			t.Errorf("%s is restored to %q", bad, got[1])
 		}
 	}
 }

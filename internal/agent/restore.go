@@ -164,6 +164,8 @@ func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 		}
 		if d.Driver != fs.ZFS {
 			rest = strings.ReplaceAll(rest, "/", "-")
+		} else if path.Clean("/"+rest) != "/"+rest {
+			return nil, usage("dataset %q of the point has no name that can stand below a target", d.Dataset)
 		}
 		out[i] = path.Join(target, rest)
 		if slices.Contains(out[:i], out[i]) {

@@ -60,7 +60,7 @@ func nothing() {}
 func TestChain(t *testing.T) {
 	from, to := newPool(t, 1<<30), newPool(t, 1<<30)
 	name := from + "/with space"
-	sh(t, "zfs", "create", "-o", "recordsize=16K", "-o", "compression=zstd", "-o", "sharenfs=off", "-o", "snapdir=visible", name)
+	sh(t, "zfs", "create", "-o", "recordsize=16K", "-o", "compression=zstd", "-o", "sharenfs=off", "-o", "atime=off", name)
 	dir := mountpoint(t, name)
 	c := makeChain(t, located(t, dir), dir, func(step int) {
 		sh(t, "zfs", "set", fmt.Sprintf("quota=%dM", 300+step), fmt.Sprintf("my:note=step\t%d\nand more", step), name)
@@ -73,7 +73,7 @@ func TestChain(t *testing.T) {
 			{"mounted", "no"},
 			{"recordsize", "16384"},
 			{"compression", "zstd"},
-			{"snapdir", "visible"},
+			{"atime", "off"},
 			{"quota", fmt.Sprint((300 + step) << 20)},
 			{"my:note", fmt.Sprintf("step\t%d\nand more", step)},
 		} {
@@ -185,5 +185,46 @@ func TestVolume(t *testing.T) {
 		sh(t, "mount", "-o", "ro", device, seen)
 		fstest.CompareTrees(t, trees[step], fstest.ReadTree(t, seen))
 		sh(t, "umount", seen)
+	}
+}
+
+// TestReplaceNested: a parent and its child are both replaced; the child was
+// being built below the parent that is moved aside meanwhile.
+func TestReplaceNested(t *testing.T) {
+	pool := newPool(t, 512<<20)
+	d := New()
+	sh(t, "zfs", "create", pool+"/a")
+	if err := os.WriteFile(mountpoint(t, pool+"/a")+"/file", []byte("one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := take(t, "a", located(t, mountpoint(t, pool+"/a")))[0]
+	data := read(t, d, s, nil)
+	sh(t, "zfs", "create", "-p", pool+"/to/child")
+	var open []fs.Receiver
+	for _, target := range []string{pool + "/to", pool + "/to/child"} {
+		r, err := d.Receive(t.Context(), target, fs.Placement{ReplaceSuffix: ".before"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, r)
+		if err := r.Apply(t.Context(), strings.NewReader(string(data)), s.GUID, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range open {
+		if _, err := r.Finish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{pool + "/to", pool + "/to/child", pool + "/to.before", pool + "/to.before/child"} {
+		if !there(t, name) {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	if left := stages(t, pool); len(left) > 0 {
+		t.Errorf("left over: %q", left)
 	}
 }

@@ -33,6 +33,9 @@ func (r *receiver) finish(ctx context.Context) (_ fs.Dataset, err error) {
 	if len(r.applied) == 0 {
 		return fs.Dataset{}, errors.New("nothing was received")
 	}
+	if err := r.findStage(ctx); err != nil {
+		return fs.Dataset{}, err
+	}
 	if err := r.setProperties(ctx); err != nil {
 		return fs.Dataset{}, err
 	}

@@ -216,9 +216,29 @@ func (r *receiver) Close() error {
 }
 
 func (r *receiver) clear(ctx context.Context) error {
-	there, err := exists(ctx, r.stage)
-	if err != nil || !there {
-		return err
+	err := r.findStage(ctx)
+	if err != nil {
+		return ignoreGone(err)
 	}
 	return destroyStage(ctx, r.stage)
+}
+
+// findStage says where the stage is now: when the dataset above it was moved
+// aside for another restore (--replace of nested datasets), it went along.
+func (r *receiver) findStage(ctx context.Context) error {
+	there, err := exists(ctx, r.stage)
+	if err != nil || there {
+		return err
+	}
+	all, err := list(ctx, r.pool(), "-r", r.pool())
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		if path.Base(o.name) == path.Base(r.stage) {
+			r.stage = o.name
+			return nil
+		}
+	}
+	return fmt.Errorf("what was received (%s): %w", r.stage, fs.ErrNotFound)
 }
