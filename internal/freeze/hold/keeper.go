@@ -9,8 +9,10 @@ import (
 )
 
 // patience is how long a session may take to end by itself once it was told
-// to, before it is ended by force.
-const patience = time.Second
+// to, before it is ended by force. On a busy host a second is not enough for
+// one that has just been thawed; an engine that hangs costs the application
+// this long.
+const patience = 2 * time.Second
 
 // keeper takes one lock and keeps it.
 type keeper struct {

@@ -27,9 +27,8 @@ func killSteps() []string {
 // that works and beside one that hangs from that moment on.
 func TestKilledWhileLocksAreHeld(t *testing.T) {
 	b := newBench(t)
-	b.Config = "[group.maria.container.maria]\nquiesce = \"mariadb\"\n"
 	m := b.newMaria()
-	b.Config = strings.Replace(b.Config, "[group.maria]", "[group.maria]\nhold-timeout = \"2s\"", 1)
+	b.Config = strings.Replace(b.Config, "30s", "2s", 1)
 	w := m.write(allTables...)
 	for _, hangs := range []bool{false, true} {
 		for _, step := range killSteps() {

@@ -70,7 +70,7 @@ func (b *bench) newMaria() *maria {
 		"CREATE TABLE shop.count_aria (n INT PRIMARY KEY, t VARCHAR(200), KEY (t)) ENGINE=Aria TRANSACTIONAL=0",
 		"SET PASSWORD FOR root@localhost = PASSWORD('"+strings.ReplaceAll(mariaPassword, "'", "''")+"')")
 	b.Group = "maria"
-	b.Config = "[group.maria]\ncontainers = [\"maria\"]\n[group.maria.container.maria]\nquiesce = \"mariadb\"\n"
+	b.Config = "[group.maria]\ncontainers = [\"maria\"]\nhold-timeout = \"30s\"\n[group.maria.container.maria]\nquiesce = \"mariadb\"\n"
 	return m
 }
 
