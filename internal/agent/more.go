@@ -197,11 +197,12 @@ func expect(ctx context.Context, receiver fs.Receiver, p point.Point, d point.Da
 	return e.Expect(ctx, all[d.Origin])
 }
 
-// tellNotes passes on what a receiver has to say.
+// tellNotes passes on what a receiver has to say: what is locked, not mounted,
+// or could not be set again.
 func (a *Agent) tellNotes(receiver fs.Receiver) {
 	if n, ok := receiver.(noter); ok {
 		for _, note := range n.Notes() {
-			a.step("", "%s", note)
+			a.warn("", "%s", note)
 		}
 	}
 }

@@ -26,46 +26,55 @@ type sample struct {
 	data []byte
 }
 
-// samples are streams of each mode, with all kinds of records: small files,
-// links, holes, spills, large dnodes, blocks of 128 KiB and of 1 MiB.
-func samples(t *testing.T, pool string) []sample {
+// modes are the kinds of datasets whose streams are cut.
+func modes(t testing.TB) map[string]string {
+	return map[string]string{
+		"128K":   "-o dnodesize=auto",
+		"1M":     "-o recordsize=1M -o compression=zstd",
+		"raw":    "-o encryption=on -o keyformat=raw -o keylocation=file://" + keyFile(t),
+		"volume": "",
+	}
+}
+
+// samples are streams of one mode, with all kinds of records: small files,
+// links, holes, spills, large dnodes, blocks of 128 KiB or of 1 MiB.
+func samples(t *testing.T, pool, mode, options string) []sample {
 	t.Helper()
 	d := New()
-	var out []sample
-	add := func(name string, snap fs.Snapshot, base *fs.Snapshot) {
-		out = append(out, sample{name, snap, base, read(t, d, snap, base)})
+	if mode == "volume" {
+		snap := fillVolume(t, pool+"/vol")
+		return []sample{{"volume", snap, nil, read(t, d, snap, nil)}}
 	}
-	for _, mode := range []struct{ name, options string }{
-		{"128K", "-o dnodesize=auto"},
-		{"1M", "-o recordsize=1M -o compression=zstd"},
-		{"raw", "-o encryption=on -o keyformat=raw -o keylocation=file://" + keyFile(t)},
-	} {
-		name := pool + "/" + mode.name
-		sh(t, append(append([]string{"zfs", "create"}, strings.Fields(mode.options)...), name)...)
-		dir := mountpoint(t, name)
-		variety(t, dir+"/first")
-		dataset := located(t, dir)
-		first := take(t, "a", dataset)[0]
-		sh(t, "rm", "-r", dir+"/first/gone")
-		sh(t, "truncate", "-s", "100K", dir+"/first/big")
-		variety(t, dir+"/second")
-		second := take(t, "b", dataset)[0]
-		onSnapshot := read(t, d, second, &first)
-		if err := d.Shipped(t.Context(), "0a", first); err != nil {
-			t.Fatal(err)
-		}
-		if err := d.Delete(t.Context(), first); err != nil {
-			t.Fatal(err)
-		}
-		add(mode.name+" increment on a bookmark", second, &first)
-		if !bytes.Equal(out[len(out)-1].data, onSnapshot) {
-			t.Errorf("%s: the increment on a bookmark differs from that on its snapshot", mode.name)
-		}
-		add(mode.name+" full", second, nil)
+	name := pool + "/" + mode
+	sh(t, append(append([]string{"zfs", "create"}, strings.Fields(options)...), name)...)
+	dir := mountpoint(t, name)
+	variety(t, dir+"/first")
+	dataset := located(t, dir)
+	first := take(t, "a", dataset)[0]
+	sh(t, "rm", "-r", dir+"/first/gone")
+	sh(t, "truncate", "-s", "100K", dir+"/first/big")
+	variety(t, dir+"/second")
+	second := take(t, "b", dataset)[0]
+	onSnapshot := read(t, d, second, &first)
+	if err := firstOf(d.Shipped(t.Context(), "0a", first), d.Delete(t.Context(), first)); err != nil {
+		t.Fatal(err)
 	}
-	sh(t, "zfs", "create", "-V", "64M", "-s", pool+"/vol")
+	onBookmark := read(t, d, second, &first)
+	if !bytes.Equal(onBookmark, onSnapshot) {
+		t.Errorf("%s: the increment on a bookmark differs from that on its snapshot", mode)
+	}
+	return []sample{
+		{mode + " increment on a bookmark", second, &first, onBookmark},
+		{mode + " full", second, nil, read(t, d, second, nil)},
+	}
+}
+
+// fillVolume writes here and there on a new volume.
+func fillVolume(t testing.TB, name string) fs.Snapshot {
+	t.Helper()
+	sh(t, "zfs", "create", "-V", "64M", "-s", name)
 	fill := rand.NewChaCha8([32]byte{5})
-	device, err := os.OpenFile(deviceOf(t, pool+"/vol"), os.O_RDWR, 0)
+	device, err := os.OpenFile(deviceOf(t, name), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,12 +88,11 @@ func samples(t *testing.T, pool string) []sample {
 	if err := firstOf(device.Sync(), device.Close()); err != nil {
 		t.Fatal(err)
 	}
-	dataset, err := describe(t.Context(), pool+"/vol")
+	dataset, err := describe(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	add("volume", take(t, "a", dataset)[0], nil)
-	return out
+	return take(t, "a", dataset)[0]
 }
 
 func read(t testing.TB, d *Driver, snap fs.Snapshot, base *fs.Snapshot) []byte {
@@ -209,40 +217,45 @@ func resumeAt(t testing.TB, d *Driver, s sample, at int) (ok bool) {
 	return true
 }
 
-// continueSamples cuts each sample so often, and counts.
+// continueSamples cuts each sample of each mode so often.
 func continueSamples(t *testing.T, each int) {
-	pool := newPool(t, 1<<30)
-	d := New()
-	total := 0
-	for _, s := range samples(t, pool) {
-		if _, err := CheckStream(bytes.NewReader(s.data)); err != nil {
-			t.Fatal(s.name, err)
-		}
-		if again := read(t, d, s.snap, s.base); !bytes.Equal(again, s.data) {
-			t.Errorf("%s: sent again it differs", s.name)
-		}
-		n, anew := 0, 0
-		for _, at := range cuts(t, s.data, each) {
-			if n == each {
-				break
+	for mode, options := range modes(t) {
+		t.Run(mode, func(t *testing.T) {
+			pool := newPool(t, 512<<20)
+			for _, s := range samples(t, pool, mode, options) {
+				continueSample(t, s, each)
 			}
-			if resumeAt(t, d, s, at) {
-				n++
-			} else {
-				anew++
-			}
-		}
-		kinds := make(map[kind]int)
-		for _, r := range records(t, s.data) {
-			h := head(r[:headSize])
-			kinds[h.kind()]++
-		}
-		t.Logf("%s: %d bytes, records %v: %d cuts continued, %d had no place to go on from", s.name, len(s.data), kinds, n, anew)
-		total += n
+		})
 	}
-	t.Logf("%d cuts in all", total)
-	if total < 6*each {
-		t.Errorf("only %d cuts", total)
+}
+
+func continueSample(t *testing.T, s sample, each int) {
+	d := New()
+	if _, err := CheckStream(bytes.NewReader(s.data)); err != nil {
+		t.Fatal(s.name, err)
+	}
+	if again := read(t, d, s.snap, s.base); !bytes.Equal(again, s.data) {
+		t.Errorf("%s: sent again it differs", s.name)
+	}
+	continued, anew := 0, 0
+	for _, at := range cuts(t, s.data, each) {
+		if continued == each {
+			break
+		}
+		if resumeAt(t, d, s, at) {
+			continued++
+		} else {
+			anew++
+		}
+	}
+	kinds := make(map[kind]int)
+	for _, r := range records(t, s.data) {
+		h := head(r[:headSize])
+		kinds[h.kind()]++
+	}
+	t.Logf("%s: %d bytes, records %v: %d cuts continued, %d had no place to go on from", s.name, len(s.data), kinds, continued, anew)
+	if continued < each {
+		t.Errorf("%s: only %d cuts", s.name, continued)
 	}
 }
 
