@@ -225,7 +225,7 @@ func (r *receiver) rename(ctx context.Context, from, to string) error {
 
 // group asks for a volume group that may be empty.
 func (d *Driver) group(ctx context.Context, name string) (string, error) {
-	out, err := run.Output(ctx, "vgs", "--noheadings", "-o", "vg_uuid", name)
+	out, err := run.Output(ctx, "vgs", "--noheadings", "--binary", "-o", "vg_uuid,vg_exported,vg_partial", name)
 	if err != nil {
 		failed := (*run.Error)(nil)
 		if errors.As(err, &failed) && strings.Contains(failed.Stderr, "not found") {
@@ -233,5 +233,9 @@ func (d *Driver) group(ctx context.Context, name string) (string, error) {
 		}
 		return "", explain(err)
 	}
-	return strings.TrimSpace(string(out)), nil
+	words := strings.Fields(string(out))
+	if len(words) != 3 {
+		return "", fmt.Errorf("vgs says %q of volume group %s", out, name)
+	}
+	return words[0], groupTrouble(name, words[1] == "1", words[2] == "1", "")
 }

@@ -76,7 +76,7 @@ func (all volumes) dataset(dataset fs.Dataset) (volume, error) {
 	}
 	v, ok := all.byUUID(dataset.GUID)
 	if !ok {
-		return volume{}, fmt.Errorf("logical volume %s (UUID %s): %w; lvs -a -o name,uuid shows what there is", dataset.Name, dataset.GUID, fs.ErrNotFound)
+		return volume{}, fmt.Errorf("logical volume %s (UUID %s): %w; lvs -a -o name,uuid shows what there is, but not what is in groups that are exported (vgs): vgimport brings those back", dataset.Name, dataset.GUID, fs.ErrNotFound)
 	}
 	return v, nil
 }

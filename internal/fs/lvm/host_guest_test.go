@@ -26,7 +26,9 @@ func TestUUIDStaysWithTheOrigin(t *testing.T) {
 	origin := realNode(t, k.node)
 	check := func(when string) {
 		t.Helper()
+		begin := time.Now()
 		command(t, "udevadm", "settle")
+		t.Logf("%s: udev settled in %v", when, time.Since(begin).Round(time.Millisecond))
 		if got := realNode(t, "/dev/disk/by-uuid/"+uuid); got != origin {
 			t.Errorf("%s: the UUID leads to %s, and the volume is %s", when, got, origin)
 		}
@@ -138,7 +140,7 @@ func TestWhatLiesOnVolumes(t *testing.T) {
 		command(t, "vgchange", "-q", "-a", "n", away)
 		command(t, "vgexport", "-q", away)
 		defer command(t, "vgimport", "-q", away)
-		if _, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{datasetOf(v)}); err == nil || !strings.Contains(err.Error(), "vgimport") {
+		if _, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{datasetOf(v)}); !errors.Is(err, fs.ErrNotFound) || !strings.Contains(err.Error(), "vgimport") {
 			t.Errorf("got %v", err)
 		}
 		if _, err := d.Receive(t.Context(), away+"/x", fs.Placement{}); err == nil || !strings.Contains(err.Error(), "vgimport") {
@@ -172,7 +174,7 @@ func TestProbeLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := probePrefix + "gone.1.1"
-	if err := dmsetup(t.Context(), "create", name, "--noudevsync", "--table", "0 16384 linear "+loop.Name()+" 0"); err != nil {
+	if err := dmsetup(t.Context(), "create", name, "--table", "0 16384 linear "+loop.Name()+" 0"); err != nil {
 		t.Fatal(err)
 	}
 	root, err := mountNowhere("ext4", "/dev/mapper/"+name)

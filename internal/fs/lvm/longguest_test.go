@@ -3,8 +3,17 @@
 package lvm
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
+	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
 )
 
@@ -35,3 +44,142 @@ func TestLongSteps(t *testing.T) {
 }
 
 func TestLongKilled(t *testing.T) { testKilled(t, 20) }
+
+// counting reads a stream to its end.
+func (k *desk) counting(s fs.Snapshot, base *fs.Snapshot) (bytes int64, took time.Duration) {
+	k.t.Helper()
+	begin := time.Now()
+	r, err := k.driver.Send(k.t.Context(), s, base)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, r)
+	took = time.Since(begin)
+	if err := errors.Join(err, r.Close()); err != nil {
+		k.t.Fatal(err)
+	}
+	return n, took
+}
+
+// blocks writes a file of whole MiB that are all different and hold no zeros.
+func (k *desk) blocks(name string, mib int, mark byte) {
+	k.t.Helper()
+	f, err := os.Create(filepath.Join(k.dir, name))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	block := bytes.Repeat([]byte{mark}, 1<<20)
+	for i := range mib {
+		copy(block, fmt.Sprintf("%s %d %c", name, i, mark))
+		if _, err := f.Write(block); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// TestLongLarge is a thin volume of 200 GiB with 1 GiB in use: streams are as
+// long as what is there or changed, and so is their time.
+func TestLongLarge(t *testing.T) {
+	vg := newGroup(t, 3<<30)
+	command(t, "lvcreate", "-q", "-y", "-L", "2500M", "--poolmetadatasize", "32M", "-T", vg+"/pool")
+	k := newDesk(t, vg, "pool", "ext4", 200<<30)
+	k.blocks("a", 1<<10, 'a')
+	first := k.snapshot()
+	k.blocks("b", 50, 'b')
+	second := k.snapshot()
+	third := k.snapshot()
+	full, fullTook := k.counting(first, nil)
+	step, stepTook := k.counting(second, &first)
+	none, noneTook := k.counting(third, &second)
+	t.Logf("full: %.1f MiB in %v; 50 MiB changed: %.1f MiB in %v; nothing changed: %.3f MiB in %v",
+		mib(full), fullTook, mib(step), stepTook, mib(none), noneTook)
+	if full < 1<<30 || full > 1<<30+64<<20 {
+		t.Errorf("the full stream has %d bytes, want about 1 GiB", full)
+	}
+	if step < 50<<20 || step > 56<<20 {
+		t.Errorf("the increment has %d bytes, want about 50 MiB", step)
+	}
+	if none > 4<<10 || stepTook > fullTook/4 || noneTook > stepTook {
+		t.Error("what changed does not say how long it takes")
+	}
+}
+
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
+
+// TestLongSideBySide is what bench/lvm runs: an increment of 1 % of 2 GiB
+// against what one would use instead, in one run on one machine.
+func TestLongSideBySide(t *testing.T) {
+	vg := newGroup(t, 5<<30)
+	command(t, "lvcreate", "-q", "-y", "-L", "4800M", "--poolmetadatasize", "32M", "-T", vg+"/pool")
+	k := newDesk(t, vg, "pool", "ext4", 2300<<20)
+	for i := range 64 {
+		k.blocks(fmt.Sprint("file ", i), 32, 'a')
+	}
+	copied := t.TempDir() + "/copy"
+	mkfs(t, "ext4", newVolume(t, vg, "pool", "copy", 2300<<20), copied)
+	command(t, "rsync", "-a", k.dir+"/", copied)
+	command(t, "sync")
+	first := k.snapshot()
+	for i := range 20 { // 1 %: a MiB in each of twenty files
+		f, err := os.OpenFile(filepath.Join(k.dir, fmt.Sprint("file ", i*3)), os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteAt(bytes.Repeat([]byte{'c'}, 1<<20), int64(i)<<20)
+		if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := k.snapshot()
+	sent, incrementTook := k.counting(second, &first)
+	read, hashTook := k.hashAll(second)
+	command(t, "sh", "-c", "echo 3 >/proc/sys/vm/drop_caches")
+	begin := time.Now()
+	command(t, "rsync", "-a", k.dir+"/", copied)
+	rsyncTook := time.Since(begin)
+	t.Logf("increment: %.1f MiB sent in %v", mib(sent), incrementTook.Round(time.Millisecond))
+	t.Logf("reading and hashing the volume: %.1f MiB read in %v", mib(read), hashTook.Round(time.Millisecond))
+	t.Logf("rsync of the mounted filesystem, whole files that changed: %v", rsyncTook.Round(time.Millisecond))
+	if sent > 24<<20 || incrementTook > hashTook || incrementTook > rsyncTook {
+		t.Errorf("an increment is not what takes the least")
+	}
+}
+
+// hashAll reads a whole snapshot and makes a digest of each 64 KiB, as tools
+// do that know nothing of what changed.
+func (k *desk) hashAll(s fs.Snapshot) (int64, time.Duration) {
+	t := k.t
+	t.Helper()
+	begin := time.Now()
+	all, err := k.driver.list(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := all.snapshot(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := k.driver.open(t.Context(), v, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	buf, err := pages(dataMax)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer giveBack(buf)
+	for at := int64(0); at < v.size; at += dataMax {
+		n := min(dataMax, v.size-at)
+		if _, err := f.ReadAt(buf[:n], at); err != nil {
+			t.Fatal(err)
+		}
+		for i := int64(0); i < n; i += leastUnit {
+			_ = sha256.Sum256(buf[i:min(i+leastUnit, n)])
+		}
+	}
+	return v.size, time.Since(begin)
+}

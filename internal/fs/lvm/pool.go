@@ -168,8 +168,8 @@ func status(ctx context.Context, pool volume) (volume, error) {
 	if err != nil {
 		return pool, err
 	}
-	pool.dataUse, pool.metaUse = st.data.use(), st.meta.use()
-	if st.mode != "rw" {
+	pool.dataUse, pool.metaUse, pool.mode = st.data.use(), st.meta.use(), st.mode
+	if st.mode == "out_of_data_space" {
 		pool.dataUse = 100
 	}
 	return pool, nil

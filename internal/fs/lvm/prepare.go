@@ -133,8 +133,8 @@ func snapshotable(v volume) error {
 	_, ours := v.tag(tagOurs)
 	_, temporary := v.tag(tagTemporary)
 	switch {
-	case v.vgTrouble != "":
-		return errors.New(v.vgTrouble)
+	case v.vgTrouble != nil:
+		return v.vgTrouble
 	case ours || temporary:
 		return fmt.Errorf("%s is snapd's own; name the volume that it was made from", v.full())
 	case v.hidden || slices.Contains(v.roles, "private"):

@@ -61,13 +61,14 @@ func (d *Driver) refusesFrozen(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, probeLimit, errors.New("the probe took too long"))
 	defer cancel()
-	err = d.probe(ctx, dir)
-	if ctx.Err() != nil {
-		return "", fmt.Errorf("find out whether frozen filesystems can be snapshotted: %w", errors.Join(context.Cause(ctx), err))
-	}
 	r = probeRecord{Boot: bootID()}
-	if err != nil {
-		r.Refuses = "this kernel takes no snapshot of a frozen filesystem (those from about 6.8 on do): " + err.Error()
+	switch err = d.probe(ctx, dir); {
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("find out whether frozen filesystems can be snapshotted: %w", errors.Join(context.Cause(ctx), err))
+	case errors.Is(err, errFrozenRefused):
+		r.Refuses = "this kernel takes no snapshot of a frozen filesystem; those from about 6.8 on do"
+	case err != nil: // of this moment, not of the kernel
+		return "whether this kernel takes snapshots of frozen filesystems cannot be found out: " + err.Error(), nil
 	}
 	d.probed.known, d.probed.refuses = true, r.Refuses
 	text, err := json.Marshal(r)
@@ -77,7 +78,11 @@ func (d *Driver) refusesFrozen(ctx context.Context) (string, error) {
 	return r.Refuses, writeAside(file, text)
 }
 
-// probe returns nil if a frozen filesystem's device can be suspended.
+// errFrozenRefused is the kernel's answer on those that do not nest freezes.
+var errFrozenRefused = errors.New("a frozen filesystem's device is not suspended")
+
+// probe returns nil if a frozen filesystem's device can be suspended, and
+// errFrozenRefused if not.
 func (d *Driver) probe(ctx context.Context, dir string) (err error) {
 	var undo []func() error
 	defer func() {
@@ -93,7 +98,7 @@ func (d *Driver) probe(ctx context.Context, dir string) (err error) {
 	name := probePrefix + owner()
 	whole := context.WithoutCancel(ctx)
 	table := fmt.Sprintf("0 %d linear %s 0", probeSize/sector, loop.Name())
-	if err := dmsetup(ctx, "create", name, "--noudevsync", "--table", table); err != nil {
+	if err := dmsetup(ctx, "create", name, "--table", table); err != nil {
 		return err
 	}
 	undo = append(undo, func() error { return dmsetup(whole, "remove", "--retry", "--noudevsync", name) })
@@ -107,7 +112,7 @@ func (d *Driver) probe(ctx context.Context, dir string) (err error) {
 	}
 	undo = append(undo, func() error { return unix.IoctlSetInt(int(root.Fd()), fiThaw, 0) })
 	if err := dmsetup(ctx, "suspend", "--noudevsync", name); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errFrozenRefused, err)
 	}
 	return dmsetup(whole, "resume", "--noudevsync", name)
 }

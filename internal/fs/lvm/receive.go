@@ -96,10 +96,7 @@ func (r *receiver) open(ctx context.Context) error {
 // checkGroup asks for groups too: an empty one has no volumes to be listed.
 func (r *receiver) checkGroup(ctx context.Context, all volumes) error {
 	if v, ok := all.find(func(v volume) bool { return v.vg == r.vg }); ok {
-		if v.vgTrouble != "" {
-			return errors.New(v.vgTrouble)
-		}
-		return nil
+		return v.vgTrouble
 	}
 	if !lvName.MatchString(r.vg) {
 		return fmt.Errorf("%q is no name of a volume group", r.vg)
@@ -154,6 +151,9 @@ func orNone(names []string) string {
 
 // roomForRestore refuses a pool that is nearly full.
 func (v volume) roomForRestore() error {
+	if v.mode == "ro" || v.mode == "Fail" {
+		return fmt.Errorf("thin pool %s is in the mode %s: its metadata is damaged or full; see the kernel's log, and lvmthin(7) on repairing it (lvconvert --repair)", v.full(), v.mode)
+	}
 	if v.active() && (v.dataUse >= refuseData || v.metaUse >= refuseMeta) {
 		return fmt.Errorf("%w: %s; from %d and %d %% on nothing is restored there: %s", fs.ErrNoSpace, v.use(), refuseData, refuseMeta, v.widen())
 	}

@@ -31,9 +31,9 @@ type volume struct {
 	vg          string
 	vgUUID      string
 	vgSeqno     uint64
-	vgFree      int64  // bytes
-	extent      int64  // bytes
-	vgTrouble   string // why the volume group must be left alone; "" when it need not
+	vgFree      int64 // bytes
+	extent      int64 // bytes
+	vgTrouble   error // why the volume group must be left alone; nil when it need not
 	uuid        string
 	name        string // without the brackets of hidden volumes
 	hidden      bool
@@ -59,6 +59,7 @@ type volume struct {
 	chunk       int64 // bytes, of a pool or classic snapshot
 	zero        bool  // of a pool: new blocks are zeroed
 	discards    string
+	mode        string // of a pool, if status was asked: rw, ro, out_of_data_space, Fail
 }
 
 func (v volume) full() string  { return v.vg + "/" + v.name }
@@ -252,16 +253,19 @@ func (p *rowParser) device(field string) int {
 // yes reads a field that --binary shows as 1; what LVM does not know is -1.
 func (p *rowParser) yes(field string) bool { return p.text(field) == "1" }
 
-func (p *rowParser) trouble() string {
-	vg := p.text("vg_name")
-	lock := p.text("vg_lock_type")
+func (p *rowParser) trouble() error {
+	return groupTrouble(p.text("vg_name"), p.yes("vg_exported"), p.yes("vg_partial"), p.text("vg_lock_type"))
+}
+
+// groupTrouble says why a volume group must be left alone.
+func groupTrouble(vg string, exported, partial bool, lock string) error {
 	switch {
-	case p.yes("vg_exported"):
-		return fmt.Sprintf("volume group %s is exported; import it with vgimport %[1]s, or leave it out", vg)
-	case p.yes("vg_partial"):
-		return fmt.Sprintf("volume group %s lacks a physical volume (vgs and pvs show which); bring it back first", vg)
+	case exported:
+		return fmt.Errorf("volume group %s is exported; import it with vgimport %[1]s, or leave it out", vg)
+	case partial:
+		return fmt.Errorf("volume group %s lacks a physical volume (vgs and pvs show which); bring it back first", vg)
 	case lock != "" && lock != "none":
-		return fmt.Sprintf("volume group %s is shared between hosts (lock type %s), and snapd only takes those of one host", vg, lock)
+		return fmt.Errorf("volume group %s is shared between hosts (lock type %s), and snapd only takes those of one host", vg, lock)
 	}
-	return ""
+	return nil
 }
