@@ -260,7 +260,7 @@ func (k *desk) change(i int, size *int64) {
 			command(k.t, "fstrim", k.dir)
 		}
 	}
-	if i%3 == 2 {
+	if i%3 == 2 && k.pool != "" { // LVM resizes no active volume that has classic snapshots; see TestShrunk
 		*size += 68 << 20
 		k.grow(*size)
 	}
