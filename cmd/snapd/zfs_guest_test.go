@@ -301,7 +301,7 @@ func (h *zhost) killShip(turn, of int) (at string) {
 		}
 	}
 	_ = cmd.Process.Kill()
-	_ = <-done
+	h.t.Logf("it ended: %v", <-done)
 	if h.count("repository/meta/points/*") > points {
 		h.t.Errorf("the ship was over before it was killed (%s)", at)
 	}
@@ -343,7 +343,7 @@ func (h *zhost) killRestore(id point.ID, turn, of int) (at string) {
 	}
 	time.Sleep(time.Duration(turn*37) * time.Millisecond) // anywhere in what follows
 	_ = cmd.Process.Kill()
-	_ = <-done
+	h.t.Logf("it ended: %v", <-done)
 	return at
 }
 

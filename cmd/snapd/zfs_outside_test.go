@@ -29,6 +29,7 @@ func zfsGuest(t *testing.T) *vmtest.Guest {
 		t.Fatal(err)
 	}
 	g.Sh(t, `set -e
+		systemctl disable --now --quiet docker.socket docker
 		truncate -s 2G /srv/disk
 		zpool create -O mountpoint=/tank -O compression=off tank /srv/disk
 		zfs create tank/data

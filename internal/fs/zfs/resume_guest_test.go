@@ -171,7 +171,7 @@ func cuts(t testing.TB, data []byte, most int) []int {
 	t.Helper()
 	var borders []int
 	seen := make(map[string]int)
-	before := kind(kindCount)
+	before := kindCount
 	at := 0
 	for _, r := range records(t, data) {
 		h := head(r[:headSize])
