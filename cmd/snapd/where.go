@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,19 +56,24 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return agent.New(agent.Options{
+	return agent.New(c.where.options(conf, c.screen.report))
+}
+
+// options are those of an agent with this configuration.
+func (w *where) options(conf *config.Config, report agent.Report) agent.Options {
+	return agent.Options{
 		Config:  conf,
 		Drivers: drivers(),
-		State:   c.where.state,
-		Run:     c.where.runDir,
+		State:   w.state,
+		Run:     w.runDir,
 		Now:     time.Now,
-		Report:  c.screen.report,
+		Report:  report,
 		Engine:  func(ctx context.Context) (*workload.Engine, error) { return workload.Connect(ctx, "") },
-		Open:    c.where.open,
+		Open:    w.open,
 		Inhibit: inhibit,
 
-		OnlyRepositories: c.where.named(),
-	})
+		OnlyRepositories: w.named(),
+	}
 }
 
 func inhibit(why string) (func() error, error) {
@@ -86,6 +92,9 @@ func drivers() map[string]storage.Driver {
 // configuration's.
 func (w *where) named() bool { return w.kit != "" || strings.Contains(w.repository, "://") }
 
+// file is the configuration.
+func (w *where) file() string { return cmp.Or(w.config, config.DefaultFile) }
+
 // load reads the configuration, or makes one from the flags.
 func (w *where) load() (*config.Config, error) {
 	if w.kit != "" {
@@ -94,10 +103,7 @@ func (w *where) load() (*config.Config, error) {
 	if w.named() {
 		return w.single()
 	}
-	file := w.config
-	if file == "" {
-		file = config.DefaultFile
-	}
+	file := w.file()
 	content, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) && w.config == "" {
 		return config.Parse(file, nil) // labels alone can say all there is

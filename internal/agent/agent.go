@@ -44,6 +44,9 @@ type Options struct {
 	// Inhibit keeps this host from shutting down until release is called. An
 	// error means that nobody here can; work goes on without. May be nil.
 	Inhibit func(why string) (release func() error, err error)
+	// Looked is told the schedules of the groups each time an operation has
+	// looked which there are. It must not take long. May be nil.
+	Looked func(all []Schedule)
 	// Processes are members of a group that are neither containers nor units:
 	// the demo's writer on a host without an engine. May be nil.
 	Processes func(group string) []freeze.Member

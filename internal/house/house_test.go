@@ -18,6 +18,7 @@ func mayImport() map[string][]string {
 	return map[string][]string{
 		"cmd/snapd":              everything,
 		"internal/demo":          everything,
+		"internal/api":           {"agent", "point"},
 		"internal/agent":         {"config", "plan", "point", "workload", "freeze", "fs", "ship", "retain", "host"},
 		"internal/config":        {},
 		"internal/plan":          {"config", "point", "fs"},
@@ -48,6 +49,7 @@ func onlyHere() map[string][]string {
 		"github.com/docker/docker":     {"internal/workload"},
 		"github.com/minio/minio-go":    {"internal/ship/s3", "internal/ship/shiptest"},
 		"github.com/coreos/go-systemd": {"internal/host"},
+		"github.com/godbus/dbus":       {"internal/host"},
 	}
 }
 
