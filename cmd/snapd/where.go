@@ -188,7 +188,7 @@ func (w *where) keys(r config.Repository) (*ship.Signer, ship.PublicKey, error) 
 		}
 		return nil, trusted, nil
 	}
-	signer, err := ship.LoadSigner(r.SigningKeyFile)
+	signer, err := ship.LoadSigner(cmp.Or(systemd.Credential("snapd-agent.signing-key"), r.SigningKeyFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ship.PublicKey{}, fmt.Errorf("%w: who signed repository %s is not known here: there is no %s; run snapd init, or name the key with --signer or --kit",
 			agent.ErrUsage, r.Name, r.SigningKeyFile)
