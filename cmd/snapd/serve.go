@@ -43,7 +43,7 @@ again with the next call. Nobody needs to call this by hand.`,
 			if err != nil {
 				return errors.Join(agent.ErrUsage, err)
 			}
-			s := &service{cli: c, log: systemd.Logger(c.stderr), config: &keeper{where: &c.where}}
+			s := &service{cli: c, log: systemd.Logger(c.stderr), config: &keeper{where: &c.where}, turn: make(chan struct{}, 1)}
 			return s.serve(cmd.Context(), l, gid, idle)
 		},
 	}
@@ -56,6 +56,7 @@ type service struct {
 	cli    *cli
 	log    *slog.Logger
 	config *keeper
+	turn   chan struct{} // holds whoever takes restore points
 
 	noLogind sync.Once // said once
 	mu       sync.Mutex
@@ -89,11 +90,11 @@ func (s *service) serve(ctx context.Context, l *net.UnixListener, gid int, idle 
 	})
 	ctx, cancel := s.untilStopped(ctx)
 	defer cancel()
-	hup := s.reloadOnHangup(ctx)
-	defer hup()
+	defer s.reloadOnHangup()()
 	systemd.Ready()
-	defer systemd.Stopping()
-	return server.Serve(ctx, l)
+	err := server.Serve(ctx, l)
+	systemd.Stopping()
+	return err
 }
 
 // untilStopped gives the context of all calls: it ends with the reason why the
@@ -125,22 +126,18 @@ func (s *service) restarting(ctx context.Context) bool {
 	return u.Restarting(ctx, systemd.AgentService)
 }
 
-func (s *service) reloadOnHangup(ctx context.Context) (stop func()) {
+func (s *service) reloadOnHangup() (stop func()) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	var all sync.WaitGroup
 	all.Go(func() {
-		for {
-			select {
-			case <-hup:
-				_ = s.reload() // it has said so
-			case <-ctx.Done():
-				return
-			}
+		for range hup {
+			_ = s.reload() // it has said so
 		}
 	})
 	return func() {
 		signal.Stop(hup)
+		close(hup)
 		all.Wait()
 	}
 }
@@ -202,11 +199,24 @@ func (s *service) calls(report agent.Report) (api.Calls, error) {
 		return release, err
 	}
 	o.Looked = s.looked
+	o.Turn = s.wait
 	a, err := agent.New(o)
 	if err != nil {
 		return nil, err
 	}
 	return &patient{Agent: a, noLogind: s.sayNoLogind}, nil
+}
+
+// wait lets one call after the other take restore points. They would wait for
+// each other's window anyway, but not for as long as the timers of twenty groups
+// after a boot need.
+func (s *service) wait(ctx context.Context) (done func(), err error) {
+	select {
+	case s.turn <- struct{}{}:
+		return func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (s *service) sayNoLogind(err error) {

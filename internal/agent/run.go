@@ -40,7 +40,7 @@ func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, err
 	var faults []error
 	if steps.Snapshot {
 		var err error
-		taken, err = a.Snapshot(ctx, groups)
+		taken, err = a.snapshotInTurn(ctx, groups)
 		if err != nil && len(taken) == 0 && (errors.Is(err, ErrUsage) || !steps.Prune) {
 			return out, err // the same would be wrong with the rest, or nothing came of it
 		}
@@ -49,7 +49,7 @@ func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, err
 	if steps.Ship {
 		var err error
 		if ctx.Err() == nil {
-			shipped, err = a.Ship(ctx, groups)
+			shipped, err = a.ship(ctx, groups, steps.Snapshot)
 		}
 		faults = append(faults, err)
 	}
@@ -66,6 +66,17 @@ func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, err
 	}
 	out.Points = newestFacts(taken, shipped)
 	return out, partly(out.Points, errors.Join(faults...))
+}
+
+func (a *Agent) snapshotInTurn(ctx context.Context, groups []string) ([]point.Point, error) {
+	if a.Turn != nil {
+		done, err := a.Turn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
+	return a.Snapshot(ctx, groups)
 }
 
 // newestFacts joins the points taken and those shipped; of one that is both,

@@ -30,7 +30,9 @@ type op struct {
 	path string
 	may  func(request) right
 	name func(request) string // what it is, for people
-	do   func(ctx context.Context, s *Server, c Calls, r request) (any, error)
+	// reads says that it only looks.
+	reads bool
+	do    func(ctx context.Context, s *Server, c Calls, r request) (any, error)
 }
 
 func ops() []op {
@@ -38,15 +40,15 @@ func ops() []op {
 	named := func(name string) func(request) string { return func(request) string { return name } }
 	return []op{
 		{
-			pathDo,
-			func(r request) right {
+			path: pathDo,
+			may: func(r request) right {
 				if r.Steps == (agent.Steps{Snapshot: true}) {
 					return members
 				}
 				return rootOnly
 			},
-			func(r request) string { return strings.TrimSpace(said(r.Steps) + " " + strings.Join(r.Groups, " ")) },
-			func(ctx context.Context, s *Server, c Calls, r request) (any, error) {
+			name: func(r request) string { return strings.TrimSpace(said(r.Steps) + " " + strings.Join(r.Groups, " ")) },
+			do: func(ctx context.Context, s *Server, c Calls, r request) (any, error) {
 				if r.Steps.Snapshot && len(r.Groups) == 0 {
 					return nil, fmt.Errorf("%w: name at least one group", agent.ErrUsage)
 				}
@@ -62,15 +64,15 @@ func ops() []op {
 			},
 		},
 		{
-			pathPrune, always(rootOnly),
-			func(r request) string { return strings.TrimSpace("prune " + strings.Join(r.Groups, " ")) },
-			func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
+			path: pathPrune, may: always(rootOnly),
+			name: func(r request) string { return strings.TrimSpace("prune " + strings.Join(r.Groups, " ")) },
+			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
 				return c.Prune(ctx, r.Groups, r.DryRun)
 			},
 		},
 		{
-			pathList, always(members), named("list"),
-			func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
+			path: pathList, may: always(members), reads: true, name: named("list"),
+			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
 				points, err := c.List(ctx, r.Group)
 				for i := range points {
 					points[i] = public(points[i])
@@ -79,15 +81,15 @@ func ops() []op {
 			},
 		},
 		{
-			pathShow, always(members), named("show"),
-			func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
+			path: pathShow, may: always(members), reads: true, name: named("show"),
+			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
 				p, err := c.Show(ctx, r.Point)
 				return public(p), err
 			},
 		},
 		{
-			pathStatus, always(members), named("status"),
-			func(ctx context.Context, _ *Server, c Calls, _ request) (any, error) { return c.Status(ctx) },
+			path: pathStatus, may: always(members), reads: true, name: named("status"),
+			do: func(ctx context.Context, _ *Server, c Calls, _ request) (any, error) { return c.Status(ctx) },
 		},
 	}
 }
@@ -235,6 +237,14 @@ func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *
 	}()
 	if o.path == pathReload {
 		return nil, s.Reload()
+	}
+	if o.reads {
+		select {
+		case s.reads <- struct{}{}:
+			defer func() { <-s.reads }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	calls, err := s.Calls(func(e agent.Event) {
 		c.note(e)

@@ -42,7 +42,7 @@ func (s *Server) summary(ctx context.Context, c *call, result any, f *fault) {
 	text := c.what + ":"
 	if done, ok := result.(agent.Done); ok {
 		bytes := stored(done.Points)
-		text += fmt.Sprintf(" %d restore points, %d bytes in repositories, %d dropped", len(done.Points), bytes, len(done.Pruned.Drop))
+		text += fmt.Sprintf(" restore points: %d, bytes in repositories: %d, dropped: %d", len(done.Points), bytes, len(done.Pruned.Drop))
 		attrs = append(attrs, slog.Int64("bytes", bytes), slog.Int("points", len(done.Points)), slog.String("group", groupsOf(done.Points)))
 	}
 	text += ", in " + seconds(took)

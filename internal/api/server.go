@@ -19,6 +19,9 @@ const (
 	// most is how many connections are served at once; those beyond wait in
 	// the socket's queue.
 	most = 256
+	// readsAtOnce is how many calls look at the host at once; the others wait.
+	// Each of them asks the engine about every container.
+	readsAtOnce = 4
 )
 
 // Options are what a Server works with. All but Reload, Newest, Alive and Log
@@ -48,9 +51,11 @@ type Options struct {
 type Server struct {
 	Options
 	limits *limits
+	reads  chan struct{} // holds calls that only look
 
 	mu     sync.Mutex
-	active int // connections
+	active int       // connections
+	last   time.Time // when their number changed
 	calls  map[*call]struct{}
 	broken error // a call panicked: what it held is let go only by our end
 }
@@ -69,7 +74,7 @@ func NewServer(o Options) *Server {
 	if o.Reload == nil {
 		o.Reload = func() error { return nil }
 	}
-	return &Server{Options: o, limits: newLimits(), calls: map[*call]struct{}{}}
+	return &Server{Options: o, limits: newLimits(), reads: make(chan struct{}, readsAtOnce), calls: map[*call]struct{}{}}
 }
 
 // Serve answers calls until nobody has called for Idle, or ctx ends: then
@@ -104,14 +109,11 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 // accept is the loop that lives. It alone accepts connections and decides that
 // it has been idle for long enough, so that nothing can come in between.
 func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) error {
-	since := time.Now() // nobody has called
+	s.count(0)
 	for {
-		active, broken := s.state()
+		active, last, broken := s.state()
 		now := time.Now()
-		if active > 0 {
-			since = now
-		}
-		left := s.Idle - now.Sub(since)
+		left := s.Idle - now.Sub(last)
 		stopping := ctx.Err() != nil || broken != nil
 		if active == 0 && (left <= 0 || stopping) {
 			return broken
@@ -135,9 +137,11 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) er
 		var timeout net.Error
 		switch {
 		case err == nil:
-			since = time.Now()
 			s.count(1)
-			feed.conns <- &conn{UnixConn: c, closed: func() { s.count(-1) }}
+			feed.conns <- &conn{UnixConn: c, closed: func() {
+				s.count(-1)
+				_ = l.SetDeadline(time.Now()) // look whether that was the last one
+			}}
 		case errors.As(err, &timeout) && timeout.Timeout():
 		case errors.Is(err, net.ErrClosed):
 			return err
@@ -162,16 +166,17 @@ func (s *Server) pause(ctx context.Context, stopping bool) {
 	}
 }
 
-func (s *Server) state() (active int, broken error) {
+func (s *Server) state() (active int, last time.Time, broken error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.active, s.broken
+	return s.active, s.last, s.broken
 }
 
 func (s *Server) count(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.active += n
+	s.last = time.Now()
 }
 
 // under says what is under way, in a person's words.
