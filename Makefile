@@ -41,9 +41,10 @@ test-host: ## the tests on real Btrfs, Docker and MinIO (root)
 test-guest: $(GUEST) ## the tests in and around a disposable guest machine (root)
 	@$(GUEST) test
 
-test-long: ## long matrices: a real 3 GiB file through full and increment (root, minutes)
+test-long: ## long matrices: a real 3 GiB file, the package through kills and shutdowns (root, minutes)
 	@scripts/host-packages test
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig' -timeout 60m
+	@$(GO) test -count=1 -tags 'outside long' -timeout 90m ./packaging
 
 lint: ## all linters, module tidiness, known vulnerabilities
 	@scripts/lint

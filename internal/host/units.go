@@ -103,6 +103,32 @@ func (u *Units) State(ctx context.Context, unit string) (State, error) {
 	return s, nil
 }
 
+// Version is that of systemd, 0 if it does not say.
+func (u *Units) Version() int {
+	text, err := u.conn.GetManagerProperty("Version") // such as "257.8-1~deb13u2", in quotes
+	if err != nil {
+		return 0
+	}
+	n := 0
+	for _, r := range strings.Trim(text, `"`) {
+		if r < '0' || r > '9' {
+			break
+		}
+		n = 10*n + int(r-'0')
+	}
+	return n
+}
+
+// InForce tells whether the generator has written what the configuration asks.
+func InForce(w Wanted) (bool, error) {
+	files, err := w.files()
+	if err != nil {
+		return false, err
+	}
+	stale, err := differs(generatorDir, files)
+	return !stale, err
+}
+
 // Changes are what Apply did, for people.
 type Changes []string
 

@@ -36,6 +36,7 @@ func mayImport() map[string][]string {
 		"internal/run":           {},
 		"internal/cgroup":        {},
 		"internal/house":         {},
+		"packaging":              {},
 		"internal/host":          {},
 		"internal/vmtest":        {},
 		// For tests, the demo and benches only.
