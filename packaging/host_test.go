@@ -132,10 +132,14 @@ func (h *host) says(status int, line string, words ...string) string {
 	return out
 }
 
+// patience is how much slower than it should be a busy machine may make a guest.
+const patience = 4
+
 // await repeats a line until it succeeds.
 func (h *host) await(within time.Duration, line string) time.Duration {
 	h.t.Helper()
 	begin := time.Now()
+	within *= patience
 	r, err := h.Run(h.t.Context(), fmt.Sprintf(`end=$(($(date +%%s) + %d)); until { %s; } >/dev/null 2>&1; do
 		[ $(date +%%s) -lt $end ] || exit 1; sleep 0.3; done`, int(within.Seconds()), line))
 	if err != nil {
@@ -153,7 +157,7 @@ func (h *host) awaitOff(within time.Duration) time.Duration {
 	before := strings.Count(h.Console(), "reboot: Power down")
 	begin := time.Now()
 	for strings.Count(h.Console(), "reboot: Power down") == before {
-		if time.Since(begin) > within {
+		if time.Since(begin) > patience*within {
 			h.t.Fatalf("the guest has not gone down within %s", within)
 		}
 		time.Sleep(100 * time.Millisecond)

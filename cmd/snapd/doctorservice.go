@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -118,10 +119,7 @@ func (s serviceCheck) memory(dir string) agent.Check {
 	if err != nil {
 		return agent.Check{Check: name, Why: err.Error() + ": no restore point can be taken", Do: "make " + dir + " writable (systemd-tmpfiles --create snapd-agent.conf makes it), and look whether its filesystem is full or read-only"}
 	}
-	if err := f.Close(); err == nil {
-		err = os.Remove(f.Name())
-	}
-	if err != nil {
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
 		return agent.Check{Check: name, Why: err.Error(), Do: "look whether the filesystem of " + dir + " is damaged"}
 	}
 	return agent.Check{Check: name, OK: true, Why: dir + " can be written to"}

@@ -75,22 +75,22 @@ func (s *service) serve(ctx context.Context, l *net.UnixListener, gid int, idle 
 	if w := systemd.Watchdog(); w > 0 {
 		tick = min(tick, w/3)
 	}
+	ctx, cancel := s.untilStopped(ctx)
+	defer cancel()
 	server := api.NewServer(api.Options{
-		Calls: s.calls,
+		Calls: func(report agent.Report) (api.Calls, error) { return s.calls(ctx, report) },
 		Caller: func(c *net.UnixConn) (api.Caller, error) {
 			p, err := systemd.PeerOf(c)
 			return api.Caller{UID: p.UID, Root: err == nil && p.UID == 0, Member: err == nil && p.Member(gid)}, err
 		},
 		Newest: s.newest,
-		Reload: s.reload,
+		Reload: func() error { return s.reload(ctx) },
 		Idle:   idle,
 		Tick:   tick,
 		Alive:  func(calls []string) { s.alive(calls, idle) },
 		Log:    s.log,
 	})
-	ctx, cancel := s.untilStopped(ctx)
-	defer cancel()
-	defer s.reloadOnHangup()()
+	defer s.reloadOnHangup(ctx)()
 	systemd.Ready()
 	err := server.Serve(ctx, l)
 	systemd.Stopping()
@@ -126,13 +126,13 @@ func (s *service) restarting(ctx context.Context) bool {
 	return u.Restarting(ctx, systemd.AgentService)
 }
 
-func (s *service) reloadOnHangup() (stop func()) {
+func (s *service) reloadOnHangup(ctx context.Context) (stop func()) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	var all sync.WaitGroup
 	all.Go(func() {
 		for range hup {
-			_ = s.reload() // it has said so
+			_ = s.reload(ctx) // it has said so
 		}
 	})
 	return func() {
@@ -144,7 +144,7 @@ func (s *service) reloadOnHangup() (stop func()) {
 
 // reload reads the configuration anew. systemctl reload shows the error, and
 // the old one stays in force.
-func (s *service) reload() error {
+func (s *service) reload(ctx context.Context) error {
 	systemd.Reloading()
 	defer systemd.Ready()
 	if err := s.config.reload(); err != nil {
@@ -152,7 +152,7 @@ func (s *service) reload() error {
 		return err
 	}
 	s.log.Info("the configuration was read anew")
-	s.start(systemd.LookService)
+	s.start(ctx, systemd.LookService)
 	return nil
 }
 
@@ -182,7 +182,7 @@ func (s *service) alive(calls []string, idle time.Duration) {
 }
 
 // calls gives the agent of one call.
-func (s *service) calls(report agent.Report) (api.Calls, error) {
+func (s *service) calls(ctx context.Context, report agent.Report) (api.Calls, error) {
 	conf, warning, err := s.config.current()
 	if err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func (s *service) calls(report agent.Report) (api.Calls, error) {
 		}
 		return release, err
 	}
-	o.Looked = s.looked
+	o.Looked = func(all []agent.Schedule) { s.looked(ctx, all) }
 	o.Turn = s.wait
 	a, err := agent.New(o)
 	if err != nil {
@@ -240,7 +240,7 @@ func (s *service) newest(group string) (newest time.Time, err error) {
 
 // looked has the timers of labels written when their schedules changed. Another
 // unit does it: this one may not write units.
-func (s *service) looked(all []agent.Schedule) {
+func (s *service) looked(ctx context.Context, all []agent.Schedule) {
 	var b strings.Builder
 	for _, t := range all {
 		if t.FromLabels {
@@ -252,14 +252,14 @@ func (s *service) looked(all []agent.Schedule) {
 	s.labels = b.String()
 	s.mu.Unlock()
 	if changed {
-		s.start(systemd.LookService)
+		s.start(ctx, systemd.LookService)
 	}
 }
 
 // start has systemd start another unit of ours. Where it cannot, a timer does so
 // later.
-func (s *service) start(unit string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func (s *service) start(ctx context.Context, unit string) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	u, err := systemd.OpenUnits(ctx)
 	if err != nil {

@@ -32,9 +32,11 @@ type calls struct {
 func (c calls) Do(ctx context.Context, groups []string, steps agent.Steps) (agent.Done, error) {
 	return c.do(ctx, c.report, groups, steps)
 }
+
 func (c calls) Prune(_ context.Context, groups []string, dryRun bool) (agent.Pruned, error) {
 	return c.prune(groups, dryRun)
 }
+
 func (c calls) List(ctx context.Context, group string) ([]point.Point, error) {
 	return c.list(ctx, group)
 }

@@ -110,7 +110,7 @@ func (s *Server) routes() http.Handler {
 		path: pathReload, may: func(request) right { return rootOnly }, name: func(request) string { return "reload" },
 	}))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, agent.WithHint(
+		refuse(r.Context(), w, http.StatusNotFound, agent.WithHint(
 			fmt.Errorf("%w: this agent does not know the call %s", agent.ErrUsage, r.URL.Path),
 			"program and agent are of different versions: systemctl restart snapd-agent.service"))
 	})
@@ -152,7 +152,7 @@ func (s *Server) handler(o op) http.Handler {
 		who, req, err := s.admit(r, o)
 		if err != nil {
 			s.Log.Warn(fmt.Sprintf("refused %s: %v", o.name(req), err), "uid", who.UID, "error", err.Error())
-			refuse(w, http.StatusForbidden, err)
+			refuse(r.Context(), w, http.StatusForbidden, err)
 			return
 		}
 		defer s.limits.leave(who)
@@ -260,10 +260,10 @@ func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *
 }
 
 // refuse answers what is not carried out.
-func refuse(w http.ResponseWriter, status int, err error) {
+func refuse(ctx context.Context, w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(line{Error: faultOf(context.Background(), err), End: true}) //nolint:contextcheck,errchkjson // nobody is told that nobody listens
+	_ = json.NewEncoder(w).Encode(line{Error: faultOf(ctx, err), End: true}) // nobody is told that nobody listens
 }
 
 // flusher sends every line at once.

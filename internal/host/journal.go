@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -50,7 +51,7 @@ func (h *journalHandler) Handle(_ context.Context, r slog.Record) error {
 }
 
 func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &journalHandler{fallback: h.fallback, attrs: append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+	return &journalHandler{fallback: h.fallback, attrs: append(slices.Clip(h.attrs), attrs...)}
 }
 
 // WithGroup leaves names as they are: the journal's fields have no groups.
