@@ -30,14 +30,16 @@ type op struct {
 	path string
 	may  func(request) right
 	name func(request) string // what it is, for people
-	// reads says that it only looks.
-	reads bool
+	// queue holds calls of a kind that only so many may make at once; nil does not.
+	queue func(*Server) chan struct{}
 	do    func(ctx context.Context, s *Server, c Calls, r request) (any, error)
 }
 
 func ops() []op {
 	always := func(r right) func(request) right { return func(request) right { return r } }
 	named := func(name string) func(request) string { return func(request) string { return name } }
+	looks := func(s *Server) chan struct{} { return s.looks }
+	lists := func(s *Server) chan struct{} { return s.lists }
 	return []op{
 		{
 			path: pathDo,
@@ -71,7 +73,7 @@ func ops() []op {
 			},
 		},
 		{
-			path: pathList, may: always(members), reads: true, name: named("list"),
+			path: pathList, may: always(members), queue: lists, name: named("list"),
 			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
 				points, err := c.List(ctx, r.Group)
 				for i := range points {
@@ -81,14 +83,14 @@ func ops() []op {
 			},
 		},
 		{
-			path: pathShow, may: always(members), reads: true, name: named("show"),
+			path: pathShow, may: always(members), queue: lists, name: named("show"),
 			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
 				p, err := c.Show(ctx, r.Point)
 				return public(p), err
 			},
 		},
 		{
-			path: pathStatus, may: always(members), reads: true, name: named("status"),
+			path: pathStatus, may: always(members), queue: looks, name: named("status"),
 			do: func(ctx context.Context, _ *Server, c Calls, _ request) (any, error) { return c.Status(ctx) },
 		},
 	}
@@ -238,10 +240,11 @@ func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *
 	if o.path == pathReload {
 		return nil, s.Reload()
 	}
-	if o.reads {
+	if o.queue != nil {
+		queue := o.queue(s)
 		select {
-		case s.reads <- struct{}{}:
-			defer func() { <-s.reads }()
+		case queue <- struct{}{}:
+			defer func() { <-queue }()
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

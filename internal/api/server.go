@@ -19,9 +19,11 @@ const (
 	// most is how many connections are served at once; those beyond wait in
 	// the socket's queue.
 	most = 256
-	// readsAtOnce is how many calls look at the host at once; the others wait.
-	// Each of them asks the engine about every container.
-	readsAtOnce = 4
+	// How many calls look at the host, and list repositories, at once; the
+	// others wait. They do not wait for each other: a repository that does not
+	// answer keeps nobody from the status.
+	looksAtOnce = 4
+	listsAtOnce = 8
 )
 
 // Options are what a Server works with. All but Reload, Newest, Alive and Log
@@ -51,7 +53,8 @@ type Options struct {
 type Server struct {
 	Options
 	limits *limits
-	reads  chan struct{} // holds calls that only look
+	looks  chan struct{} // holds calls that ask the engine about every container
+	lists  chan struct{} // holds calls that read the points of repositories
 
 	mu     sync.Mutex
 	active int       // connections
@@ -74,7 +77,7 @@ func NewServer(o Options) *Server {
 	if o.Reload == nil {
 		o.Reload = func() error { return nil }
 	}
-	return &Server{Options: o, limits: newLimits(), reads: make(chan struct{}, readsAtOnce), calls: map[*call]struct{}{}}
+	return &Server{Options: o, limits: newLimits(), looks: make(chan struct{}, looksAtOnce), lists: make(chan struct{}, listsAtOnce), calls: map[*call]struct{}{}}
 }
 
 // Serve answers calls until nobody has called for Idle, or ctx ends: then
