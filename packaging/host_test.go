@@ -57,20 +57,29 @@ systemctl daemon-reload
 
 // inWindow stops the agent in the middle of a window of the group two: the
 // container stands still, and nothing goes on.
-const inWindow = `for try in 1 2 3 4 5 6 7 8; do
-    snapd snapshot two >/root/snapshot.log 2>&1 & call=$!
-    while kill -0 $call 2>/dev/null; do
-        case "$(cat /run/snapd-agent/window-* 2>/dev/null)" in
-        "snapd-window-1 open"*)
-            kill -STOP $(systemctl show -P MainPID snapd-agent)
-            grep -q 1 /sys/fs/cgroup/system.slice/docker-*.scope/cgroup.freeze && exit 0
-            kill -CONT $(systemctl show -P MainPID snapd-agent) ;;
-        esac
-    done
-done
-echo "no window was caught" >&2
-cat /root/snapshot.log >&2
-exit 1`
+const inWindow = `cat >/root/window.py <<'X'
+import glob, os, signal, subprocess, sys, time
+log = open("/root/snapshot.log", "wb")
+for _ in range(30):
+    call = subprocess.Popen(["snapd", "snapshot", "two"], stdout=log, stderr=log, start_new_session=True)
+    while call.poll() is None:
+        for journal in glob.glob("/run/snapd-agent/window-*"):
+            try:
+                with open(journal, "rb") as f:
+                    if not f.read(20).startswith(b"snapd-window-1 open"):
+                        continue
+                agent = int(journal.split("-")[-2])
+                os.kill(agent, signal.SIGSTOP)
+            except (OSError, ValueError):
+                continue
+            frozen = glob.glob("/sys/fs/cgroup/system.slice/docker-*.scope/cgroup.freeze")
+            if any(open(f).read().strip() == "1" for f in frozen):
+                sys.exit(0)
+            os.kill(agent, signal.SIGCONT)
+        time.sleep(0.001)
+sys.exit("no window was caught: " + open("/root/snapshot.log").read())
+X
+python3 /root/window.py`
 
 const writerFrozen = `cat /sys/fs/cgroup/system.slice/docker-*.scope/cgroup.freeze`
 
