@@ -181,10 +181,11 @@ func (s serviceCheck) timer(ctx context.Context, t agent.Schedule) agent.Check {
 }
 
 func (s serviceCheck) lastRun(ctx context.Context, t agent.Schedule) agent.Check {
-	unit := "snapd-agent-run@" + t.Group + ".service"
 	name := "last run of " + t.Group
-	if st := s.state(ctx, unit); st.Active == "failed" {
-		return agent.Check{Check: name, Why: "failed", Do: "see why with: journalctl -u " + unit + " -u " + systemd.AgentService}
+	for _, unit := range []string{"snapd-agent-run@" + t.Group + ".service", "snapd-agent-ship@" + t.Group + ".service"} {
+		if st := s.state(ctx, unit); st.Active == "failed" {
+			return agent.Check{Check: name, Why: unit + " failed", Do: "see why with: journalctl -u " + unit + " -u " + systemd.AgentService}
+		}
 	}
 	return agent.Check{Check: name, OK: true, Why: "did not fail"}
 }

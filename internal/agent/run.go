@@ -49,7 +49,7 @@ func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, err
 	if steps.Ship {
 		var err error
 		if ctx.Err() == nil {
-			shipped, err = a.ship(ctx, groups, steps.Snapshot || len(groups) == 0)
+			shipped, err = a.ship(ctx, groups, steps.Snapshot || steps.Prune || len(groups) == 0)
 		}
 		faults = append(faults, err)
 	}

@@ -274,7 +274,8 @@ func TestACallerThatGoesAwayCancels(t *testing.T) {
 func TestACallerThatDoesNotRead(t *testing.T) {
 	p := newPlace(t)
 	ended := make(chan struct{})
-	p.serve(calls{list: func(context.Context, string) ([]point.Point, error) { return nil, nil },
+	p.serve(calls{
+		list: func(context.Context, string) ([]point.Point, error) { return nil, nil },
 		do: func(_ context.Context, report agent.Report, _ []string, _ agent.Steps) (agent.Done, error) {
 			for i := range 50000 {
 				report(agent.Event{Kind: agent.Warning, Text: strings.Repeat("x", 1000) + fmt.Sprint(i)})
@@ -282,7 +283,8 @@ func TestACallerThatDoesNotRead(t *testing.T) {
 			}
 			close(ended)
 			return agent.Done{}, nil
-		}}, nil)
+		},
+	}, nil)
 	conn, err := net.Dial("unix", p.path)
 	if err != nil {
 		t.Fatal(err)
