@@ -6,7 +6,7 @@ CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/snapd-agent
 TESTLOG := .testlog
 
 .DEFAULT_GOAL := build
-.PHONY: help build man demo test test-fast test-host test-guest test-long test-long-lvm lint bench fmt clean guest guest-shell guest-run guest-clean FORCE
+.PHONY: help build deb man demo test test-fast test-host test-guest test-long test-long-lvm lint bench fmt clean guest guest-shell guest-run guest-clean FORCE
 
 help: ## say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -14,6 +14,9 @@ help: ## say what make can do
 build: ## build bin/snapd, one static binary
 	@echo "Building bin/snapd" >&2
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/snapd ./cmd/snapd
+
+deb: ## build bin/snapd-agent.deb, the same bytes from the same tree
+	@scripts/deb
 
 man: build ## write the manual pages to bin/man
 	bin/snapd man bin/man
@@ -44,6 +47,7 @@ test-long: $(GUEST) ## long matrices: kills at every step, 160 restored points o
 	@$(GO) test -tags 'guest long' -exec '$(CURDIR)/$(GUEST) exec' -run 'TestFilesystems' -timeout 60m -v ./internal/freeze
 	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestResumeMatrix|TestZFSKilledOften' -timeout 120m ./internal/fs/zfs ./cmd/snapd
 	@$(GO) test -tags 'outside long' -run 'TestZFSPowerCuts' -timeout 60m ./cmd/snapd
+	@$(GO) test -count=1 -tags 'outside long' -timeout 90m ./packaging
 	@$(MAKE) --no-print-directory test-long-lvm
 
 test-long-lvm: $(GUEST) ## the long matrices of LVM alone: both contracts, ten increments, twenty kills, five power cuts (an hour)

@@ -19,7 +19,7 @@ func (c *cli) doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			checks := a.Doctor(cmd.Context(), probe)
+			checks := append(a.Doctor(cmd.Context(), probe), c.checkService(cmd.Context(), a)...)
 			c.result = struct {
 				Checks []agent.Check `json:"checks"`
 			}{checks}

@@ -16,10 +16,11 @@ func (c *cli) listCommand() *cobra.Command {
 		Short:   "List restore points here and in the repositories",
 		Args:    atMost(1, "GROUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.agent(false)
+			a, done, err := c.calls(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
+			defer done()
 			group := ""
 			if len(args) == 1 {
 				group = args[0]

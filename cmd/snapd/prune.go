@@ -18,10 +18,11 @@ func (c *cli) pruneCommand() *cobra.Command {
 of this host (keep-local), with a reason for each. A stream on which another
 kept point builds stays, however old it is. The newest point always stays.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.agent(true)
+			a, done, err := c.calls(cmd.Context(), true)
 			if err != nil {
 				return err
 			}
+			defer done()
 			pruned, err := a.Prune(cmd.Context(), args, dryRun)
 			c.result = pruned
 			if !c.json && len(pruned.Keep)+len(pruned.Drop) > 0 {

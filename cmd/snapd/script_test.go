@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 
 	"snapd/internal/freeze"
@@ -15,7 +17,12 @@ func TestMain(m *testing.M) {
 		os.Exit(guard())
 	}
 	testscript.Main(m, map[string]func(){
-		"snapd": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) },
+		"snapd": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // as main does
+			status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+			stop()
+			os.Exit(status)
+		},
 	})
 }
 

@@ -19,10 +19,11 @@ func (c *cli) showCommand() *cobra.Command {
 		Long:    "Show one restore point: its id, the beginning of one, latest, or latest:GROUP.",
 		Args:    exactlyOne("restore point", "latest:shop"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.agent(false)
+			a, done, err := c.calls(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
+			defer done()
 			p, err := a.Show(cmd.Context(), args[0])
 			if err != nil {
 				return err

@@ -51,17 +51,8 @@ still what has to, snapshot everything, let go. What was frozen, for how long,
 and what consistency came of it stands in the point.`,
 		Args: atLeastOneGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.agent(true)
-			if err != nil {
-				return err
-			}
-			points, err := a.Snapshot(cmd.Context(), args)
-			if ship && len(points) > 0 {
-				shipped, more := a.Ship(cmd.Context(), args)
-				points, err = newestFacts(points, shipped), errors.Join(err, more)
-			}
-			c.showPoints(points)
-			return partly(points, err)
+			_, err := c.do(cmd.Context(), args, agent.Steps{Snapshot: true, Ship: ship})
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&ship, "ship", false, "ship the points too")
@@ -73,12 +64,4 @@ func atLeastOneGroup(_ *cobra.Command, args []string) error {
 		return errors.Join(agent.ErrUsage, errors.New("name at least one group; snapd status lists them"))
 	}
 	return nil
-}
-
-// partly marks an error beside which something was achieved.
-func partly(done []point.Point, err error) error {
-	if err == nil || len(done) == 0 || errors.Is(err, agent.ErrPartial) {
-		return err
-	}
-	return errors.Join(agent.ErrPartial, err)
 }

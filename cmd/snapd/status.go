@@ -15,10 +15,11 @@ func (c *cli) statusCommand() *cobra.Command {
 		Short:   "Say how each group stands and what needs attention",
 		Args:    atMost(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := c.agent(false)
+			a, done, err := c.calls(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
+			defer done()
 			st, err := a.Status(cmd.Context())
 			if err != nil {
 				return err

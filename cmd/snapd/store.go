@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -13,6 +14,8 @@ import (
 	"snapd/internal/ship"
 	"snapd/internal/ship/dir"
 	"snapd/internal/ship/s3"
+
+	systemd "snapd/internal/host"
 )
 
 // openStore decides which store an address means. It asks no server.
@@ -41,9 +44,13 @@ func makeStore(r config.Repository, report agent.Report) (ship.Store, error) {
 }
 
 func s3Options(r config.Repository, u *url.URL) s3.Options {
+	file := r.CredentialsFile
+	for _, name := range []string{"snapd-agent.s3." + r.Name, "snapd-agent.s3"} {
+		file = cmp.Or(file, systemd.Credential(name))
+	}
 	return s3.Options{
 		Endpoint: r.Endpoint, Bucket: u.Host, Prefix: strings.Trim(u.Path, "/"),
-		Region: r.Region, CredentialsFile: r.CredentialsFile,
+		Region: r.Region, CredentialsFile: file,
 	}
 }
 

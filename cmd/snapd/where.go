@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,21 +57,26 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return agent.New(agent.Options{
+	return agent.New(c.where.options(conf, c.screen.report))
+}
+
+// options are those of an agent with this configuration.
+func (w *where) options(conf *config.Config, report agent.Report) agent.Options {
+	return agent.Options{
 		Config:  conf,
-		Drivers: c.where.drivers(),
-		State:   c.where.state,
-		Run:     c.where.runDir,
+		Drivers: w.drivers(),
+		State:   w.state,
+		Run:     w.runDir,
 		Now:     time.Now,
-		Report:  c.screen.report,
+		Report:  report,
 		Engine:  engine,
-		Open:    c.where.open,
+		Open:    w.open,
 		Inhibit: inhibit,
 		Units:   units,
 		Guard:   true,
 
-		OnlyRepositories: c.where.named(),
-	})
+		OnlyRepositories: w.named(),
+	}
 }
 
 func inhibit(why string) (func() error, error) {
@@ -93,6 +99,9 @@ func (w *where) drivers() map[string]storage.Driver {
 // configuration's.
 func (w *where) named() bool { return w.kit != "" || strings.Contains(w.repository, "://") }
 
+// file is the configuration.
+func (w *where) file() string { return cmp.Or(w.config, config.DefaultFile) }
+
 // load reads the configuration, or makes one from the flags.
 func (w *where) load() (*config.Config, error) {
 	if w.kit != "" {
@@ -101,10 +110,7 @@ func (w *where) load() (*config.Config, error) {
 	if w.named() {
 		return w.single()
 	}
-	file := w.config
-	if file == "" {
-		file = config.DefaultFile
-	}
+	file := w.file()
 	content, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) && w.config == "" {
 		return config.Parse(file, nil) // labels alone can say all there is
@@ -189,7 +195,7 @@ func (w *where) keys(r config.Repository) (*ship.Signer, ship.PublicKey, error) 
 		}
 		return nil, trusted, nil
 	}
-	signer, err := ship.LoadSigner(r.SigningKeyFile)
+	signer, err := ship.LoadSigner(cmp.Or(systemd.Credential("snapd-agent.signing-key"), r.SigningKeyFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ship.PublicKey{}, fmt.Errorf("%w: who signed repository %s is not known here: there is no %s; run snapd init, or name the key with --signer or --kit",
 			agent.ErrUsage, r.Name, r.SigningKeyFile)

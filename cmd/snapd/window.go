@@ -24,7 +24,7 @@ func guard() int {
 
 // units looks systemd units up, and where their cgroups are in the v2 tree.
 func units(ctx context.Context, names []string) ([]agent.Unit, error) {
-	found, err := systemd.Units(ctx, names)
+	found, err := systemd.FindUnits(ctx, names)
 	if err != nil {
 		return nil, err
 	}

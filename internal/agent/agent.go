@@ -49,6 +49,12 @@ type Options struct {
 	// Guard has a second process watch over every window; the program asks
 	// freeze.IsGuard at its very beginning.
 	Guard bool
+	// Looked is told the schedules of the groups each time an operation has
+	// looked which there are. It must not take long. May be nil.
+	Looked func(all []Schedule)
+	// Turn waits until it is this call's turn to take restore points; done ends
+	// it. May be nil.
+	Turn func(ctx context.Context) (done func(), err error)
 	// Processes are members of a group that are neither containers nor units:
 	// the demo's writer on a host without an engine. May be nil.
 	Processes func(group string) []freeze.Member

@@ -36,6 +36,9 @@ func (a *Agent) look(ctx context.Context) (*scene, error) {
 		}
 	}
 	s.groups, s.problems = workload.Groups(a.Config, s.containers)
+	if a.Looked != nil {
+		a.Looked(a.schedulesOf(s.groups))
+	}
 	return s, nil
 }
 

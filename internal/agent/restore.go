@@ -197,7 +197,7 @@ func (a *Agent) restoreOne(ctx context.Context, src *source, d point.Dataset, dr
 		return Restored{}, err
 	}
 	a.step("", "making it a dataset of its own at %s", target)
-	made, err := receiver.Finish(ctx)
+	made, err := a.finish(ctx, d, receiver)
 	if err != nil {
 		return Restored{}, err
 	}

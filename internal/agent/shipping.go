@@ -19,6 +19,12 @@ import (
 // points first. No names means all groups. The points returned are those that
 // had something to ship. A fault with one point does not keep the others back.
 func (a *Agent) Ship(ctx context.Context, names []string) ([]point.Point, error) {
+	return a.ship(ctx, names, false)
+}
+
+// ship is Ship. passing leaves out groups that ship nowhere, for a run that does
+// with each group what there is to do.
+func (a *Agent) ship(ctx context.Context, names []string, passing bool) ([]point.Point, error) {
 	s, groups, err := a.lookFor(ctx, names)
 	if err != nil {
 		return nil, err
@@ -27,6 +33,9 @@ func (a *Agent) Ship(ctx context.Context, names []string) ([]point.Point, error)
 	var out []point.Point
 	var faults []error
 	for _, g := range groups {
+		if passing && len(g.Repositories) == 0 {
+			continue
+		}
 		points, err := a.shipGroup(ctx, g)
 		out = append(out, points...)
 		if err != nil {

@@ -2,88 +2,300 @@ package host
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
-// ErrNoSystemd means that no systemd runs here.
-var ErrNoSystemd = errors.New("no systemd runs here")
+// ErrNoSystemd means that no systemd answers. Work goes on without timers.
+var ErrNoSystemd = errors.New("no systemd answers on the system bus")
 
-// Unit is one systemd unit, as far as somebody who freezes its cgroup has to
-// know it.
-type Unit struct {
-	Name     string
-	Active   bool
-	Cgroup   string // below the root of the v2 tree, starting with a slash; "" when it has none
-	MainPID  int    // 0 when it has none
-	After    []string
-	Watchdog time.Duration // it is killed when it says nothing for so long; 0 means never
-}
+// jobPatience is how long a timer may take to be started.
+const jobPatience = 30 * time.Second
 
-// unitsLimit bounds what is asked of systemd.
-const unitsLimit = 10 * time.Second
+// Places of units that do not outlive a boot.
+const (
+	generatorDir = "/run/systemd/generator"
+	runtimeDir   = "/run/systemd/system"
+)
 
-// Units looks units up, in the given order. A name without a suffix means a
-// service. ErrNoSystemd is wrapped; a unit that does not exist is an error.
-func Units(ctx context.Context, names []string) ([]Unit, error) {
+// Units is a connection to systemd. The caller closes it.
+type Units struct{ conn *dbus.Conn }
+
+// OpenUnits connects. ErrNoSystemd is wrapped.
+func OpenUnits(ctx context.Context) (*Units, error) {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
-		return nil, fmt.Errorf("look up units %s: %w", strings.Join(names, ", "), ErrNoSystemd)
+		return nil, fmt.Errorf("%w: this host was not booted with it", ErrNoSystemd)
 	}
-	ctx, cancel := context.WithTimeout(ctx, unitsLimit)
-	defer cancel()
 	conn, err := dbus.NewSystemConnectionContext(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w, or it does not answer on the system bus: %w", ErrNoSystemd, err)
+		return nil, fmt.Errorf("%w (%w)", ErrNoSystemd, err)
 	}
-	defer conn.Close()
-	var out []Unit
-	for _, name := range names {
-		name = unitName(name)
-		properties, err := conn.GetAllPropertiesContext(ctx, name)
-		if err != nil {
-			return nil, fmt.Errorf("ask systemd for unit %s: %w", name, err)
-		}
-		u, err := unitOf(name, properties)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, u)
-	}
-	return out, nil
+	return &Units{conn}, nil
 }
 
-func unitName(name string) string {
-	for _, kind := range []string{".service", ".scope", ".slice", ".socket", ".mount", ".swap"} {
-		if strings.HasSuffix(name, kind) {
-			return name
-		}
+// Close ends the connection.
+func (u *Units) Close() { u.conn.Close() }
+
+// Start has a unit started and does not wait for it.
+func (u *Units) Start(ctx context.Context, unit string) error {
+	if _, err := u.conn.StartUnitContext(ctx, unit, "replace", nil); err != nil {
+		return fmt.Errorf("start %s: %w", unit, err)
 	}
-	return name + ".service"
+	return nil
 }
 
-// unitOf reads what systemd says about a unit.
-func unitOf(name string, properties map[string]any) (Unit, error) {
-	u := Unit{Name: name}
-	if state, _ := properties["LoadState"].(string); state != "loaded" {
-		return u, fmt.Errorf(`there is no unit %s here (%s); "systemctl list-units" lists them`, name, state)
+// await runs a job and waits until it is done.
+func (u *Units) await(ctx context.Context, what, unit string, job func(context.Context, string, string, chan<- string) (int, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, jobPatience)
+	defer cancel()
+	done := make(chan string, 1)
+	if _, err := job(ctx, unit, "replace", done); err != nil {
+		return fmt.Errorf("%s %s: %w", what, unit, err)
 	}
-	if id, _ := properties["Id"].(string); id != "" {
-		u.Name = id // of an alias, the unit itself: its cgroup is called so
+	select {
+	case result := <-done:
+		if result != "done" && result != "skipped" {
+			return fmt.Errorf("%s %s: %s; systemctl status %[2]s says why", what, unit, result)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s %s: %w", what, unit, ctx.Err())
 	}
-	state, _ := properties["ActiveState"].(string)
-	u.Active = state == "active" || state == "reloading" || state == "activating" || state == "deactivating"
-	u.Cgroup, _ = properties["ControlGroup"].(string)
-	pid, _ := properties["MainPID"].(uint32)
-	u.MainPID = int(pid)
-	u.After, _ = properties["After"].([]string)
-	watchdog, _ := properties["WatchdogUSec"].(uint64)
-	if watchdog < uint64(24*time.Hour/time.Microsecond) { // the greatest number means never
-		u.Watchdog = time.Duration(watchdog) * time.Microsecond
+}
+
+// Restarting tells whether the unit is being stopped only to be started again.
+func (u *Units) Restarting(ctx context.Context, unit string) bool {
+	jobs, err := u.conn.ListJobsContext(ctx)
+	return err == nil && slices.ContainsFunc(jobs, func(j dbus.JobStatus) bool {
+		return j.Unit == unit && (strings.HasSuffix(j.JobType, "restart") || j.JobType == "start")
+	})
+}
+
+// State is how a unit stands.
+type State struct {
+	Loaded string // loaded, not-found, bad-setting, masked, …
+	Active string // active, inactive, failed, …
+	Result string // of a service: success, exit-code, …
+	Next   time.Time
+}
+
+// State asks for one unit.
+func (u *Units) State(ctx context.Context, unit string) (State, error) {
+	all, err := u.conn.GetAllPropertiesContext(ctx, unit)
+	if err != nil {
+		return State{}, fmt.Errorf("ask systemd for %s: %w", unit, err)
 	}
-	return u, nil
+	text := func(key string) string { s, _ := all[key].(string); return s }
+	s := State{Loaded: text("LoadState"), Active: text("ActiveState"), Result: text("Result")}
+	if usec, ok := all["NextElapseUSecRealtime"].(uint64); ok && usec > 0 && usec < 1<<62 {
+		s.Next = time.UnixMicro(int64(usec))
+	}
+	return s, nil
+}
+
+// Version is that of systemd, 0 if it does not say.
+func (u *Units) Version() int {
+	text, err := u.conn.GetManagerProperty("Version") // such as "257.8-1~deb13u2", in quotes
+	if err != nil {
+		return 0
+	}
+	n := 0
+	for _, r := range strings.Trim(text, `"`) {
+		if r < '0' || r > '9' {
+			break
+		}
+		n = 10*n + int(r-'0')
+	}
+	return n
+}
+
+// InForce tells whether the generator has written what the configuration asks.
+func InForce(w Wanted) (bool, error) {
+	files, err := w.files()
+	if err != nil {
+		return false, err
+	}
+	stale, err := differs(generatorDir, files)
+	return !stale, err
+}
+
+// Changes are what Apply did, for people.
+type Changes []string
+
+// Apply makes systemd's timers those that are wanted: those of the
+// configuration, which the generator writes, and those of labels, which are
+// runtime units. Timers that an administrator wrote are not touched. lastGood
+// keeps what the configuration asked for, for the generator to go by when it
+// finds a broken configuration.
+func (u *Units) Apply(ctx context.Context, w Wanted, labels []Timer, lastGood string) (Changes, error) {
+	a := &apply{units: u}
+	faults := []error{a.remember(w, lastGood)}
+	configured, err := w.files()
+	faults = append(faults, err)
+	fromLabels, err := Wanted{Timers: labels}.files()
+	faults = append(faults, err)
+	for name := range configured {
+		delete(fromLabels, name) // the configuration beats labels
+	}
+	a.reload, err = differs(generatorDir, configured)
+	faults = append(faults, err)
+	dropIn := filepath.Join(dropInDir, writableFile)
+	sandbox, _ := os.ReadFile(filepath.Join(generatorDir, dropIn)) // none is as good as an empty one
+	faults = append(faults, a.runtimeUnits(fromLabels))
+	if a.reload {
+		if err := u.conn.ReloadContext(ctx); err != nil {
+			return a.did, errors.Join(append(faults, fmt.Errorf("have systemd read its units anew: %w", err))...)
+		}
+	}
+	wanted := slices.Sorted(maps.Keys(configured))
+	wanted = append(wanted, slices.Sorted(maps.Keys(fromLabels))...)
+	faults = append(faults, a.stopOthers(ctx, wanted), a.start(ctx, wanted))
+	if string(sandbox) != configured[dropIn] {
+		faults = append(faults, a.letIn(ctx))
+	}
+	return a.did, errors.Join(faults...)
+}
+
+type apply struct {
+	units   *Units
+	did     Changes
+	reload  bool // units changed on disk
+	changed []string
+}
+
+func (a *apply) note(format string, args ...any) { a.did = append(a.did, fmt.Sprintf(format, args...)) }
+
+func (a *apply) remember(w Wanted, file string) error {
+	text, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	return replace(file, text, 0o600)
+}
+
+// runtimeUnits writes those that are new or changed and removes the others.
+func (a *apply) runtimeUnits(files map[string]string) error {
+	stale, err := unwanted(runtimeDir, files)
+	faults := []error{err}
+	for _, name := range stale {
+		faults = append(faults, os.Remove(filepath.Join(runtimeDir, name)))
+		a.reload = true
+	}
+	for name, text := range files {
+		path := filepath.Join(runtimeDir, name)
+		if there, err := os.ReadFile(path); err == nil && string(there) == text {
+			continue
+		}
+		if err := replace(path, []byte(text), 0o644); err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		a.reload = true
+		a.changed = append(a.changed, name)
+	}
+	return errors.Join(faults...)
+}
+
+// stopOthers stops timers of ours that nothing asks for any more.
+func (a *apply) stopOthers(ctx context.Context, wanted []string) error {
+	units, err := a.units.conn.ListUnitsByPatternsContext(ctx, []string{"active"}, []string{timersTarget})
+	if err != nil {
+		return fmt.Errorf("list our timers: %w", err)
+	}
+	var faults []error
+	for _, unit := range units {
+		if slices.Contains(wanted, unit.Name) || unit.LoadState == "loaded" {
+			continue // a loaded one that we did not write is an administrator's
+		}
+		faults = append(faults, a.units.await(ctx, "stop", unit.Name, a.units.conn.StopUnitContext))
+		a.note("stopped %s: nothing asks for it any more", unit.Name)
+	}
+	return errors.Join(faults...)
+}
+
+// start starts the timers that do not run, and those that changed again. One
+// that systemd refuses does not keep the others back.
+func (a *apply) start(ctx context.Context, wanted []string) error {
+	var faults []error
+	for _, name := range wanted {
+		if filepath.Ext(name) != timerKind {
+			continue
+		}
+		s, err := a.units.State(ctx, name)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		switch {
+		case s.Active == "active" && slices.Contains(a.changed, name):
+			err = a.units.await(ctx, "restart", name, a.units.conn.RestartUnitContext)
+		case s.Active != "active" && s.Loaded != "masked": // a masked one is an administrator's word
+			err = a.units.await(ctx, "start", name, a.units.conn.StartUnitContext)
+		default:
+			continue
+		}
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		a.note("started %s", name)
+	}
+	return errors.Join(faults...)
+}
+
+// letIn restarts an agent that runs with an older sandbox. What it does goes on
+// in the next one.
+func (a *apply) letIn(ctx context.Context) error {
+	s, err := a.units.State(ctx, AgentService)
+	if err != nil || s.Active != "active" {
+		return err
+	}
+	if _, err := a.units.conn.TryRestartUnitContext(ctx, AgentService, "replace", nil); err != nil {
+		return fmt.Errorf("restart %s, whose sandbox has changed: %w", AgentService, err)
+	}
+	a.note("restarted %s: its sandbox has changed", AgentService)
+	return nil
+}
+
+// LastGood reads what Apply kept. What is not there is empty.
+func LastGood(file string) (Wanted, error) {
+	var w Wanted
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return w, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &w)
+	}
+	if err != nil {
+		return Wanted{}, fmt.Errorf("read the last timers: %w", err)
+	}
+	return w, nil
+}
+
+// replace writes a file aside and renames it. It lies on a tmpfs: nothing of it
+// has to outlive a power cut.
+func replace(path string, text []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Chmod(mode), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }

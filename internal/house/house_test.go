@@ -19,6 +19,7 @@ func mayImport() map[string][]string {
 		"cmd/snapd":              everything,
 		"internal/demo":          everything,
 		"internal/agent":         {"config", "plan", "point", "workload", "freeze", "freeze/hold", "fs", "ship", "retain", "host"},
+		"internal/api":           {"agent", "point"},
 		"internal/config":        {},
 		"internal/plan":          {"config", "point", "fs"},
 		"internal/retain":        {"point"},
@@ -38,6 +39,7 @@ func mayImport() map[string][]string {
 		"internal/run":           {},
 		"internal/cgroup":        {},
 		"internal/house":         {},
+		"packaging":              {},
 		"internal/host":          {},
 		"internal/vmtest":        {},
 		// For tests, the demo and benches only.
@@ -52,6 +54,7 @@ func onlyHere() map[string][]string {
 		"github.com/minio/minio-go":    {"internal/ship/s3", "internal/ship/shiptest"},
 		"github.com/coreos/go-systemd": {"internal/host"},
 		"github.com/mistifyio/go-zfs":  {"internal/fs/zfs"},
+		"github.com/godbus/dbus":       {"internal/host"},
 	}
 }
 

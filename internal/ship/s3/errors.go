@@ -47,6 +47,10 @@ func (s *Store) answered(a minio.ErrorResponse) error {
 		return ship.WithHint(fmt.Errorf("%s: %w: the clock of this host and that of the server differ too much (%s)", where, ship.ErrDenied, a.Message),
 			"set both clocks, for example with systemd-timesyncd or chrony")
 	case "AccessDenied", "AllAccessDisabled", "Forbidden":
+		if key, err := s.core.GetCreds(); err == nil && key.AccessKeyID == "" {
+			return ship.WithHint(fmt.Errorf("%s: %w: no access key was found here", where, ship.ErrDenied),
+				"set credentials-file, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; the agent, which has no shell's environment, is handed them by systemd: /etc/default/snapd-agent, or the credential snapd-agent.s3 in /etc/credstore")
+		}
 		return ship.WithHint(fmt.Errorf("%s: %w (%s)", where, ship.ErrDenied, a.Message),
 			"the keys are known but lack a right: s3:ListBucket on the bucket, s3:GetObject and s3:PutObject below the prefix, s3:DeleteObject if this host prunes")
 	case "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded":

@@ -36,7 +36,7 @@ func TestUnitsWithoutSystemd(t *testing.T) {
 	if _, err := os.Stat("/run/systemd/system"); err == nil {
 		return // the guest's test has units
 	}
-	if _, err := Units(t.Context(), []string{"nginx"}); !errors.Is(err, ErrNoSystemd) {
+	if _, err := FindUnits(t.Context(), []string{"nginx"}); !errors.Is(err, ErrNoSystemd) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,0 +1,83 @@
+//go:build outside && long
+
+package packaging_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// denying answers everything as an S3 server answers who has no right.
+const denying = `cat >/root/denying.py <<'X'
+import http.server
+class Denying(http.server.BaseHTTPRequestHandler):
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>'
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer
+http.server.HTTPServer(("127.0.0.1", 9000), Denying).serve_forever()
+X
+systemd-run --quiet --unit denying python3 /root/denying.py`
+
+// TestFaults is what people see when something is wrong with their host.
+func TestFaults(t *testing.T) {
+	h := newHost(t)
+	var seen strings.Builder
+	see := func(what string, status int, line string, words ...string) {
+		t.Helper()
+		seen.WriteString("== " + what + "\n$ " + line + "\n" + h.says(status, line, words...) + "\n")
+	}
+	h.says(0, "snapd run shop", "crash")
+	h.sh("systemctl is-active snapd-agent.service")
+
+	h.sh("cp /etc/snapd-agent/snapd.toml /root/good.toml; echo 'freze = \"auto\"' >>/etc/snapd-agent/snapd.toml")
+	see("a wrong configuration, at reload", 1, "systemctl reload snapd-agent.service; s=$?; journalctl -u snapd-agent -n 4 --no-pager -o cat; exit $s", "no such key; did you mean freeze?")
+	see("a wrong configuration, in a running agent", 0, "snapd status", "stays in force", "no such key")
+	see("systemctl status meanwhile", 0, "systemctl status snapd-agent.service --no-pager | head -8", "stays in force")
+	see("timers, when systemd reads a wrong configuration", 0, "systemctl daemon-reload; journalctl -b -n 8 --no-pager -o cat | grep -i generat", "generate")
+	h.sh("systemctl stop snapd-agent.service")
+	see("a wrong configuration, at start", 2, "snapd status", "no such key")
+	h.sh("cp /root/good.toml /etc/snapd-agent/snapd.toml")
+	see("after it was mended", 0, "snapd status", "shop")
+
+	h.sh(denying)
+	h.sh(`cat >>/etc/snapd-agent/snapd.toml <<'X'
+[repository.s3]
+url = "s3://bucket/host"
+endpoint = "http://127.0.0.1:9000"
+encryption = "none"
+retry-for = "5s"
+[group.away]
+paths = ["/srv/data2/a b"]
+repositories = ["s3"]
+X`)
+	see("no credential", 3, "snapd run away", "no access key was found here", "/etc/credstore")
+	see("no credential: doctor", 1, "snapd doctor", "the agent has no keys for repository s3")
+	h.sh(`mkdir -p /etc/credstore.encrypted && printf '[default]\naws_access_key_id = a\naws_secret_access_key = b\n' | systemd-creds encrypt --with-key=host --name=snapd-agent.s3 - /etc/credstore.encrypted/snapd-agent.s3 && systemctl stop snapd-agent.service`)
+	see("with a sealed credential that has no rights", 3, "snapd ship away", "the keys are known but lack a right")
+	h.sh("cp /root/good.toml /etc/snapd-agent/snapd.toml")
+
+	h.sh("systemctl stop docker.socket docker.service snapd-agent.service")
+	see("no Docker", 0, "snapd snapshot shop", "crash")
+	see("no Docker, a group of containers", 2, "snapd snapshot two", "without a container engine")
+	h.sh("systemctl start docker.socket docker.service")
+
+	h.sh("systemctl stop snapd-agent.service; systemctl stop dbus.socket dbus.service")
+	see("no D-Bus", 0, "snapd snapshot shop && snapd snapshot shop", "crash")
+	see("no D-Bus: said once", 0, "journalctl -b -u snapd-agent -o cat --no-pager | grep -c 'no logind answers' | grep -x 1", "1")
+	h.sh("systemctl start dbus.socket dbus.service; systemctl restart systemd-logind")
+
+	h.sh("systemctl stop snapd-agent.service; mount --bind /var /var && mount -o remount,bind,ro /var")
+	see("a read-only /var", 1, "snapd snapshot shop", "read-only file system")
+	see("a read-only /var: status", 0, "snapd status", "shop")
+	see("a read-only /var: doctor", 1, "snapd doctor", "no restore point can be taken")
+	h.sh("umount /var; systemctl stop snapd-agent.service")
+	see("after all of that", 0, "snapd run shop", "crash")
+	h.keep("faults", seen.String())
+}

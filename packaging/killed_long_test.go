@@ -1,0 +1,76 @@
+//go:build outside && long
+
+package packaging_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestKilled: SIGKILL for everything in the agent's cgroup, in the window and in
+// a ship.
+func TestKilled(t *testing.T) {
+	h := newHost(t)
+	h.sh(inWindow)
+	h.sh("systemctl kill -s KILL snapd-agent.service")
+	took := h.await(60*time.Second, writerFrozen+` | grep -x 0`)
+	h.keep("thawed-after-kill", took.String())
+	h.await(30*time.Second, `! ls /run/snapd-agent/window-*`)
+	h.says(0, "systemctl show -P Result snapd-agent.service; journalctl -b -u snapd-agent -u snapd-agent-thaw -n 20 --no-pager", "signal")
+	h.says(0, "snapd snapshot two", "frozen")
+
+	// In a ship: the next one begins by itself, and sends only what is missing.
+	h.bigFile(200)
+	h.sh("snapd run shop >/root/run.log 2>&1 &")
+	h.await(120*time.Second, segments+` | wc -l | awk '{exit $1 < 3}'`)
+	before := h.sh(segments)
+	h.sh("systemctl kill -s KILL snapd-agent.service")
+	h.await(300*time.Second, `snapd --json list shop | jq -e '.points[-1].numbers.main > 0'`)
+	h.goneOn(before)
+	h.says(0, "cat /root/run.log", "the agent ended before it answered")
+}
+
+// goneOn checks that a ship that was interrupted went on.
+func (h *host) goneOn(before string) {
+	h.t.Helper()
+	after := h.sh(segments)
+	for _, name := range strings.Fields(before) {
+		if !strings.Contains(after, name) {
+			h.t.Errorf("segment %s is gone", name)
+		}
+	}
+	was, _ := resent(before)
+	all, twice := resent(after)
+	h.keep("segments", "before: "+before+"\nafter: "+after)
+	h.t.Logf("%d segments before, %d after, of which %d were sent twice", was, all, twice)
+	if twice > 5 { // three sealers and two puts
+		h.t.Errorf("%d segments were sent twice", twice)
+	}
+	if all <= was {
+		h.t.Errorf("it was over before it was interrupted: %d segments before, %d after", was, all)
+	}
+	h.says(0, "snapd verify", "")
+}
+
+// TestRestartAndUpgradeInAShip: whoever waits for the ship gets its result.
+func TestRestartAndUpgradeInAShip(t *testing.T) {
+	h := newHost(t)
+	h.sh(`mkdir /root/next && dpkg-deb -R /root/snapd-agent.deb /root/next && sed -i 's/^Version: .*/Version: 0.1.1/' /root/next/DEBIAN/control && dpkg-deb -b /root/next /root/next.deb`)
+	h.bigFile(700)
+	h.sh("(snapd --json run shop >/root/run.json 2>/root/run.log; echo $? >/root/run.status) &")
+	h.await(120*time.Second, segments+` | wc -l | awk '{exit $1 < 3}'`)
+	pid := h.sh("systemctl show -P MainPID snapd-agent")
+	before := h.sh(segments)
+	h.sh("systemctl restart snapd-agent.service")
+	h.await(120*time.Second, segments+` | wc -l | awk '{exit $1 < 6}'`)
+	if now := h.sh("systemctl show -P MainPID snapd-agent"); now == pid {
+		t.Error("the agent was not restarted")
+	}
+	h.says(0, "cat /root/run.*; ! test -e /root/run.status", "the next one goes on")
+	h.sh("dpkg -i /root/next.deb")
+	h.await(300*time.Second, "test -e /root/run.status")
+	h.says(0, "cat /root/run.status /root/run.json /root/run.log; grep -x 0 /root/run.status", "the next one goes on", `"numbers":{"main":1}`)
+	h.goneOn(before)
+	h.says(0, "dpkg-query -W snapd-agent", "0.1.1")
+}
