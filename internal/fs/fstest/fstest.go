@@ -11,6 +11,7 @@ import (
 	"context"
 	"io"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,13 +41,13 @@ type Harness struct {
 	Leftovers func(t testing.TB, target string) []string
 }
 
-// Run runs the whole suite.
-func Run(t *testing.T, h Harness) {
-	t.Helper()
-	for _, c := range []struct {
-		name string
-		test func(*testing.T, Harness)
-	}{
+type part struct {
+	name string
+	test func(*testing.T, Harness)
+}
+
+func parts() []part {
+	return []part{
 		{"locate", testLocate},
 		{"locate what is not there", testLocateNothing},
 		{"snapshots", testSnapshots},
@@ -68,8 +69,28 @@ func Run(t *testing.T, h Harness) {
 		{"send is closed early", testSendClosed},
 		{"receive is cancelled", testReceiveCancelled},
 		{"target is full", testFull},
-	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, h) })
+	}
+}
+
+// Run runs the whole suite.
+func Run(t *testing.T, h Harness) {
+	t.Helper()
+	for _, p := range parts() {
+		t.Run(p.name, func(t *testing.T) { p.test(t, h) })
+	}
+}
+
+// RunSome runs the named parts of the suite, where all of them take too long
+// for every day.
+func RunSome(t *testing.T, h Harness, names ...string) {
+	t.Helper()
+	all := parts()
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(p part) bool { return p.name == name })
+		if i < 0 {
+			t.Fatalf("the suite has no part %q", name)
+		}
+		t.Run(name, func(t *testing.T) { all[i].test(t, h) })
 	}
 }
 

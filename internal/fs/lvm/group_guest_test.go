@@ -45,7 +45,7 @@ func newGroup(t testing.TB, size int64, options ...string) (vg string) {
 	}
 	node := command(t, "losetup", "-f", "--show", f.Name())
 	t.Cleanup(func() { command(t, "losetup", "-d", node) })
-	vg = fmt.Sprintf("v-g.%d+", groups.Add(1))
+	vg = fmt.Sprintf("v-g.%d+%d", os.Getpid(), groups.Add(1))
 	command(t, append(append([]string{"vgcreate", "-q"}, options...), vg, node)...)
 	t.Cleanup(func() {
 		command(t, "vgremove", "-q", "-f", "-y", vg)

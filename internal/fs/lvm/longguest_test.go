@@ -20,7 +20,9 @@ import (
 // TestLongContractClassic is the contract on classic volumes, with XFS.
 func TestLongContractClassic(t *testing.T) {
 	vg := newGroup(t, 5<<30)
-	fstest.Run(t, harness(t, vg, "", "xfs"))
+	h := harness(t, vg, "", "xfs")
+	h.Names = append(h.Names, "plain", "with-dash", "two--dashes", "under_score", "UPPER", "-", "_", "trailing-")
+	fstest.Run(t, h)
 }
 
 // TestLongContractXFS is the contract on thin volumes, with XFS.

@@ -40,7 +40,7 @@ func TestPoolNearlyFull(t *testing.T) {
 	first := k.snapshot()
 	k.remove("a")
 	k.write("b", 8<<20)
-	command(t, "fstrim", k.dir)
+	k.trim()
 	second := k.snapshot()
 	file := k.stream(second, nil)
 	inUse(t, vg, "pool", "others", "330") // with the first snapshot: over 95 %
@@ -81,7 +81,7 @@ func TestPoolFillsDuringShip(t *testing.T) {
 	k.write("a", 60<<20)
 	s := k.snapshot()
 	k.remove("a")
-	command(t, "fstrim", k.dir) // so that the snapshot alone has it
+	k.trim() // so that the snapshot alone has it
 	r, err := k.driver.Send(t.Context(), s, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -278,7 +278,7 @@ func TestPoolWithoutZeroing(t *testing.T) {
 	first := k.snapshot()
 	k.remove("a")
 	k.write("b", 1<<20)
-	command(t, "fstrim", k.dir)
+	k.trim()
 	second := k.snapshot()
 	a, b := k.stream(first, nil), k.stream(second, &first)
 	r, err := k.driver.Receive(t.Context(), vg+"/pool/restored", fs.Placement{})
