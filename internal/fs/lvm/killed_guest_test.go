@@ -32,7 +32,7 @@ func TestKilled(t *testing.T) {
 		afterDeath(t, New(state), vg)
 		return
 	}
-	testKilled(t, 2)
+	testKilled(t, 1)
 }
 
 func testKilled(t *testing.T, times int) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"snapd/internal/fs"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -186,5 +187,83 @@ func TestLongFilesystemIsChecked(t *testing.T) {
 				t.Error("a damaged one is sound")
 			}
 		})
+	}
+}
+
+// TestLongIncrementRefused plays bad increments: what was there before them stays
+// as it was, and the good one still fits.
+func TestLongIncrementRefused(t *testing.T) {
+	vg := newGroup(t, 2<<30)
+	for _, c := range []struct{ name, pool string }{{"thin", "pool"}, {"classic", ""}} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.pool != "" {
+				newPool(t, vg, c.pool, 600<<20)
+				t.Cleanup(func() { removeVolume(t, vg, c.pool) })
+			}
+			k := newDesk(t, vg, c.pool, "ext4", 64<<20)
+			t.Cleanup(func() { unmount(t, k.dir); removeSnapshots(t, vg); removeVolume(t, vg, "da-ta") })
+			k.write("a", 5<<20)
+			first := k.snapshot()
+			k.write("b", 5<<20)
+			k.write("a", 1<<20)
+			second := k.snapshot()
+			k.write("c", 1<<20)
+			third := k.snapshot()
+			a, b, skip := k.stream(first, nil), k.stream(second, &first), k.stream(third, &first)
+			r, err := k.driver.Receive(t.Context(), k.place("restored"), fs.Placement{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if err := applyFile(t, r, a, first.GUID, ""); err != nil {
+				t.Fatal(err)
+			}
+			good, err := os.ReadFile(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, bad := range badStreams(good) {
+				if err := r.Apply(t.Context(), bytes.NewReader(bad), second.GUID, first.GUID); !errors.Is(err, ErrStream) {
+					t.Errorf("%s: got %v, want ErrStream", name, err)
+				}
+				k.same(name, first, r.(*receiver).built.volume.full())
+			}
+			if err := applyFile(t, r, b, second.GUID, first.GUID); err != nil {
+				t.Fatal(err)
+			}
+			k.same("the good one", second, r.(*receiver).built.volume.full())
+			if err := applyFile(t, r, skip, third.GUID, first.GUID); !errors.Is(err, fs.ErrBase) {
+				t.Errorf("a stream on another base: got %v, want ErrBase", err)
+			}
+			k.same("after a wrong base", second, r.(*receiver).built.volume.full())
+			left := command(t, "lvs", "--noheadings", "-o", "lv_name", "-S", `lv_name=~"^snapd_restore_"`, vg)
+			if n := len(strings.Fields(left)); n != 1 {
+				t.Errorf("%d volumes of the restore are there, want 1: %s", n, left)
+			}
+		})
+	}
+}
+
+// badStreams are cut, damaged, reordered.
+func badStreams(good []byte) map[string][]byte {
+	flip := func(at int) []byte {
+		b := bytes.Clone(good)
+		b[at] ^= 4
+		return b
+	}
+	// Two whole records in the other order.
+	size := func(at int) int {
+		r, err := decodeRecord(good[at : at+recordSize])
+		if err != nil || r.kind != recordData {
+			return recordSize
+		}
+		return recordSize + int(r.length)
+	}
+	one := size(headerSize)
+	two := size(headerSize + one)
+	swapped := bytes.Join([][]byte{good[:headerSize], good[headerSize+one : headerSize+one+two], good[headerSize : headerSize+one], good[headerSize+one+two:]}, nil)
+	return map[string][]byte{
+		"cut in the middle": good[:len(good)/2], "cut at the end": good[:len(good)-1], "without an end": good[:len(good)-recordSize-endSize],
+		"a bit in the data": flip(len(good) / 2), "a bit in the end": flip(len(good) - 1), "reordered": swapped,
 	}
 }
