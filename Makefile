@@ -46,7 +46,7 @@ test-long: $(GUEST) ## long matrices: kills at every step, 160 restored points o
 	@$(GO) test -tags 'outside long' -run 'TestZFSPowerCuts' -timeout 60m ./cmd/snapd
 	@$(MAKE) --no-print-directory test-long-lvm
 
-test-long-lvm: $(GUEST) ## the long matrices of LVM alone: both contracts, ten increments, twenty kills, five power cuts (an hour)
+test-long-lvm: $(GUEST) ## the long matrices of LVM alone: the contracts, full pools, ten increments, twenty kills, five power cuts (an hour)
 	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestLong' -timeout 120m ./internal/fs/lvm
 	@$(GO) test -tags 'outside long' -run 'TestLong' -timeout 60m ./internal/fs/lvm
 
