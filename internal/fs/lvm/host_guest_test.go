@@ -15,46 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestUUIDStaysWithTheOrigin sees that nobody who mounts by UUID gets a
-// snapshot that is being read, or a volume that is being restored.
-func TestUUIDStaysWithTheOrigin(t *testing.T) {
-	vg := newGroup(t, 1<<30)
-	newPool(t, vg, "pool", 600<<20)
-	k := newDesk(t, vg, "pool", "ext4", 64<<20)
-	k.write("a", 4<<20)
-	uuid := command(t, "blkid", "-o", "value", "-s", "UUID", k.node)
-	origin := realNode(t, k.node)
-	check := func(when string) {
-		t.Helper()
-		begin := time.Now()
-		command(t, "udevadm", "settle")
-		t.Logf("%s: udev settled in %v", when, time.Since(begin).Round(time.Millisecond))
-		if got := realNode(t, "/dev/disk/by-uuid/"+uuid); got != origin {
-			t.Errorf("%s: the UUID leads to %s, and the volume is %s", when, got, origin)
-		}
-	}
-	check("before")
-	s := k.snapshot()
-	file := k.stream(s, nil)
-	r, err := k.driver.Send(t.Context(), s, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	check("while it is sent")
-	restoring, err := k.driver.Receive(t.Context(), k.place("restored"), fs.Placement{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := applyFile(t, restoring, file, s.GUID, ""); err != nil {
-		t.Fatal(err)
-	}
-	check("while it is restored")
-	if err := errors.Join(r.Close(), restoring.Close()); err != nil {
-		t.Error(err)
-	}
-	check("after")
-}
-
 // TestWhatLiesOnVolumes is about what is taken as what: see the table in
 // DESIGN.md.
 func TestWhatLiesOnVolumes(t *testing.T) {
@@ -198,43 +158,5 @@ func TestProbeLeavesNothing(t *testing.T) {
 	command(t, "udevadm", "settle")
 	if after := command(t, "losetup", "-a"); after != before {
 		t.Errorf("loop devices: %q, before %q", after, before)
-	}
-}
-
-// TestFilesystemIsChecked on restored volumes: a sound one, and one that is
-// not.
-func TestFilesystemIsChecked(t *testing.T) {
-	vg := newGroup(t, 3<<30)
-	newPool(t, vg, "pool", 1<<30)
-	for _, c := range []struct{ name, pool, kind string }{{"thin ext4", "pool", "ext4"}, {"thin XFS", "pool", "xfs"}, {"classic ext4", "", "ext4"}} {
-		t.Run(c.name, func(t *testing.T) {
-			k := newDesk(t, vg, c.pool, c.kind, 320<<20)
-			t.Cleanup(func() { unmount(t, k.dir); removeSnapshots(t, vg); removeVolume(t, vg, "da-ta") })
-			k.write("a", 4<<20)
-			s := k.snapshot()
-			r, err := k.driver.Receive(t.Context(), k.place("restored"), fs.Placement{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			if err := applyFile(t, r, k.stream(s, nil), s.GUID, ""); err != nil {
-				t.Fatal(err)
-			}
-			dataset, err := r.Finish(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { removeVolume(t, vg, "restored") })
-			if said, err := k.driver.CheckFilesystem(t.Context(), dataset); err != nil {
-				t.Errorf("a sound one: %v: %s", err, said)
-			}
-			k.same("after the check", s, dataset.Name)
-			command(t, "lvchange", "-q", "-a", "y", "-K", dataset.Name)
-			command(t, "dd", "if=/dev/urandom", "of=/dev/"+dataset.Name, "bs=4k", "seek=1", "count=40", "oflag=direct", "status=none")
-			command(t, "lvchange", "-q", "-a", "n", dataset.Name)
-			if _, err := k.driver.CheckFilesystem(t.Context(), dataset); err == nil {
-				t.Error("a damaged one is sound")
-			}
-		})
 	}
 }

@@ -17,6 +17,13 @@ import (
 	"snapd/internal/fs/fstest"
 )
 
+// TestLongContract is the contract on thin volumes, with ext4.
+func TestLongContract(t *testing.T) {
+	vg := newGroup(t, 6<<30)
+	newPool(t, vg, "po-ol", 5<<30)
+	fstest.Run(t, harness(t, vg, "po-ol", "ext4"))
+}
+
 // TestLongContractClassic is the contract on classic volumes, with XFS.
 func TestLongContractClassic(t *testing.T) {
 	vg := newGroup(t, 5<<30)

@@ -1,0 +1,202 @@
+//go:build guest && long
+
+package lvm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"snapd/internal/fs"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestLongPoolFillsDuringShip has a neighbour fill the pool while a stream is
+// read slowly: the ship gives up, the snapshots go, the neighbour's writes
+// succeed.
+func TestLongPoolFillsDuringShip(t *testing.T) {
+	vg := newGroup(t, 2<<30)
+	newPool(t, vg, "pool", 400<<20)
+	k := newDesk(t, vg, "pool", "ext4", 256<<20)
+	k.write("a", 60<<20)
+	s := k.snapshot()
+	k.remove("a")
+	k.trim() // so that the snapshot alone has it
+	r, err := k.driver.Send(t.Context(), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 4<<20)); err != nil {
+		t.Fatal(err)
+	}
+	inUse(t, vg, "pool", "others", "318")
+	var failed error
+	for deadline := time.Now().Add(time.Minute); failed == nil && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		_, failed = io.ReadFull(r, make([]byte, 1<<20))
+	}
+	if !errors.Is(failed, fs.ErrNoSpace) {
+		t.Errorf("got %v, want ErrNoSpace", failed)
+	}
+	t.Log(failed)
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, err := k.driver.Snapshots(t.Context(), k.dataset); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	told, err := k.driver.Tend(t.Context())
+	if err != nil || len(told) == 0 {
+		t.Errorf("got %q, %v", told, err)
+	}
+	t.Log(strings.Join(told, "\n"))
+	healthy(t, k.driver, vg, "pool")
+	command(t, "dd", "if=/dev/zero", "of=/dev/"+vg+"/others", "bs=1M", "seek=318", "count=30", "oflag=direct", "status=none")
+	healthy(t, k.driver, vg, "pool")
+}
+
+// TestLongPoolMetadataNearlyFull does the same where it is the metadata.
+func TestLongPoolMetadataNearlyFull(t *testing.T) {
+	vg := newGroup(t, 3<<30)
+	command(t, "lvcreate", "-q", "-y", "-L", "2G", "--poolmetadatasize", "2M", "--chunksize", "64k", "-T", vg+"/pool")
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
+	first := k.snapshot()
+	pool := volume{vg: vg, name: "pool"}
+	// Every volume needs a block of metadata, also one that LVM knows nothing of.
+	for id := 1000; ; id += 20 {
+		command(t, "sh", "-c", fmt.Sprintf("for id in $(seq %d %d); do dmsetup message %s 0 \"create_thin $id\" || exit 1; done", id, id+19, poolDevice(pool)))
+		st, err := poolStatusOf(t.Context(), pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.meta.use() >= 95 {
+			break
+		}
+	}
+	if _, err := k.driver.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{k.dataset}); !errors.Is(err, fs.ErrNoSpace) || !strings.Contains(err.Error(), "--poolmetadatasize") {
+		t.Errorf("prepare: got %v", err)
+	} else {
+		t.Log(err)
+	}
+	told, err := k.driver.Tend(t.Context())
+	if err != nil || len(told) == 0 || !strings.Contains(told[0], first.Name) {
+		t.Errorf("got %q, %v", told, err)
+	}
+	t.Log(strings.Join(told, "\n"))
+	healthy(t, k.driver, vg, "pool")
+}
+
+// TestLongWithoutThinDelta compares blocks where the metadata cannot be read, and
+// says so.
+func TestLongWithoutThinDelta(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	newPool(t, vg, "pool", 600<<20)
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
+	k.write("a", 4<<20)
+	first := k.snapshot()
+	k.write("a", 1<<20)
+	second := k.snapshot()
+	want, err := os.Stat(k.stream(second, &first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	thinDelta := strings.Fields(command(t, "sh", "-c", "readlink -f $(command -v thin_delta)"))[0]
+	link := command(t, "sh", "-c", "command -v thin_delta")
+	command(t, "mv", link, link+".away")
+	defer command(t, "mv", link+".away", link)
+	t.Logf("%s is %s", link, thinDelta)
+	a, b := k.stream(first, nil), k.stream(second, &first)
+	got, err := os.Stat(b)
+	if err != nil || got.Size() > want.Size() {
+		t.Errorf("compared: %d bytes, by metadata: %d", got.Size(), want.Size())
+	}
+	told, err := k.driver.Tend(t.Context())
+	if err != nil || len(told) != 2 || !strings.Contains(told[1], "128 MiB") {
+		t.Errorf("got %q, %v", told, err)
+	}
+	t.Log(strings.Join(told, "\n"))
+	r, err := k.driver.Receive(t.Context(), k.place("restored"), fs.Placement{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := errors.Join(applyFile(t, r, a, first.GUID, ""), applyFile(t, r, b, second.GUID, first.GUID)); err != nil {
+		t.Fatal(err)
+	}
+	k.same("compared", second, r.(*receiver).built.volume.full())
+}
+
+// TestLongPoolWithoutZeroing restores into a pool that gives out blocks with what
+// somebody had there before.
+func TestLongPoolWithoutZeroing(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	newPool(t, vg, "pool", 500<<20, "-Z", "n", "--chunksize", "256k")
+	dirty(t, newVolume(t, vg, "pool", "dirty", 400<<20), 200)
+	removeVolume(t, vg, "dirty")
+	other := newGroup(t, 1<<30)
+	newPool(t, other, "pool", 500<<20) // blocks of 64 KiB
+	k := newDesk(t, other, "pool", "ext4", 64<<20)
+	k.write("a", 4<<20)
+	first := k.snapshot()
+	k.remove("a")
+	k.write("b", 1<<20)
+	k.trim()
+	second := k.snapshot()
+	a, b := k.stream(first, nil), k.stream(second, &first)
+	r, err := k.driver.Receive(t.Context(), vg+"/pool/restored", fs.Placement{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := applyFile(t, r, a, first.GUID, ""); err != nil {
+		t.Fatal(err)
+	}
+	k.same("full", first, r.(*receiver).built.volume.full())
+	if err := applyFile(t, r, b, second.GUID, first.GUID); err != nil {
+		t.Fatal(err)
+	}
+	k.same("increment", second, r.(*receiver).built.volume.full())
+}
+
+// TestLongClassicOverflows loses a classic snapshot in the middle of a stream:
+// the stream fails, its owner's volume does not.
+func TestLongClassicOverflows(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	k := newDesk(t, vg, "", "ext4", 300<<20)
+	k.write("a", 8<<20)
+	first := k.snapshot()
+	k.stream(first, nil)
+	k.write("b", 30<<20) // of 64 MiB
+	command(t, "sync", "-f", k.dir)
+	second := k.snapshot()
+	r, err := k.driver.Send(t.Context(), second, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "dd", "if=/dev/urandom", "of="+k.dir+"/c", "bs=1M", "count=150", "conv=fsync", "status=none")
+	if _, err := io.Copy(io.Discard, r); err == nil {
+		t.Error("a stream of a snapshot that was lost is whole")
+	} else {
+		t.Log(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	told, err := k.driver.Tend(t.Context())
+	if err != nil || len(told) == 0 || !strings.Contains(told[0], "LOST") {
+		t.Errorf("got %q, %v", told, err)
+	}
+	t.Log(strings.Join(told, "\n"))
+	left, err := k.driver.Snapshots(t.Context(), k.dataset)
+	if err != nil || len(left) != 1 || left[0].GUID != first.GUID {
+		t.Errorf("got %v, %v; want the first, of which the digests are known", left, err)
+	}
+	third := k.snapshot()
+	if st, err := os.Stat(k.stream(third, &first)); err != nil || st.Size() > 260<<20 {
+		t.Errorf("an increment on digests: %v, %v", st.Size(), err)
+	}
+}
