@@ -300,18 +300,36 @@ func (w *Window) check() error {
 			if t.events < 0 || t.how == ByPause || t.how == ByStop {
 				continue
 			}
-			if still, err := t.look(); err != nil || !still {
-				// At the deadline it is our own thaw.
-				select {
-				case <-w.released:
-					return nil
-				default:
-				}
-				return errors.Join(fmt.Errorf("%s %w: somebody else thawed it", t.Member, ErrDisturbed), err)
+			still, err := w.stands(t)
+			if err == nil && still {
+				continue
 			}
+			// At the deadline it is our own thaw.
+			select {
+			case <-w.released:
+				return nil
+			default:
+			}
+			return errors.Join(fmt.Errorf("%s %w: somebody else thawed it", t.Member, ErrDisturbed), err)
 		}
 	}
 	return nil
+}
+
+// stands tells whether a member stands still. Who joins a frozen cgroup, such
+// as a health check that the engine was just starting, makes the kernel say for
+// a moment that not all in it are frozen; it is stopped before it returns to
+// its own code, so it only has to be waited for.
+func (w *Window) stands(t *target) (bool, error) {
+	still, err := t.look()
+	if err != nil || still {
+		return still, err
+	}
+	if on, err := t.switchedOn(); err != nil || !on {
+		return false, err
+	}
+	err = w.await(t)
+	return err == nil, err
 }
 
 // checkStopped asks the engine whether those that were stopped still are.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -273,6 +274,35 @@ func TestFrozenBySomebodyElseStaysSo(t *testing.T) {
 	if !errors.Is(err, ErrDisturbed) {
 		t.Errorf("somebody else thawed its member in the window: %v", err)
 	}
+}
+
+// Health checks and commands join a container's cgroup also while it is frozen.
+func TestWhoJoinsInTheWindowDisturbsNobody(t *testing.T) {
+	writers := newWriters(t, 1, busyScript)
+	var joined []*exec.Cmd
+	t.Cleanup(func() {
+		for _, c := range joined {
+			_ = c.Process.Kill()
+			_ = c.Wait()
+		}
+	})
+	for range 30 {
+		o := options(t)
+		w := prepare(t, members(writers), o)
+		c := exec.Command("sleep", "60")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		joined = append(joined, c)
+		_, err := w.Run(func() error {
+			return os.WriteFile(filepath.Join(writers[0].Cgroup, "cgroup.procs"), []byte(strconv.Itoa(c.Process.Pid)), 0)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closed(t, w)
+	}
+	writers[0].moves(t)
 }
 
 func TestSomebodyElseThawsInTheWindow(t *testing.T) {
