@@ -41,7 +41,7 @@ func harness(t testing.TB, vg, pool, kind string) fstest.Harness {
 			return at
 		},
 		NewTarget: func(t testing.TB, name string) string {
-			name = lvmName(name)
+			name = "to-" + lvmName(name) // beside a dataset of that name
 			t.Cleanup(func() {
 				for _, suffix := range []string{"", ".before-restore"} {
 					if exists(t, vg+"/"+name+suffix) {
