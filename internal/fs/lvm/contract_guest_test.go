@@ -41,7 +41,7 @@ func harness(t testing.TB, vg, pool, kind string) fstest.Harness {
 			return at
 		},
 		NewTarget: func(t testing.TB, name string) string {
-			name = lvmName(name)
+			name = "to-" + lvmName(name) // beside a dataset of that name
 			t.Cleanup(func() {
 				for _, suffix := range []string{"", ".before-restore"} {
 					if exists(t, vg+"/"+name+suffix) {
@@ -87,8 +87,10 @@ func lvmName(name string) string {
 // show activates and mounts a restored volume.
 func show(t testing.TB, full, kind, at string) {
 	t.Helper()
-	command(t, "lvchange", "-q", "-a", "y", "-K", full)
-	t.Cleanup(func() { command(t, "lvchange", "-q", "-a", "n", full) })
+	if command(t, "lvs", "--noheadings", "-o", "lv_active", full) == "" { // one that was shown before it was moved stays in use
+		command(t, "lvchange", "-q", "-a", "y", "-K", full)
+		t.Cleanup(func() { command(t, "lvchange", "-q", "-a", "n", full) })
+	}
 	var options []string
 	if kind == "xfs" {
 		options = []string{"-o", "nouuid"}
