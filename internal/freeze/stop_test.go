@@ -177,7 +177,7 @@ func TestBackingFiles(t *testing.T) {
 		}
 	}
 	for dev, want := range map[uint64]string{
-		253<<8 | 0: "/srv/my image", // a volume on a partition of a loop device
+		253 << 8:   "/srv/my image", // a volume on a partition of a loop device
 		7<<8 | 7:   "/srv/my image",
 		259<<8 | 7: "/srv/my image",
 		8<<8 | 1:   "", // a disk

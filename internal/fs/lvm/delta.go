@@ -194,7 +194,7 @@ func (s *spool) next() (mapping, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return mapping{}, fmt.Errorf("read back what changed: %w", errors.Join(err, io.ErrUnexpectedEOF))
 	}
-	m := mapping{mappingKind(kind), s.last + int64(gap), int64(length)} //nolint:gosec // put checked them
+	m := mapping{mappingKind(kind), s.last + int64(gap), int64(length)}
 	s.last = m.begin + m.length
 	return m, nil
 }

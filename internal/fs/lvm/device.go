@@ -92,7 +92,7 @@ func (a *activated) Close() error {
 		return err // a classic snapshot is active as long as its origin is
 	}
 	// Also when the work was cancelled.
-	off := a.driver.change(context.Background(), "lvchange", "-q", "-a", "n", a.volume.full()) //nolint:contextcheck // must not be cancelled
+	off := a.driver.change(context.Background(), "lvchange", "-q", "-a", "n", a.volume.full())
 	if errors.Is(off, fs.ErrBusy) || errors.Is(off, fs.ErrNotFound) {
 		off = nil
 	}
@@ -118,7 +118,7 @@ func giveBack(b []byte) error {
 
 // rangeIoctl calls BLKDISCARD or BLKZEROOUT.
 func rangeIoctl(f *os.File, request uint, offset, length int64) error {
-	arg := [2]uint64{uint64(offset), uint64(length)}                                                     //nolint:gosec // never negative
+	arg := [2]uint64{uint64(offset), uint64(length)}
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(request), uintptr(unsafe.Pointer(&arg))) //nolint:gosec // how the kernel takes it
 	if errno != 0 {
 		return errno

@@ -46,7 +46,7 @@ func (d *Driver) filesystems(ctx context.Context, datasets []fs.Dataset) ([]fs.F
 		if !v.active() {
 			continue
 		}
-		above, err := stack(device{uint32(v.major), uint32(v.minor)}) //nolint:gosec // of the kernel
+		above, err := stack(device{uint32(v.major), uint32(v.minor)})
 		if err != nil {
 			return nil, err
 		}

@@ -125,7 +125,7 @@ func (all volumes) oldestIn(pool volume, but map[string]bool) (volume, bool) {
 	if len(ours) == 0 {
 		return volume{}, false
 	}
-	return slices.MinFunc(ours, func(a, b volume) int { return int(a.order()) - int(b.order()) }), true //nolint:gosec // sequence numbers of LVM are 32 bits
+	return slices.MinFunc(ours, func(a, b volume) int { return int(a.order()) - int(b.order()) }), true
 }
 
 func (v volume) order() uint64 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -86,8 +87,8 @@ var errFrozenRefused = errors.New("a frozen filesystem's device is not suspended
 func (d *Driver) probe(ctx context.Context, dir string) (err error) {
 	var undo []func() error
 	defer func() {
-		for i := len(undo) - 1; i >= 0; i-- {
-			err = errors.Join(err, undo[i]())
+		for _, step := range slices.Backward(undo) {
+			err = errors.Join(err, step())
 		}
 	}()
 	loop, err := probeLoop(ctx, dir)
@@ -158,7 +159,7 @@ func probeLoop(ctx context.Context, dir string) (_ *os.File, err error) {
 		if err != nil {
 			return nil, err
 		}
-		config := unix.LoopConfig{Fd: uint32(file.Fd())} //nolint:gosec // a descriptor
+		config := unix.LoopConfig{Fd: uint32(file.Fd())}
 		config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
 		err = unix.IoctlLoopConfigure(int(loop.Fd()), &config)
 		if err == nil {

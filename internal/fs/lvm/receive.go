@@ -265,7 +265,7 @@ func (r *receiver) Close() error {
 	r.closed = true
 	built := r.built
 	r.built = nil
-	if err := r.discard(context.Background(), built); err != nil { //nolint:contextcheck // works on when the restore was cancelled
+	if err := r.discard(context.Background(), built); err != nil {
 		return fmt.Errorf("clear what the restore to %s needed: %w; the next restore does it again", r.target, err)
 	}
 	return nil

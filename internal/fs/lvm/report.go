@@ -228,7 +228,7 @@ func (p *rowParser) number(field string) uint64 {
 	return n
 }
 
-func (p *rowParser) size(field string) int64 { return int64(p.number(field)) } //nolint:gosec // bytes of a disk
+func (p *rowParser) size(field string) int64 { return int64(p.number(field)) }
 
 func (p *rowParser) percent(field string) float64 {
 	s := p.text(field)

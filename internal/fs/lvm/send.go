@@ -98,7 +98,7 @@ func (w *sending) openThin(all volumes, v volume, base *fs.Snapshot) error {
 		left = was.thinID
 		w.head.base, w.head.baseSize = was.instant(), was.size
 	}
-	w.head.unit = uint32(pool.chunk) //nolint:gosec // at most 1 GiB
+	w.head.unit = uint32(pool.chunk)
 	w.spool, err = w.driver.changed(w.ctx, pool, left, v.thinID)
 	switch {
 	case err == nil:
@@ -163,7 +163,7 @@ func (w *sending) openClassic(all volumes, v volume, s fs.Snapshot, base *fs.Sna
 			return fmt.Errorf("base %s: %w: %w", base.Name, fs.ErrBase, err)
 		}
 	}
-	w.head.unit = uint32(w.piece) //nolint:gosec // at most dataMax
+	w.head.unit = uint32(w.piece)
 	var err error
 	w.record, err = w.driver.record(s, v.size, w.piece)
 	return err

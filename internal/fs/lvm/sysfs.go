@@ -119,7 +119,7 @@ func hostMounts() ([]mount, error) {
 	for i, m := range all {
 		table[i] = mount{
 			id: m.ID, point: m.Mountpoint, root: m.Root, kind: m.FSType, source: m.Source,
-			dev:      device{uint32(m.Major), uint32(m.Minor)}, //nolint:gosec // of the kernel
+			dev:      device{uint32(m.Major), uint32(m.Minor)},
 			readOnly: slices.Contains(strings.Split(m.VFSOptions, ","), "ro"),
 		}
 	}
@@ -133,7 +133,7 @@ func mountOf(hostPath string, st unix.Statx_t) (mount, error) {
 		return mount{}, err
 	}
 	for _, m := range table {
-		if st.Mask&unix.STATX_MNT_ID != 0 && uint64(m.id) == st.Mnt_id { //nolint:gosec // never negative
+		if st.Mask&unix.STATX_MNT_ID != 0 && uint64(m.id) == st.Mnt_id {
 			return m, nil
 		}
 	}

@@ -248,7 +248,7 @@ func (u *undo) save(w *work, offset, length int64) error {
 			return err
 		}
 		var head [16]byte
-		binary.BigEndian.PutUint64(head[:], uint64(offset)) //nolint:gosec // never negative
+		binary.BigEndian.PutUint64(head[:], uint64(offset))
 		binary.BigEndian.PutUint64(head[8:], uint64(len(piece)))
 		_, err1 := u.w.Write(head[:])
 		_, err2 := u.w.Write(piece)
@@ -279,7 +279,7 @@ func (u *undo) back(w *work) error {
 		if _, err := io.ReadFull(r, piece); err != nil {
 			return err
 		}
-		if _, err := w.device.WriteAt(piece, int64(binary.BigEndian.Uint64(head[:]))); err != nil { //nolint:gosec // written by save
+		if _, err := w.device.WriteAt(piece, int64(binary.BigEndian.Uint64(head[:]))); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@
 package zfs
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -227,4 +228,35 @@ func TestReplaceNested(t *testing.T) {
 	if left := stages(t, pool); len(left) > 0 {
 		t.Errorf("left over: %q", left)
 	}
+}
+
+// receiveAll restores a chain and hands it over.
+func receiveAll(t testing.TB, target string, props map[string]string, chain ...sample) (fs.Dataset, []string) {
+	t.Helper()
+	r, err := New().Receive(t.Context(), target, fs.Placement{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := r.(*receiver).Expect(t.Context(), props); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range chain {
+		base := ""
+		if s.base != nil {
+			base = s.base.GUID
+		}
+		if err := r.Apply(t.Context(), bytes.NewReader(s.data), s.snap.GUID, base); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made, err := r.Finish(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made, r.(*receiver).Notes()
 }
