@@ -128,7 +128,12 @@ func (all volumes) pool(of volume) (volume, error) {
 }
 
 // list asks LVM for all volumes, or for those of the groups named.
+// What a killed probe left goes first: LVM's commands wait for any device that
+// is suspended.
 func (d *Driver) list(ctx context.Context, groups ...string) (volumes, error) {
+	if err := d.sweepProbes(ctx); err != nil {
+		return nil, fmt.Errorf("remove what a killed probe left: %w", err)
+	}
 	argv := []string{"lvs", "-a", "--reportformat", "json", "--binary", "--units", "b", "--nosuffix", "--config", `report{time_format="%s"}`, "-o", fieldsLV}
 	d.commands.Lock()
 	defer d.commands.Unlock()
