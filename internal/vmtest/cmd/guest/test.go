@@ -79,7 +79,7 @@ type outcome struct {
 // run has `go test` run the suite's tests and no others.
 func (s suite) run(ctx context.Context, self string, verbose bool, stdout, stderr io.Writer) (outcome, error) {
 	args := []string{
-		"test", "-json", "-count=1", "-timeout=20m", "-tags=" + s.tag,
+		"test", "-json", "-count=1", "-timeout=40m", "-tags=" + s.tag,
 		"-run=^(" + strings.Join(s.tests, "|") + ")$",
 	}
 	if s.tag == tagGuest {
