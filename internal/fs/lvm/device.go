@@ -15,8 +15,17 @@ import (
 // activated is a volume of ours that was activated for as long as it is open.
 type activated struct {
 	*os.File
-	driver *Driver
-	volume volume
+	driver     *Driver
+	volume     volume
+	deactivate func() error // also when the work was cancelled
+}
+
+// activated is what open returns for an opened device.
+func (d *Driver) activated(ctx context.Context, f *os.File, v volume) *activated {
+	ctx = context.WithoutCancel(ctx)
+	return &activated{File: f, driver: d, volume: v, deactivate: func() error {
+		return d.change(ctx, "lvchange", "-q", "-a", "n", v.full())
+	}}
 }
 
 // open activates a volume of ours if it is not active, and opens it past the
@@ -30,7 +39,7 @@ func (d *Driver) open(ctx context.Context, v volume, flags int) (*activated, err
 	defer d.activate.Unlock()
 	f, failed := openDevice(v, flags)
 	if failed == nil {
-		return &activated{File: f, driver: d, volume: v}, nil
+		return d.activated(ctx, f, v), nil
 	}
 	for range tries {
 		if err := d.change(ctx, "lvchange", "-q", "-a", "y", "-K", v.full()); err != nil {
@@ -38,7 +47,7 @@ func (d *Driver) open(ctx context.Context, v volume, flags int) (*activated, err
 		}
 		f, err := openDevice(v, flags)
 		if err == nil {
-			return &activated{File: f, driver: d, volume: v}, nil
+			return d.activated(ctx, f, v), nil
 		}
 		failed = err
 		if !errors.Is(err, os.ErrNotExist) {
@@ -91,8 +100,7 @@ func (a *activated) Close() error {
 	if !a.volume.thin() && a.volume.classic() {
 		return err // a classic snapshot is active as long as its origin is
 	}
-	// Also when the work was cancelled.
-	off := a.driver.change(context.Background(), "lvchange", "-q", "-a", "n", a.volume.full())
+	off := a.deactivate()
 	if errors.Is(off, fs.ErrBusy) || errors.Is(off, fs.ErrNotFound) {
 		off = nil
 	}

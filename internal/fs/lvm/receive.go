@@ -20,6 +20,7 @@ import (
 // classic one where there is none.
 func (d *Driver) Receive(ctx context.Context, target string, placement fs.Placement) (fs.Receiver, error) {
 	r := &receiver{driver: d, target: target, suffix: placement.ReplaceSuffix}
+	r.clear = func(w *work) error { return r.discard(ctx, w) }
 	if err := r.open(ctx); err != nil {
 		return nil, fmt.Errorf("restore to %s:%s: %w", fs.LVM, target, err)
 	}
@@ -33,10 +34,11 @@ type receiver struct {
 	vg     string
 	name   string
 	suffix string
-	pool   string // "" for a classic volume
-	built  *work  // what the streams applied so far have made
-	last   header // of the last of them
-	failed error  // a classic volume that could not be brought back
+	pool   string            // "" for a classic volume
+	built  *work             // what the streams applied so far have made
+	last   header            // of the last of them
+	failed error             // a classic volume that could not be brought back
+	clear  func(*work) error // discard, also when the restore was cancelled
 	closed bool
 	notes  []string
 }
@@ -265,7 +267,7 @@ func (r *receiver) Close() error {
 	r.closed = true
 	built := r.built
 	r.built = nil
-	if err := r.discard(context.Background(), built); err != nil {
+	if err := r.clear(built); err != nil {
 		return fmt.Errorf("clear what the restore to %s needed: %w; the next restore does it again", r.target, err)
 	}
 	return nil
