@@ -21,8 +21,6 @@ func main() {
 	if !signal.Ignored(syscall.SIGHUP) { // nohup
 		ends = append(ends, syscall.SIGHUP) // a closed terminal must not kill it in the window
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), ends...)
-	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
+	ctx, _ := signal.NotifyContext(context.Background(), ends...) // heeded to the very end: what is done is done
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -18,10 +18,8 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"snapd": func() {
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // as main does
-			status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-			stop()
-			os.Exit(status)
+			ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // as main does
+			os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 		},
 	})
 }
