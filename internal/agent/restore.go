@@ -13,7 +13,6 @@ import (
 
 	"snapd/internal/fs"
 	"snapd/internal/point"
-	"snapd/internal/ship"
 )
 
 // RestoreOptions say what to restore and where to.
@@ -219,37 +218,6 @@ func (a *Agent) receiver(ctx context.Context, driver fs.Driver, target string, o
 		r, err = driver.Receive(ctx, target, place)
 	}
 	return r, target, err
-}
-
-// apply feeds the receiver with the chain of a dataset and returns how many
-// bytes that were.
-func (a *Agent) apply(ctx context.Context, src *source, d point.Dataset, driver fs.Driver, receiver fs.Receiver) (int64, error) {
-	if src.repo == nil {
-		return a.applyLocal(ctx, d, driver, receiver)
-	}
-	chain, err := src.repo.Chain(ctx, src.ids[d.GUID], src.index)
-	if err != nil {
-		return 0, err
-	}
-	var total, before int64
-	for _, m := range chain {
-		total += m.SentBytes
-	}
-	for i, m := range chain {
-		a.step("", "%s: stream %d of %d", d.Dataset, i+1, len(chain))
-		r, err := src.repo.Read(ctx, m, func(p ship.Progress) {
-			a.Report(Event{Kind: Progress, Text: d.Dataset, Bytes: before + p.SentBytes, Total: total})
-		})
-		if err != nil {
-			return before, err
-		}
-		err = errors.Join(receiver.Apply(ctx, r, m.GUID, m.BaseGUID), r.Close())
-		if err != nil {
-			return before, err
-		}
-		before += m.SentBytes
-	}
-	return total, nil
 }
 
 // applyLocal copies a snapshot of this host; no repository is needed.

@@ -50,6 +50,9 @@ const (
 
 	// PropertyOwner says on such a dataset which process builds it.
 	PropertyOwner = "snapd:owner"
+	// PropertyTarget says what it shall become, so that a restore that was
+	// interrupted can be gone on with.
+	PropertyTarget = "snapd:target"
 	// PropertyPrefix begins our own properties, which are not a user's.
 	PropertyPrefix = "snapd:"
 )

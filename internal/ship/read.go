@@ -37,8 +37,16 @@ func newSlot(slice int) (*slot, error) {
 // with everything before it delivered and nothing of it. The caller closes the
 // reader. ctx ends it.
 func (r *Repository) Read(ctx context.Context, m *Manifest, report func(Progress)) (io.ReadCloser, error) {
+	in, _, err := r.ReadFrom(ctx, m, 0, report)
+	return in, err
+}
+
+// ReadFrom is Read from the segment on that holds the byte from of the stream,
+// or the last one; at is the byte with which that begins. What comes before it
+// is not fetched, and not reported.
+func (r *Repository) ReadFrom(ctx context.Context, m *Manifest, from int64, report func(Progress)) (in io.ReadCloser, at int64, err error) {
 	if !r.canUnseal() {
-		return nil, WithHint(fmt.Errorf("read stream %s: %w", m.ID, ErrNoIdentity),
+		return nil, 0, WithHint(fmt.Errorf("read stream %s: %w", m.ID, ErrNoIdentity),
 			"give the identity from the recovery kit with --identity FILE")
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -50,12 +58,26 @@ func (r *Repository) Read(ctx context.Context, m *Manifest, report func(Progress
 	for range cap(s.free) {
 		s.free <- nil // made when it is needed
 	}
+	first, at := segmentAt(m, from)
 	s.work, ctx = errgroup.WithContext(ctx)
 	s.work.Go(func() error {
 		defer close(s.queue)
-		return r.readAll(ctx, m, s)
+		return r.readAll(ctx, m, first, s)
 	})
-	return s, nil
+	return s, at, nil
+}
+
+// segmentAt is the segment that holds a byte of a stream, or the last one, and
+// the byte with which it begins.
+func segmentAt(m *Manifest, from int64) (n int, at int64) {
+	for ; n < m.Segments-1; n++ {
+		next := at + int64(sliceAt(n, m.SliceBytes))
+		if next > from {
+			break
+		}
+		at = next
+	}
+	return n, at
 }
 
 // opened is a segment that was checked, or why it was not.
@@ -78,9 +100,12 @@ type streamReader struct {
 	err      error
 }
 
-// readAll starts fetching the segments in order.
-func (r *Repository) readAll(ctx context.Context, m *Manifest, s *streamReader) error {
+// readAll starts fetching the segments in order, from the first wanted.
+func (r *Repository) readAll(ctx context.Context, m *Manifest, first int, s *streamReader) error {
 	return r.eachSegment(ctx, m, func(seg segment) error {
+		if seg.n < first {
+			return nil
+		}
 		var sl *slot
 		select {
 		case sl = <-s.free:

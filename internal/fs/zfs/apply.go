@@ -41,6 +41,12 @@ func (r *receiver) apply(ctx context.Context, stream io.Reader, guid, base strin
 	if err := checkWanted(begin, guid, base); err != nil {
 		return err
 	}
+	if r.left != nil { // what is there of it was not asked for
+		r.left = nil
+		if err := r.undo(ctx, streamName(len(r.applied)+1)); err != nil {
+			return err
+		}
+	}
 	if len(r.applied) == 0 {
 		if err := r.preflight(ctx, begin); err != nil {
 			return err
@@ -62,16 +68,20 @@ func (r *receiver) apply(ctx context.Context, stream io.Reader, guid, base strin
 		err = r.checkReceived(ctx, name, begin)
 	}
 	if err != nil {
-		//nolint:contextcheck // what failed because ctx ended has to go all the same
-		return errors.Join(err, r.discard(r.ctx, name))
+		return r.undoOrKeep(ctx, err, feed.failed, name)
 	}
+	r.received(name, begin)
+	return nil
+}
+
+// received notes that a snapshot is there.
+func (r *receiver) received(name string, begin *head) {
 	r.applied = append(r.applied, applied{name: name, guid: begin.toGUID()})
 	if begin.datasetType() == typeVolume {
 		r.kind = volume
 	} else {
 		r.kind = filesystem
 	}
-	return nil
 }
 
 // checkOrder wants a full stream first, then streams on what was received
@@ -110,6 +120,9 @@ func checkWanted(b *head, guid, base string) error {
 // not mounted or shared by itself, and a volume shows no device.
 func (r *receiver) stageOptions(b *head) []string {
 	out := []string{"-o", fs.PropertyOwner + "=" + ownerMark()}
+	if r.keeps {
+		out = append(out, "-o", fs.PropertyTarget+"="+r.wanted())
+	}
 	if b.datasetType() == typeVolume {
 		return append(out, "-o", "volmode=none")
 	}
@@ -212,8 +225,9 @@ func patiently(ctx context.Context, step func() error) error {
 
 // feed is a stream on its way into zfs receive, checked as it passes.
 type feed struct {
-	from *bufio.Reader
-	walk walker
+	from   *bufio.Reader
+	walk   walker
+	failed error // of what it reads from
 }
 
 // peek returns the stream's BEGIN without taking it.
@@ -241,6 +255,9 @@ func (f *feed) Read(p []byte) (int, error) {
 	}
 	if errors.Is(err, io.EOF) && !f.walk.ended {
 		return n, f.walk.damaged("it is cut off")
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.failed = err
 	}
 	return n, err
 }

@@ -173,7 +173,7 @@ func TestVolume(t *testing.T) {
 	for step := range streams {
 		target := fmt.Sprint(to, "/restored ", step)
 		_, notes := receiveAll(t, target, props[step], streams[:step+1]...)
-		if _, err := os.Stat("/dev/zvol/" + target); err == nil || !strings.Contains(strings.Join(notes, "\n"), "volmode") {
+		if _, err := os.Stat(devicePath(target)); err == nil || !strings.Contains(strings.Join(notes, "\n"), "volmode") {
 			t.Errorf("its device shows by itself (%v), or it is not said how to show it: %q", err, notes)
 		}
 		if got := sh(t, "zfs", "get", "-Hp", "-o", "value", "type,volsize,volblocksize", target); got != fmt.Sprint("volume\n", 256<<20, "\n", 16<<10) {

@@ -119,6 +119,9 @@ func (r *receiver) takePlace(ctx context.Context) error {
 		}
 	}
 	err := command(ctx, r.pool(), "zfs", "inherit", fs.PropertyOwner, r.stage)
+	if err == nil && r.keeps {
+		err = command(ctx, r.pool(), "zfs", "inherit", fs.PropertyTarget, r.stage)
+	}
 	if err == nil {
 		err = rename(ctx, r.stage, r.target)
 	}

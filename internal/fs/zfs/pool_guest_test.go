@@ -134,9 +134,13 @@ func take(t testing.TB, id string, datasets ...fs.Dataset) []fs.Snapshot {
 }
 
 // deviceOf waits for the device of a volume.
+// devicePath is where udev shows a volume: with + for what a name may have and
+// a path in /dev should not.
+func devicePath(name string) string { return "/dev/zvol/" + strings.ReplaceAll(name, " ", "+") }
+
 func deviceOf(t testing.TB, name string) string {
 	t.Helper()
-	device := "/dev/zvol/" + name
+	device := devicePath(name)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if _, err := os.Stat(device); err == nil {
 			return device

@@ -29,7 +29,10 @@ type receiver struct {
 	props    map[string]string
 	made     []string // missing parents that Finish made, top first
 	notes    []string
-	done     bool // Finish handed the dataset over
+	left     *left // of a stream that is there in part
+	keeps    bool  // what was received is kept when that is interrupted
+	kept     bool  // and it was
+	done     bool  // Finish handed the dataset over
 	closed   bool
 }
 
@@ -208,6 +211,9 @@ func (r *receiver) Close() error {
 	r.closed = true
 	if r.done || r.stage == "" {
 		return nil
+	}
+	if stage := r.Kept(); stage != "" {
+		return ignoreGone(command(r.ctx, r.pool(), "zfs", "inherit", fs.PropertyOwner, stage))
 	}
 	if err := r.clear(r.ctx); err != nil {
 		return fmt.Errorf("remove what the restore to %s made: %w; the next restore does it again", r.target, err)

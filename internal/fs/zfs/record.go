@@ -100,6 +100,14 @@ func (h *head) offset() uint64 {
 	return 0
 }
 
+// start is where WRITE, WRITE_EMBEDDED and FREE begin in their object.
+func (h *head) start() uint64 {
+	if h.kind() == kindWrite {
+		return h.u64(24)
+	}
+	return h.u64(16)
+}
+
 // Fields of BEGIN.
 func (h *head) features() uint64    { return h.u64(16) >> 2 & (1<<30 - 1) }
 func (h *head) streamType() uint64  { return h.u64(16) & 3 }

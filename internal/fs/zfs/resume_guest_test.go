@@ -173,7 +173,7 @@ func cuts(t testing.TB, data []byte, most int) []int {
 	seen := make(map[string]int)
 	before := kindCount
 	at := 0
-	for _, r := range records(t, data) {
+	for _, r := range recordsOf(t, data) {
 		h := head(r[:headSize])
 		pair := fmt.Sprint(before, h.kind())
 		if seen[pair]++; seen[pair] <= 2 {
@@ -249,7 +249,7 @@ func continueSample(t *testing.T, s sample, each int) {
 		}
 	}
 	kinds := make(map[kind]int)
-	for _, r := range records(t, s.data) {
+	for _, r := range recordsOf(t, s.data) {
 		h := head(r[:headSize])
 		kinds[h.kind()]++
 	}

@@ -12,15 +12,12 @@ import (
 // checksum goes on from the first part, so that first part and rest are one
 // stream, byte for byte the one that was never interrupted.
 type stitched struct {
-	from   *bufio.Reader
-	theirs walker   // follows what the sender says
-	sum    fletcher // of the stream that is being made
-	follow walker   // follows the stream that is being made, up to p.at
+	theirs recordReader // what the sender says
+	sum    fletcher     // of the stream that is being made
+	follow walker       // follows the stream that is being made, up to p.at
 	guid   uint64
 
-	head  head
 	out   []byte // of the current record, not read yet
-	buf   []byte
 	ended bool
 	err   error
 }
@@ -29,14 +26,14 @@ type stitched struct {
 // and compares everything on the way: a raw stream with records missing would
 // be received without a complaint. The result is at byte p.at of the stream.
 func stitch(from io.Reader, p place, guid, base uint64) (*stitched, error) {
-	s := &stitched{from: bufio.NewReaderSize(from, 256<<10), sum: p.anchor.sum, guid: guid}
+	s := &stitched{theirs: recordReader{from: bufio.NewReaderSize(from, 256<<10)}, sum: p.anchor.sum, guid: guid}
 	if err := s.begin(p, base); err != nil {
 		return nil, err
 	}
 	if err := s.skipTo(p.anchor); err != nil {
 		return nil, err
 	}
-	s.follow = walker{offset: p.anchor.end, sum: p.anchor.sum, began: true, begin: s.theirs.begin, anchor: p.anchor}
+	s.follow = walker{offset: p.anchor.end, sum: p.anchor.sum, began: true, begin: s.theirs.walk.begin, anchor: p.anchor}
 	if err := s.skipBytes(p); err != nil {
 		return nil, err
 	}
@@ -45,10 +42,10 @@ func stitch(from io.Reader, p place, guid, base uint64) (*stitched, error) {
 
 // begin compares the second BEGIN with the first.
 func (s *stitched) begin(p place, base uint64) error {
-	if _, err := s.next(); err != nil {
+	if _, err := s.theirs.next(); err != nil {
 		return err
 	}
-	b := &s.theirs.begin
+	b := &s.theirs.walk.begin
 	switch {
 	case b.toGUID() != s.guid || b.fromGUID() != base:
 		return fmt.Errorf("the sender goes on with snapshot %d on %d, not %d on %d", b.toGUID(), b.fromGUID(), s.guid, base)
@@ -63,14 +60,14 @@ func (s *stitched) begin(p place, base uint64) error {
 // skipTo drops all through the anchor's record.
 func (s *stitched) skipTo(a anchor) error {
 	for {
-		payload, err := s.next()
+		payload, err := s.theirs.next()
 		if err != nil {
 			return fmt.Errorf("look for where the first part ends: %w", err)
 		}
-		if s.head.kind() == kindEnd {
+		if s.theirs.head.kind() == kindEnd {
 			return errors.New("the sender does not repeat the record at which the first part ends")
 		}
-		h := &s.head
+		h := &s.theirs.head
 		if h.canAnchor() && h.object() == a.object && h.offset() == a.offset && s.recordIs(payload, a.record) {
 			return nil
 		}
@@ -78,7 +75,7 @@ func (s *stitched) skipTo(a anchor) error {
 }
 
 func (s *stitched) recordIs(payload []byte, want fletcher) bool {
-	sum := fletcherOf(s.head[:storedSum])
+	sum := fletcherOf(s.theirs.head[:storedSum])
 	sum.add(payload)
 	return sum == want
 }
@@ -105,34 +102,6 @@ func (s *stitched) skipBytes(p place) error {
 	return nil
 }
 
-// next reads one record of the sender and checks it.
-func (s *stitched) next() (payload []byte, err error) {
-	if err := s.read(s.head[:]); err != nil {
-		return nil, err
-	}
-	n, err := s.head.payload()
-	if err != nil {
-		return nil, s.theirs.damaged("%v", err)
-	}
-	if cap(s.buf) < headSize+n {
-		s.buf = make([]byte, headSize+n)
-	}
-	payload = s.buf[headSize : headSize+n]
-	return payload, s.read(payload)
-}
-
-// read fills p with the sender's next bytes.
-func (s *stitched) read(p []byte) error {
-	_, err := io.ReadFull(s.from, p)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return s.theirs.damaged("it is cut off")
-	}
-	if err == nil {
-		_, err = s.theirs.Write(p)
-	}
-	return err
-}
-
 // fill makes the next record the current one, with the checksums that it has
 // in the whole stream.
 func (s *stitched) fill() error {
@@ -140,31 +109,15 @@ func (s *stitched) fill() error {
 		return nil
 	}
 	if s.ended {
-		return s.end()
+		return s.theirs.end()
 	}
-	payload, err := s.next()
+	payload, err := s.theirs.next()
 	if err != nil {
 		return err
 	}
-	if s.head.kind() == kindEnd {
-		s.sum.put(s.head[8:])
-		s.ended = true
-	}
-	s.sum.add(s.head[:storedSum])
-	s.sum.put(s.head[storedSum:])
-	s.sum.add(s.head[storedSum:])
-	s.sum.add(payload)
-	s.out = append(s.buf[:0], s.head[:]...)[:headSize+len(payload)]
+	s.ended = s.theirs.head.kind() == kindEnd
+	s.out = s.theirs.stamped(&s.sum, payload)
 	return nil
-}
-
-// end makes sure that the sender has nothing more to say, and ended well.
-func (s *stitched) end() error {
-	_, err := s.from.ReadByte()
-	if err == nil {
-		err = s.theirs.damaged("something follows its end")
-	}
-	return err // io.EOF only from a sender that succeeded
 }
 
 func (s *stitched) Read(p []byte) (int, error) {

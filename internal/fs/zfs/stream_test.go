@@ -67,8 +67,8 @@ func TestCheckFormat(t *testing.T) {
 	}
 }
 
-// records splits a stream.
-func records(t testing.TB, data []byte) [][]byte {
+// recordsOf splits a stream.
+func recordsOf(t testing.TB, data []byte) [][]byte {
 	t.Helper()
 	var out [][]byte
 	for len(data) > 0 {
@@ -88,7 +88,7 @@ func records(t testing.TB, data []byte) [][]byte {
 func TestCheckStreamDamaged(t *testing.T) {
 	for _, name := range whole {
 		data := recorded(t, name)
-		rs := records(t, data)
+		rs := recordsOf(t, data)
 		bad := map[string][]byte{
 			"twice":       append(bytes.Clone(data), data...),
 			"a byte more": append(bytes.Clone(data), 0),
@@ -151,7 +151,7 @@ func TestFletcher(t *testing.T) {
 // the flag, then all from one record on, with checksums of its own.
 func resumed(t testing.TB, data []byte, from int) []byte {
 	t.Helper()
-	rs := records(t, data)
+	rs := recordsOf(t, data)
 	begin := bytes.Clone(rs[0][:headSize])
 	binary.LittleEndian.PutUint64(begin[16:], binary.LittleEndian.Uint64(begin[16:])|featureResuming<<2)
 	binary.LittleEndian.PutUint32(begin[4:], 16)
@@ -210,7 +210,7 @@ func stitchAt(t testing.TB, data []byte, p place, info Info) []byte {
 	t.Helper()
 	at := 0
 	from := 0
-	for i, r := range records(t, data) {
+	for i, r := range recordsOf(t, data) {
 		if at += len(r); int64(at) == p.anchor.end {
 			from = i
 		}
@@ -233,7 +233,7 @@ func TestStitchRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rs := records(t, data)
+	rs := recordsOf(t, data)
 	var w walker
 	at := len(data) / 2 &^ 7
 	if _, err := w.Write(data[:at]); err != nil {

@@ -13,7 +13,8 @@ import (
 
 // Sweep removes datasets in which killed processes were building restores, on
 // all imported pools, and returns their names. Those of living processes stay,
-// and so does everything on a suspended pool.
+// those that a restore may go on with for a week, and everything on a suspended
+// pool.
 func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 	pools, err := healthyPools(ctx)
 	if err != nil {
@@ -35,14 +36,14 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 }
 
 func sweepPool(ctx context.Context, pool string) ([]string, error) {
-	rows, err := table(ctx, pool, 3, "zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", "name,creation,"+fs.PropertyOwner, pool)
+	rows, err := table(ctx, pool, 4, "zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", "name,creation,"+fs.PropertyOwner+","+fs.PropertyTarget, pool)
 	if err != nil {
 		return nil, ignoreGone(err) // exported meanwhile
 	}
 	var removed []string
 	var failed error
 	for _, row := range rows {
-		if !fs.IsStageName(path.Base(row[0])) || alive(row[2]) || row[2] == "-" && young(row[1]) {
+		if !fs.IsStageName(path.Base(row[0])) || alive(row[2]) || row[2] == "-" && young(row[1]) || waits(row[3], row[1]) {
 			continue
 		}
 		if err := destroyStage(ctx, row[0]); err != nil {

@@ -1,0 +1,185 @@
+package zfs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+)
+
+// from opens data at the last multiple of slice before the byte wanted.
+func from(data []byte, slice int64, read *int64) opener {
+	return func(want int64) (io.ReadCloser, int64, error) {
+		at := want / slice * slice
+		return &counted{bytes.NewReader(data[at:]), read}, at, nil
+	}
+}
+
+type counted struct {
+	io.Reader
+	n *int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	*c.n += int64(n)
+	return n, err
+}
+
+func (c *counted) Close() error { return nil }
+
+// TestRest: what is made of a stored stream for a receiver that has a part of
+// it is what stitching takes for a sender's words, so that both together give
+// the stream again, for every record with which a receiver can go on.
+func TestRest(t *testing.T) {
+	for _, name := range whole {
+		data := recorded(t, name)
+		tried := 0
+		var w walker
+		at := 0
+		for _, raw := range recordsOf(t, data) {
+			_, _ = w.Write(raw)
+			at += len(raw)
+			h := head(raw[:headSize])
+			if !h.canAnchor() || w.anchor.end != int64(at) {
+				continue
+			}
+			tried++
+			l := left{toGUID: w.begin.toGUID(), fromGUID: w.begin.fromGUID(), object: w.anchor.object, offset: w.anchor.offset, bytes: uint64(at)}
+			p, err := parsePlace(w.place(), int64(at))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var n int64
+			r, err := restOf(from(data, 1<<20, &n), l)
+			if err != nil {
+				t.Fatalf("%s at %d (%+v): %v", name, at, l, err)
+			}
+			said, err := io.ReadAll(r)
+			if err := firstError(err, r.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if err := checkAll(said); err != nil {
+				t.Fatalf("%s at %d: %v", name, at, err)
+			}
+			s, err := stitch(bytes.NewReader(said), p, l.toGUID, l.fromGUID)
+			if err != nil {
+				t.Fatalf("%s at %d (%+v): %v", name, at, l, err)
+			}
+			again, err := io.ReadAll(s)
+			if err != nil || !bytes.Equal(again, data[at:]) {
+				t.Fatalf("%s at %d (%+v): %d bytes, want %d, or they differ: %v", name, at, l, len(again), len(data)-at, err)
+			}
+		}
+		if tried < 3 {
+			t.Errorf("%s: only %d places", name, tried)
+		}
+	}
+}
+
+// checkAll walks a stream with the same eyes as a receiver's.
+func checkAll(data []byte) error {
+	var w walker
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	if !w.ended {
+		return errors.New("it has no end")
+	}
+	return nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestRestSeeks: of a large stream only a little before the place is read.
+func TestRestSeeks(t *testing.T) {
+	data, l := longStream(t, 700)
+	var n int64
+	r, err := restOf(from(data, 16<<20, &n), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(r)
+	if err := firstError(err, r.Close(), checkAll(said)); err != nil {
+		t.Fatal(err)
+	}
+	all := int64(len(data))
+	t.Logf("%d of %d bytes were read for the last %d", n, all, len(said))
+	if n > all-int64(l.bytes)+stepBack+20<<20 {
+		t.Error("that is too much")
+	}
+	if want := 70 * 128 << 10; len(said) < want || len(said) > want+64<<10 {
+		t.Errorf("the rest has %d bytes, want a little more than %d", len(said), want)
+	}
+	// One that is not in it is said.
+	l.object = 1 << 40
+	if _, err := restOf(from(data, 16<<20, &n), l); !errors.Is(err, errPassed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// longStream is a stream of one large object, written by hand, and the place
+// of a receiver that has nearly all of it.
+func longStream(t *testing.T, blocks int) ([]byte, left) {
+	t.Helper()
+	const block = 128 << 10
+	source := recorded(t, "volume")
+	var out []byte
+	var sum fletcher
+	var l left
+	for _, raw := range recordsOf(t, source) {
+		h := head(raw[:headSize])
+		if h.kind() == kindBegin {
+			out = append(out, raw...)
+			sum.add(raw)
+			l.toGUID = h.toGUID()
+			continue
+		}
+		if h.kind() == kindWrite && l.object == 0 {
+			l.object = h.object()
+			for i := range blocks {
+				one := append(bytes.Clone(raw[:headSize]), bytes.Repeat([]byte{byte(i), byte(i >> 8), 1, 2}, block/4)...)
+				binary.LittleEndian.PutUint64(one[24:], uint64(i*block))
+				binary.LittleEndian.PutUint64(one[32:], block)
+				one[50] = 0 // not compressed
+				stamp(&sum, one)
+				out = append(out, one...)
+				if i == blocks*9/10 {
+					l.offset, l.bytes = uint64(i*block), uint64(len(out))
+				}
+			}
+		}
+		if h.kind() != kindWrite {
+			raw = bytes.Clone(raw)
+			stamp(&sum, raw)
+			out = append(out, raw...)
+		}
+	}
+	if err := checkAll(out); err != nil {
+		t.Fatal(err)
+	}
+	return out, l
+}
+
+// TestParseToken reads a token that the kernel made.
+func TestParseToken(t *testing.T) {
+	want := left{toGUID: 0x956bb7a240f38cfd, object: 0x25, bytes: 0x37a0} // testdata/token.means
+	got, err := parseToken(strings.TrimSpace(string(recorded(t, "token"))))
+	if err != nil || got != want {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "-", "1-2-3", "2-0-0-00", "1-0-ffffffff-00", "1-0-10-zz", "1-0-10-789c"} {
+		if _, err := parseToken(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
