@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -316,11 +317,15 @@ func TestGenerate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	log := filepath.Join(dir, "kmsg")
+	if err := os.WriteFile(log, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	generate := func(out string) (string, error) {
 		if err := os.MkdirAll(out, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		said, err := exec.CommandContext(t.Context(), "snapd", "--config", conf, "--run-dir", dir, "generate", "--", out, out, out).CombinedOutput()
+		said, err := exec.CommandContext(t.Context(), "snapd", "--config", conf, "--run-dir", dir, "generate", "--log", log, "--", out, out, out).CombinedOutput()
 		return string(said), err
 	}
 	write(`[repository.main]
@@ -364,6 +369,11 @@ paths = ["/srv"]
 	said, err := generate(out)
 	if err == nil || !strings.Contains(said, "schedul: no such key") || !strings.Contains(said, "timers of the last good one stay") || !strings.Contains(said, "not the name of a group") || !strings.Contains(said, "not a calendar expression") {
 		t.Errorf("%v: %s", err, said)
+	}
+	// Who looks into the journal finds file, line and key, and no more was said before.
+	logged, err := os.ReadFile(log)
+	if lines := strings.Split(string(logged), "\n"); err != nil || !regexp.MustCompile(`^<27>snapd-agent-generator\[\d+\]: .*`+regexp.QuoteMeta(conf)+`:2: .*schedul: no such key`).MatchString(lines[0]) {
+		t.Errorf("logged %q, %v", logged, err)
 	}
 	files, _ := filepath.Glob(filepath.Join(out, "*.timer"))
 	if len(files) != 1 || filepath.Base(files[0]) != "snapd-agent-run@shop.timer" {
