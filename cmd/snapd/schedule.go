@@ -21,6 +21,9 @@ import (
 // asked of systemd.
 const timersName = "timers.json"
 
+// generateName is the command that systemd calls as a generator.
+const generateName = "generate"
+
 func (c *cli) scheduleCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "schedule",
@@ -97,7 +100,7 @@ func wanted(conf *config.Config) systemd.Wanted {
 func (c *cli) generateCommand() *cobra.Command {
 	log := ""
 	cmd := &cobra.Command{
-		Use:    "generate NORMAL [EARLY LATE]",
+		Use:    generateName + " NORMAL [EARLY LATE]",
 		Short:  "Write the units of the configuration, for systemd",
 		Hidden: true,
 		Args: func(_ *cobra.Command, args []string) error {

@@ -340,6 +340,11 @@ schedule = "*:0/5"
 [group.never]
 paths = ["/srv"]
 `)
+	// What a killed window left is not its business.
+	left := filepath.Join(dir, "window-999999-0")
+	if err := os.WriteFile(left, []byte("snapd-window-2 prepared\n\n{\"pid\":999999,\"members\":[]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	out := filepath.Join(dir, "out")
 	if said, err := generate(out); err != nil {
 		t.Fatalf("%v: %s", err, said)
@@ -358,6 +363,9 @@ paths = ["/srv"]
 	}
 	if _, err := os.Stat(filepath.Join(out, "snapd-agent-run@never.timer")); err == nil {
 		t.Error("a group without a schedule has a timer")
+	}
+	if _, err := os.Stat(left); err != nil {
+		t.Error(err)
 	}
 	// Wrong: it says so, fails, and goes by what was good last.
 	text := fmt.Sprintf(`{"timers":[{"group":"shop","calendar":"daily","source":%q},{"group":"x\ny","calendar":"daily"},{"group":"evil","calendar":"daily\nOnBootSec=1"}]}`, conf)
