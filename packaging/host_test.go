@@ -67,7 +67,7 @@ for _ in range(30):
         for journal in glob.glob("/run/snapd-agent/window-*"):
             try:
                 with open(journal, "rb") as f:
-                    if not f.read(20).startswith(b"snapd-window-1 open"):
+                    if not f.read(24).split()[1:2] == [b"open"]:
                         continue
                 agent = int(journal.split("-")[-2])
                 os.kill(agent, signal.SIGSTOP)
@@ -92,6 +92,7 @@ func newHost(t *testing.T) *host {
 	if err := h.CopyIn(t.Context(), "/root", deb); err != nil {
 		t.Fatal(err)
 	}
+	h.Sh(t, "cd /root && { [ -e snapd-agent.deb ] || mv *.deb snapd-agent.deb; }") // SNAPD_DEB may have any name
 	h.Sh(t, setUp)
 	return h
 }

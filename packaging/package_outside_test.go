@@ -15,15 +15,8 @@ import (
 // who may do what, and what it costs.
 func TestInstalled(t *testing.T) {
 	h := newHost(t)
-	if out, status := h.run("systemd-analyze verify --man=no /usr/lib/systemd/system/snapd-agent*"); status != 0 || strings.TrimSpace(out) != "" {
-		t.Error("systemd-analyze verify is not clean")
-	}
-	security := h.sh("systemd-analyze security snapd-agent.service --no-pager | tail -1")
-	if m := regexp.MustCompile(`: ([0-9.]+) `).FindStringSubmatch(security); m == nil {
-		t.Errorf("no figure in %q", security)
-	} else if f, err := strconv.ParseFloat(m[1], 64); err != nil || f > 4 {
-		t.Errorf("exposure %s (%v)", m[1], err)
-	}
+	h.verified()
+	security := h.exposure()
 	h.keep("security", security)
 	if enabled := h.sh("systemctl list-unit-files 'snapd-agent*' --state=enabled --no-legend | awk '{print $1}'"); enabled != "snapd-agent.socket" {
 		t.Errorf("enabled: %s", enabled)
@@ -67,6 +60,26 @@ func TestInstalled(t *testing.T) {
 	}
 	h.says(0, "dpkg -P snapd-agent", "left in /etc/snapd-agent: signing.key")
 	h.sh("! test -e /etc/snapd-agent/snapd.toml && ! test -e /etc/snapd-agent/snapd.toml.example && ! test -e /var/lib/snapd-agent && test -f /etc/snapd-agent/signing.key")
+}
+
+// verified has systemd look at all units.
+func (h *host) verified() {
+	h.t.Helper()
+	if out, status := h.run("systemd-analyze verify --man=no /usr/lib/systemd/system/snapd-agent*"); status != 0 || strings.TrimSpace(out) != "" {
+		h.t.Errorf("systemd-analyze verify is not clean: %s", out)
+	}
+}
+
+// exposure is systemd's figure for the agent's sandbox, which is 4.0 at most.
+func (h *host) exposure() string {
+	h.t.Helper()
+	security := h.sh("systemd-analyze security snapd-agent.service --no-pager | tail -1")
+	if m := regexp.MustCompile(`: ([0-9.]+) `).FindStringSubmatch(security); m == nil {
+		h.t.Errorf("no figure in %q", security)
+	} else if f, err := strconv.ParseFloat(m[1], 64); err != nil || f > 4 {
+		h.t.Errorf("exposure %s (%v)", m[1], err)
+	}
+	return security
 }
 
 // users tries every call as an ordinary user, as a member of the group, and as

@@ -13,6 +13,7 @@ import (
 // up for.
 func TestShutdown(t *testing.T) {
 	h := newHost(t)
+	h.inHook()
 	h.sh(inWindow)
 	h.says(0, "systemd-inhibit --list --no-pager", "restore point of group two", "block", "delay")
 	out, status := h.run("systemctl poweroff")
@@ -58,4 +59,25 @@ func TestShutdown(t *testing.T) {
 	h.says(0, "systemctl list-timers --no-pager 'snapd*'", "snapd-agent-run@shop.timer")
 	h.await(90*time.Second, "systemctl is-active snapd-agent-run@labelled.timer")
 	h.await(150*time.Second, `test $(snapd --json list labelled | jq '.points | length') -gt 1`)
+}
+
+// inHook: the host stays up from before the first hook on.
+func (h *host) inHook() {
+	h.t.Helper()
+	h.sh(`cat >>/etc/snapd-agent/snapd.toml <<'X'
+
+[group.two.container.writer]
+exec-before = "sh -c 'date >/one/in-hook; until test -e /one/go-on; do sleep 0.1; done'"
+X
+		sed -i 's/^\[group.two\]/[group.two]\nhook-timeout = "5m"/' /etc/snapd-agent/snapd.toml
+		snapd snapshot two >/root/hook.log 2>&1 & `)
+	h.await(30*time.Second, `test -e "/srv/data1/a b/in-hook"`)
+	h.says(0, "systemd-inhibit --list --no-pager", "restore point of group two", "block")
+	if out, status := h.run("systemctl poweroff"); status == 0 {
+		h.t.Fatalf("root could power off while a hook ran: %s", out)
+	}
+	h.sh(`touch "/srv/data1/a b/go-on"`)
+	h.await(60*time.Second, `systemd-inhibit --list --no-pager --no-legend | grep -c snapd | grep -x 0 && grep -w two /root/hook.log`)
+	h.says(0, "cat /root/hook.log", "frozen")
+	h.sh(`sed -i '/^\[group.two.container.writer\]/,$d' /etc/snapd-agent/snapd.toml`)
 }

@@ -21,6 +21,9 @@ import (
 // asked of systemd.
 const timersName = "timers.json"
 
+// generateName is the command that systemd calls as a generator.
+const generateName = "generate"
+
 func (c *cli) scheduleCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "schedule",
@@ -92,10 +95,12 @@ func wanted(conf *config.Config) systemd.Wanted {
 }
 
 // generateCommand is systemd's generator: see systemd.generator(7). It runs
-// before anything else, asks nobody, and writes into its directory only.
+// before anything else, asks nobody, and writes into its directory only. What is
+// wrong it says in the kernel's log too, since nobody reads what it prints.
 func (c *cli) generateCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    "generate NORMAL [EARLY LATE]",
+	log := ""
+	cmd := &cobra.Command{
+		Use:    generateName + " NORMAL [EARLY LATE]",
 		Short:  "Write the units of the configuration, for systemd",
 		Hidden: true,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -116,9 +121,15 @@ func (c *cli) generateCommand() *cobra.Command {
 					wrong = fmt.Errorf("%w; the timers of the last good one stay", wrong)
 				}
 			}
-			return errors.Join(wrong, systemd.Generate(args[0], w))
+			err := errors.Join(wrong, systemd.Generate(args[0], w))
+			if err != nil && log != "" {
+				_ = systemd.LogEarly(log, "snapd-agent-generator", err.Error()) // it is printed as well
+			}
+			return err
 		},
 	}
+	cmd.Flags().StringVar(&log, "log", "", "kernel log to write errors to as well")
+	return cmd
 }
 
 // reloadCommand is what systemctl reload runs: unlike a signal, it can fail.

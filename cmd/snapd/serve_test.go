@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -316,11 +317,15 @@ func TestGenerate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	log := filepath.Join(dir, "kmsg")
+	if err := os.WriteFile(log, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	generate := func(out string) (string, error) {
 		if err := os.MkdirAll(out, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		said, err := exec.CommandContext(t.Context(), "snapd", "--config", conf, "--run-dir", dir, "generate", "--", out, out, out).CombinedOutput()
+		said, err := exec.CommandContext(t.Context(), "snapd", "--config", conf, "--run-dir", dir, "generate", "--log", log, "--", out, out, out).CombinedOutput()
 		return string(said), err
 	}
 	write(`[repository.main]
@@ -335,6 +340,11 @@ schedule = "*:0/5"
 [group.never]
 paths = ["/srv"]
 `)
+	// What a killed window left is not its business.
+	left := filepath.Join(dir, "window-999999-0")
+	if err := os.WriteFile(left, []byte("snapd-window-2 prepared\n\n{\"pid\":999999,\"members\":[]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	out := filepath.Join(dir, "out")
 	if said, err := generate(out); err != nil {
 		t.Fatalf("%v: %s", err, said)
@@ -354,6 +364,9 @@ paths = ["/srv"]
 	if _, err := os.Stat(filepath.Join(out, "snapd-agent-run@never.timer")); err == nil {
 		t.Error("a group without a schedule has a timer")
 	}
+	if _, err := os.Stat(left); err != nil {
+		t.Error(err)
+	}
 	// Wrong: it says so, fails, and goes by what was good last.
 	text := fmt.Sprintf(`{"timers":[{"group":"shop","calendar":"daily","source":%q},{"group":"x\ny","calendar":"daily"},{"group":"evil","calendar":"daily\nOnBootSec=1"}]}`, conf)
 	if err := os.WriteFile(filepath.Join(dir, timersName), []byte(text), 0o600); err != nil {
@@ -364,6 +377,11 @@ paths = ["/srv"]
 	said, err := generate(out)
 	if err == nil || !strings.Contains(said, "schedul: no such key") || !strings.Contains(said, "timers of the last good one stay") || !strings.Contains(said, "not the name of a group") || !strings.Contains(said, "not a calendar expression") {
 		t.Errorf("%v: %s", err, said)
+	}
+	// Who looks into the journal finds file, line and key, and no more was said before.
+	logged, err := os.ReadFile(log)
+	if lines := strings.Split(string(logged), "\n"); err != nil || !regexp.MustCompile(`^<27>snapd-agent-generator\[\d+\]: .*`+regexp.QuoteMeta(conf)+`:2: .*schedul: no such key`).MatchString(lines[0]) {
+		t.Errorf("logged %q, %v", logged, err)
 	}
 	files, _ := filepath.Glob(filepath.Join(out, "*.timer"))
 	if len(files) != 1 || filepath.Base(files[0]) != "snapd-agent-run@shop.timer" {

@@ -43,10 +43,11 @@ func units(ctx context.Context, names []string) ([]agent.Unit, error) {
 }
 
 // sweep mends what the window of a killed process left, before any command
-// but thaw, which says itself what it found. What cannot be mended keeps
+// but thaw, which says itself what it found, and systemd's generator: while that
+// runs, systemd starts nobody, an engine least of all. What cannot be mended keeps
 // nobody from looking around; a snapshot refuses by itself.
 func (c *cli) sweep(cmd *cobra.Command) {
-	if os.Geteuid() != 0 || cmd.Name() == "thaw" {
+	if os.Geteuid() != 0 || cmd.Name() == "thaw" || cmd.Name() == generateName {
 		return
 	}
 	if err := agent.Sweep(cmd.Context(), c.where.runDir, engine, c.screen.report); err != nil {

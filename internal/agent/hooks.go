@@ -43,6 +43,8 @@ func (a *Agent) fault(step string) {
 // waiting. When a hook before fails there is no point; when one after does,
 // there is a point and an error.
 func (a *Agent) withHooks(ctx context.Context, s *scene, g workload.Group) (p point.Point, err error) {
+	up := a.stayUp("restore point of group "+g.Name, &err)
+	defer func() { up() }() // until the point is written, the hooks after it need not be waited for
 	if !g.Asks(config.Commands.Hooks) || s.engine == nil {
 		return a.snapshotGroup(ctx, s, g)
 	}
@@ -61,6 +63,8 @@ func (a *Agent) withHooks(ctx context.Context, s *scene, g workload.Group) (p po
 		p, err = a.snapshotGroup(ctx, s, g)
 	}
 	a.fault(StepRecorded)
+	up()
+	up = func() {}
 	err = errors.Join(err, h.after(context.WithoutCancel(ctx)))
 	if p.ID == "" {
 		return p, err

@@ -42,6 +42,7 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 	return out, errors.Join(faults...)
 }
 
+// snapshotGroup takes the point of a group. The caller keeps the host up.
 func (a *Agent) snapshotGroup(ctx context.Context, s *scene, g workload.Group) (_ point.Point, err error) {
 	held, err := a.waitLock(ctx, "window", "the window of this host", patience)
 	if err != nil {
@@ -51,7 +52,6 @@ func (a *Agent) snapshotGroup(ctx context.Context, s *scene, g workload.Group) (
 	if err := a.sweep(ctx, s); err != nil {
 		return point.Point{}, err
 	}
-	defer a.stayUp("restore point of group "+g.Name, &err)()
 	r, err := a.resolve(ctx, s, g)
 	if err != nil {
 		return point.Point{}, err

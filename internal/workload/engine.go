@@ -24,8 +24,13 @@ var (
 	ErrUnsupported = errors.New("this container engine is not supported")
 )
 
-// DefaultTimeout bounds every call to the engine that names no other limit.
-const DefaultTimeout = 5 * time.Second
+// DefaultTimeout bounds every call to the engine that names no other limit. An
+// engine on a busy host, or one that has just been started, needs seconds to list
+// its containers; nobody stands still while it is asked.
+const DefaultTimeout = 20 * time.Second
+
+// writeLimit bounds what is sent to a command that may hold a lock.
+const writeLimit = 5 * time.Second
 
 // Engine is the Docker engine of this host.
 type Engine struct {

@@ -145,10 +145,10 @@ func (s *Session) inspect(ctx context.Context) (container.ExecInspect, error) {
 	})
 }
 
-// Write sends to the command's standard input. It does not wait longer than
-// other calls to the engine do.
+// Write sends to the command's standard input. It does not wait as long as other
+// calls to the engine may: somebody's lock may depend on it.
 func (s *Session) Write(p []byte) (int, error) {
-	if err := s.attached.Conn.SetWriteDeadline(time.Now().Add(s.engine.timeout)); err != nil {
+	if err := s.attached.Conn.SetWriteDeadline(time.Now().Add(min(s.engine.timeout, writeLimit))); err != nil {
 		return 0, err
 	}
 	n, err := s.attached.Conn.Write(p)

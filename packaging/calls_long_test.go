@@ -1,0 +1,36 @@
+//go:build outside && long
+
+package packaging_test
+
+import (
+	"testing"
+	"time"
+)
+
+// TestManyCalls: fifty snapshots at once are all taken, by one agent; and a call
+// that comes while an agent ends is answered by it or by the next one.
+func TestManyCalls(t *testing.T) {
+	h := newHost(t)
+	h.sh("systemctl stop snapd-agent-look.timer snapd-agent-resume.timer snapd-agent.service")
+	began := time.Now()
+	h.says(0, `for i in $(seq 50); do (snapd --json snapshot shop >/tmp/out.$i 2>/tmp/err.$i || echo "call $i failed: $(cat /tmp/out.$i /tmp/err.$i)") & done; wait
+		cat /tmp/out.* | jq -r '.points[].id' | sort -u | wc -l | grep -x 50`)
+	h.keep("fifty-snapshots", time.Since(began).String())
+	h.says(0, `test $(snapd --json list shop | jq '.points | length') -ge 50`)
+	h.says(0, `journalctl -b -u snapd-agent -o cat --no-pager | grep -c '^Started snapd-agent' | grep -x 1`)
+	h.await(90*time.Second, "! systemctl is-active --quiet snapd-agent.service")
+
+	// The idle time becomes as short as a call, so that every other one meets the end.
+	h.sh(`mkdir -p /run/systemd/system/snapd-agent.service.d
+		printf '[Service]\nExecStart=\nExecStart=/usr/bin/snapd serve --idle 150ms\n' >/run/systemd/system/snapd-agent.service.d/short.conf
+		systemctl daemon-reload`)
+	h.says(0, `for i in $(seq 60); do snapd list shop >/tmp/o 2>&1 || { echo "call $i: $(cat /tmp/o)"; exit 1; }; sleep 0.$((RANDOM % 4))$((RANDOM % 10)); done`)
+	starts := h.sh(`journalctl -b -u snapd-agent -o cat --no-pager | grep -c '^Started snapd-agent'`)
+	h.keep("agents-for-sixty-calls", starts)
+	if len(starts) < 2 { // fewer than ten
+		t.Errorf("only %s agents were started", starts)
+	}
+	if failed := h.sh("systemctl is-failed snapd-agent.service snapd-agent.socket || true"); failed != "inactive\nactive" && failed != "active\nactive" {
+		t.Errorf("the units are %s", failed)
+	}
+}

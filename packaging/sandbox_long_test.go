@@ -1,0 +1,143 @@
+//go:build outside && long
+
+package packaging_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// threeStorages makes two datasets on each storage, all with filesystems that a
+// container writes to, and one group for each: its members are frozen, its
+// container has a hook and a lock, and its repository is sent what was taken.
+const threeStorages = `set -e
+truncate -s 1G /srv/z1.img /srv/z2.img
+truncate -s 3G /srv/pv.img
+zpool create -O mountpoint=none z1 /srv/z1.img
+zpool create -O mountpoint=none z2 /srv/z2.img
+zfs create -o mountpoint=/srv/z1 z1/one
+zfs create -o mountpoint="/srv/z 2" "z2/two and"
+zfs create -V 300M z1/disk
+udevadm settle
+mkfs.ext4 -q /dev/zvol/z1/disk
+mkdir -p /srv/z3 /srv/l1 /srv/l2
+mount /dev/zvol/z1/disk /srv/z3
+pv=$(losetup -f --show /srv/pv.img)
+pvcreate -q $pv >/dev/null
+vgcreate -q vg $pv >/dev/null
+lvcreate -q -y --type thin-pool -L 2G -n pool vg >/dev/null
+lvcreate -q -y -V 400M --thinpool pool -n one vg >/dev/null
+lvcreate -q -y -V 400M --thinpool pool -n two-2 vg >/dev/null
+mkfs.ext4 -q /dev/vg/one
+mkfs.xfs -q /dev/vg/two-2
+mount /dev/vg/one /srv/l1
+mount /dev/vg/two-2 /srv/l2
+run() {
+    name=$1; shift
+    docker run -d --restart always --name $name "$@" bb sh -c 'while :; do for d in /d*; do date >$d/log; done; sleep 0.2; done' >/dev/null
+}
+docker rm -f writer >/dev/null
+run zedfs -v /srv/z1:/d1 -v "/srv/z 2:/d2" -v /srv/z3:/d3
+run btree -v "/srv/data1/a b:/d1" -v "/srv/data2/a b:/d2"
+run lvmed -v /srv/l1:/d1 -v /srv/l2:/d2
+sed -i '/^\[group.two\]/,$d' /etc/snapd-agent/snapd.toml
+for g in zedfs btree lvmed; do
+    cat >>/etc/snapd-agent/snapd.toml <<X
+[group.$g]
+containers = ["$g"]
+max-window = "5m"
+hold-timeout = "5m"
+keep-local = "1s"
+keep = "3 last"
+[group.$g.container.$g]
+exec-before = "sh -c 'date >/d1/before'"
+hold = "sh -c 'echo locked; cat; date >/d1/released'"
+exec-after = "sh -c 'date >/d1/after'"
+X
+done
+snapd schedule >/dev/null
+`
+
+// TestSandbox: everything that runs in the agent works under its unit's
+// sandbox, and under the narrower ones for hosts with one storage: hooks, locks,
+// the guard, the window, and the drivers of all storages, with a real container
+// over several domains.
+func TestSandbox(t *testing.T) {
+	h := newHost(t)
+	h.sh(threeStorages)
+	var seen strings.Builder
+	storages := []struct {
+		name, group string
+		datasets    int
+	}{
+		{"zfs", "zedfs", 3},
+		{"btrfs", "btree", 2},
+		{"lvm", "lvmed", 2},
+	}
+	for _, s := range storages {
+		h.works(s.name+", the whole sandbox", s.group, s.name, s.datasets)
+		h.guarded(s.group)
+	}
+	fmt.Fprintf(&seen, "snapd-agent.service: %s\n", h.exposure())
+	const dropIn = "/etc/systemd/system/snapd-agent.service.d/10-storage.conf"
+	for _, s := range storages {
+		h.sh("mkdir -p $(dirname " + dropIn + ") && cp /usr/share/snapd-agent/drop-ins/" + s.name + "-only.conf " + dropIn + " && systemctl daemon-reload && systemctl stop snapd-agent.service")
+		h.verified()
+		fmt.Fprintf(&seen, "with %s-only.conf: %s\n", s.name, h.exposure())
+		h.works(s.name+", its own sandbox", s.group, s.name, s.datasets)
+		h.guarded(s.group)
+		h.sh("rm " + dropIn + " && systemctl daemon-reload && systemctl stop snapd-agent.service")
+	}
+	h.keep("sandbox", seen.String())
+}
+
+// works takes and ships three restore points of a group through the agent, and
+// prunes: nobody may have been kept from anything.
+func (h *host) works(what, group, driver string, datasets int) {
+	h.t.Helper()
+	since := h.sh("sleep 1; date '+%F %T'")
+	for n := range 3 {
+		if out, status := h.run(fmt.Sprintf("snapd --json snapshot --ship %s 2>/root/said >/root/points; s=$?; cat /root/said /root/points; exit $s", group)); status != 0 {
+			h.t.Fatalf("%s, point %d: exit status %d: %s", what, n, status, out)
+		}
+		if said := h.sh("grep -iE 'warn|denied|permitted|read-only' /root/said; true"); said != "" {
+			h.t.Errorf("%s: it says %s", what, said)
+		}
+		want := fmt.Sprintf(`.points[0] | .consistency == "quiesced" and (.datasets | length) == %d and all(.datasets[]; .driver == "%s") and (.shipped | length) == %[1]d and (.numbers.main > 0) and (.warnings // [] | length) == 0 and all(.members[]; .how == "cgroup") and (.members | length) == 1`, datasets, driver)
+		if out, status := h.run("jq -e '" + want + "' /root/points"); status != 0 {
+			h.t.Errorf("%s: the point is not what it should be: %s", what, out)
+		}
+	}
+	h.says(0, "snapd --json run "+group, `"drop"`)
+	if pid := h.sh("systemctl show -P MainPID snapd-agent"); pid == "0" {
+		h.t.Errorf("%s: not the agent did it", what)
+	}
+	if faults := h.sh(fmt.Sprintf("journalctl -u snapd-agent --since '%s' -o cat --no-pager | grep -iE 'warn|denied|permitted|read-only|cannot|udev' ; journalctl -u snapd-agent --since '%[1]s' -p warning -o cat --no-pager; true", since)); faults != "" {
+		h.t.Errorf("%s: the journal says %s", what, faults)
+	}
+	h.sh("snapd --kit /root/kit verify")
+}
+
+// guarded looks at the guard of a window that is held open: it runs at a
+// real-time priority, in locked memory, in the agent's sandbox.
+func (h *host) guarded(group string) {
+	h.t.Helper()
+	h.sh(strings.ReplaceAll(inWindow, `"two"`, `"`+group+`"`))
+	guard := h.sh("pgrep -o -f '^snapd-guard '")
+	out := h.sh("chrt -p " + guard + "; grep -E '^(VmLck|NoNewPrivs|Seccomp|CapBnd):' /proc/" + guard + "/status; cat /proc/" + guard + "/cgroup")
+	h.t.Log(out)
+	for _, want := range []string{"SCHED_FIFO", "NoNewPrivs:\t1", "Seccomp:\t2", "snapd-agent.service"} {
+		if !strings.Contains(out, want) {
+			h.t.Errorf("the guard of %s: no %q in %s", group, want, out)
+		}
+	}
+	if strings.Contains(out, "VmLck:\t       0 kB") {
+		h.t.Errorf("the guard of %s has not locked its memory: %s", group, out)
+	}
+	h.sh("kill -CONT $(systemctl show -P MainPID snapd-agent)")
+	h.await(time.Minute, "! ls /run/snapd-agent/window-*")
+	h.await(time.Minute, "! pgrep -f '^snapd snapshot "+group+"'")
+	h.says(0, "cat /root/snapshot.log; ! pgrep -f '^snapd-guard '", "quiesced")
+}
