@@ -97,8 +97,8 @@ func TestWhatLiesOnVolumes(t *testing.T) {
 			t.Fatal(err)
 		}
 		v, _ := all.named(away, "data")
-		command(t, "vgchange", "-q", "-a", "n", away)
-		command(t, "vgexport", "-q", away)
+		// udev may still look at the new volume, on a busy host.
+		command(t, "sh", "-c", "for i in $(seq 60); do vgchange -q -a n "+away+" && vgexport -q "+away+" && exit; sleep 0.5; done; exit 1")
 		defer command(t, "vgimport", "-q", away)
 		if _, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{datasetOf(v)}); !errors.Is(err, fs.ErrNotFound) || !strings.Contains(err.Error(), "vgimport") {
 			t.Errorf("got %v", err)
