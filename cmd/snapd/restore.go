@@ -21,6 +21,8 @@ the driver, such as btrfs:/srv/restored; of ZFS the name of a dataset, such as
 zfs:tank/restored; of LVM lvm:vg/name, lvm:vg/pool/name, or lvm:vg to keep the
 name. A point of several datasets goes below
 it, each under what remains of its name. Nothing that exists is overwritten.
+On ZFS, what an interrupted restore received is kept for a week, and the same
+restore goes on with it.
 
 On another host:  snapd --kit kit.txt restore latest --to btrfs:/srv/restored`,
 		Args: exactlyOne("restore point", "latest:shop"),

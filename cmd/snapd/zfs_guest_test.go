@@ -156,10 +156,12 @@ func (h *zhost) clean() {
 	}
 }
 
+func (h *zhost) target(p point.ID) string { return h.pool + "/restored " + string(p) }
+
 // restore brings a point back and compares it with a directory.
 func (h *zhost) restore(p point.ID, dir string) {
 	h.t.Helper()
-	target := h.pool + "/restored " + string(p)
+	target := h.target(p)
 	h.must("--kit", h.path("kit"), "restore", string(p), "--to", "zfs:"+target)
 	h.sh("zfs", "mount", target)
 	fstest.Compare(h.t, dir, "/mnt/"+target)
@@ -259,7 +261,7 @@ func killOften(t *testing.T, ships, restores int) {
 	h.must("--kit", h.path("kit"), "verify", "--deep")
 	for i := range restores {
 		at := h.killRestore(newest, i, restores)
-		if out, err := exec.Command("zfs", "list", h.pool+"/killed").CombinedOutput(); err == nil {
+		if out, err := exec.Command("zfs", "list", h.target(newest)).CombinedOutput(); err == nil {
 			t.Errorf("restore %d, killed %s: the target is there: %s", i, at, out)
 		}
 		t.Logf("restore %d, killed %s", i, at)
@@ -311,7 +313,7 @@ func (h *zhost) killShip(turn, of int) (at string) {
 // killRestore kills a restore at one of several moments in its life.
 func (h *zhost) killRestore(id point.ID, turn, of int) (at string) {
 	h.t.Helper()
-	cmd := h.command("--kit", h.path("kit"), "restore", string(id), "--to", "zfs:"+h.pool+"/killed")
+	cmd := h.command("--kit", h.path("kit"), "restore", string(id), "--to", "zfs:"+h.target(id))
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}

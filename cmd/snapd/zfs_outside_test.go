@@ -70,10 +70,10 @@ func powerCuts() []powerCut {
 	}
 	return []powerCut{
 		{"in the middle of an upload", "snapd ship data", waitFor("test $(ls /srv/repository/data/*/* | wc -l) -gt $(cat /root/before)"), 100 * time.Millisecond},
-		{"in the middle of a receive", "snapd --kit /root/kit restore latest --to zfs:tank/cut", waitFor("zfs list -H -o name -r tank | grep -q snapd_restore_"), 300 * time.Millisecond},
+		{"in the middle of a receive", "snapd --kit /root/kit restore latest --to zfs:tank/back", waitFor("zfs list -H -o name -r tank | grep -q snapd_restore_"), 300 * time.Millisecond},
 		{"when holds were taken", "snapd ship data", waitFor("zfs list -H -t snapshot -o name -r tank/data | xargs zfs holds -H | grep -q snapd_ship_"), 0},
 		{"in the middle of a snapshot", "snapd snapshot data", waitFor("test -n \"$(ls /var/lib/snapd-agent/taking)\""), 0},
-		{"late in a receive", "snapd --kit /root/kit restore latest --to zfs:tank/cut", waitFor("zfs list -H -t snapshot -o name -r tank | grep -q snapd_restore_"), 50 * time.Millisecond},
+		{"late in a receive", "snapd --kit /root/kit restore latest --to zfs:tank/back", waitFor("zfs list -H -t snapshot -o name -r tank | grep -q snapd_restore_"), 50 * time.Millisecond},
 	}
 }
 
@@ -98,9 +98,12 @@ func cutPower(t *testing.T, cuts []powerCut) {
 		if got := len(listedIn(t, g)); got != listed {
 			t.Errorf("%s: %d points are listed, want %d", c.name, got, listed)
 		}
+		if out := g.Sh(t, "zfs list -H -o name tank/back 2>/dev/null; true"); strings.TrimSpace(out) != "" {
+			t.Errorf("%s: the target is there: %s", c.name, out)
+		}
 		g.Sh(t, "snapd run data >&2 && snapd --kit /root/kit verify --deep >&2")
 		g.Sh(t, `snapd --kit /root/kit restore latest --to zfs:tank/back >&2 && zfs mount tank/back && diff -r /tank/data /tank/back && zfs destroy -r tank/back`)
-		left := g.Sh(t, `zfs list -H -t all -o name -r tank | grep snapd_restore_; zfs list -H -t snapshot -o name -r tank | xargs zfs holds -H; zfs list -H -o name tank/cut 2>/dev/null; true`)
+		left := g.Sh(t, `zfs list -H -t all -o name -r tank | grep snapd_restore_; zfs list -H -t snapshot -o name -r tank | xargs zfs holds -H; zfs list -H -o name tank/back 2>/dev/null; true`)
 		if left = strings.TrimSpace(left); left != "" {
 			t.Errorf("%s: left behind: %s", c.name, left)
 		}

@@ -173,10 +173,9 @@ func (r *rest) walkFrom(at int64) walker {
 }
 
 // find reads up to the record with which the receiver goes on, through most
-// bytes (0: all). On the way it keeps the object and what describes it. fromStart
-// says that nothing of the stream was passed over.
-func (r *rest) find(most int64, fromStart bool) (bool, error) {
-	here := fromStart // whether the place cannot have been passed yet
+// bytes (0: all). On the way it keeps the object and what describes it. here
+// says that the place cannot have been passed yet.
+func (r *rest) find(most int64, here bool) (bool, error) {
 	for most == 0 || r.in.walk.offset < most {
 		payload, err := r.in.next()
 		if err != nil {
@@ -188,32 +187,40 @@ func (r *rest) find(most int64, fromStart bool) (bool, error) {
 			return false, errPassed
 		case k == kindObjectRange:
 			r.ranges = bytes.Clone(h[:])
-		case k == kindObject && h.object() == r.object:
-			r.open(payload)
-			if r.offset == 0 {
-				return true, nil
+		case k == kindObject || k == kindFreeObjects:
+			here = true
+			if k == kindObject && h.object() == r.object {
+				r.open(payload)
+				if r.offset == 0 {
+					return true, nil
+				}
 			}
-			here = true
-		case k == kindObject, k == kindFreeObjects:
-			here = true
 		case h.object() != r.object:
-		case k == kindWrite || k == kindWriteEmbedded:
-			if h.start() >= r.offset {
-				if h.start() > r.offset && !here {
-					return false, errPassed
-				}
-				if len(r.opening) == 0 {
-					return false, errPassed // its object comes before what was read
-				}
-				r.queue = append(r.queue, r.in.record(payload))
-				return true, nil
+		default:
+			found, err := r.inObject(payload, here)
+			if found || err != nil {
+				return found, err
 			}
-			here = true
-		case k == kindFree && h.start() < r.offset:
-			here = true
-		case len(r.opening) > 0:
-			r.opening = append(r.opening, r.in.record(payload))
+			here = here || h.start() < r.offset && k != kindSpill
 		}
+	}
+	return false, nil
+}
+
+// inObject looks at a record of the object with which the receiver goes on.
+func (r *rest) inObject(payload []byte, here bool) (found bool, err error) {
+	h := &r.in.head
+	k := h.kind()
+	switch {
+	case k != kindSpill && h.start() < r.offset: // the receiver has it
+	case k == kindWrite || k == kindWriteEmbedded:
+		if h.start() > r.offset && !here || len(r.opening) == 0 { // or its object comes before what was read
+			return false, errPassed
+		}
+		r.queue = append(r.queue, r.in.record(payload))
+		return true, nil
+	case len(r.opening) > 0: // a FREE of its tail, a SPILL
+		r.opening = append(r.opening, r.in.record(payload))
 	}
 	return false, nil
 }
