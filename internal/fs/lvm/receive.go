@@ -220,7 +220,7 @@ func (r *receiver) openWork(ctx context.Context, name string, size int64) (*work
 			return nil, err
 		}
 		w.pool = pool
-		w.watch = &poolWatch{driver: r.driver, pool: pool}
+		w.watch = &poolWatch{pool: pool}
 	}
 	if err := r.resize(ctx, &w.volume, size); err != nil {
 		return nil, err
