@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"snapd/internal/fs"
 )
 
 func TestParseLoad(t *testing.T) {
@@ -127,5 +129,21 @@ func TestUnreadStays(t *testing.T) {
 	}
 	if lines, err := d.unread(); err != nil || len(lines) > 0 {
 		t.Errorf("got %q, %v", lines, err)
+	}
+}
+
+// A name where a pool stands is what somebody writes who restores several
+// volumes to one name: it is said what would be right.
+func TestChoosePoolSaysWhatWouldBeRight(t *testing.T) {
+	all := volumes{{vg: "vg", name: "pool", segtype: "thin-pool"}, {vg: "vg", name: "data", segtype: "thin"}}
+	for wanted, says := range map[string]string{"new": "there is no thin pool vg/new", "data": "vg/data is no thin pool"} {
+		_, err := choosePool(all, "vg", wanted)
+		if !errors.Is(err, fs.ErrNotFound) || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "pools in vg: pool") ||
+			!strings.Contains(err.Error(), "lvm:vg or lvm:vg/POOL") || !strings.Contains(err.Error(), "--dataset") {
+			t.Errorf("%s: got %v", wanted, err)
+		}
+	}
+	if p, err := choosePool(all, "vg", "pool"); err != nil || p.name != "pool" {
+		t.Errorf("got %v, %v", p, err)
 	}
 }
