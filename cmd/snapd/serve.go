@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -63,6 +64,9 @@ type service struct {
 	shown    string // the status that systemd has
 	labels   string // the schedules of labels as they were last seen
 	freed    bool   // unused memory was given back since the last call
+
+	watching atomic.Bool // there are snapshots that have to be watched while they live
+	fault    string      // of the last watch; only watch uses it
 }
 
 func (s *service) serve(ctx context.Context, l *net.UnixListener, gid int, idle time.Duration) error {
@@ -86,11 +90,13 @@ func (s *service) serve(ctx context.Context, l *net.UnixListener, gid int, idle 
 		Newest: s.newest,
 		Reload: func() error { return s.reload(ctx) },
 		Idle:   idle,
+		Needed: s.watching.Load,
 		Tick:   tick,
 		Alive:  func(calls []string) { s.alive(calls, idle) },
 		Log:    s.log,
 	})
 	defer s.reloadOnHangup(ctx)()
+	defer s.watch(ctx)()
 	systemd.Ready()
 	err := server.Serve(ctx, l)
 	systemd.Stopping()
@@ -163,6 +169,8 @@ func (s *service) alive(calls []string, idle time.Duration) {
 	text := "Idle; ends when nobody has called for " + idle.String()
 	if len(calls) > 0 {
 		text = strings.Join(calls, "; ")
+	} else if s.watching.Load() {
+		text = "Idle; watches the pools of LVM as long as snapshots live there"
 	}
 	if _, warning, err := s.config.current(); err != nil {
 		text = "Every call fails: " + err.Error() + " (" + text + ")"

@@ -186,6 +186,24 @@ func (a *Agent) tendStorage(ctx context.Context) {
 	}
 }
 
+// Watch is what a long-running caller does every few seconds between and during
+// operations: it looks after what snapshots endanger while they live. told is
+// new since its last call on this Agent. live says that there is something to
+// be watched on.
+func (a *Agent) Watch(ctx context.Context) (told []string, live bool, err error) {
+	for _, d := range a.Drivers {
+		w, ok := d.(interface {
+			Watch(ctx context.Context) (told []string, live bool, err error)
+		})
+		if !ok {
+			continue
+		}
+		t, l, e := w.Watch(ctx)
+		told, live, err = append(told, t...), live || l, errors.Join(err, e)
+	}
+	return told, live, err
+}
+
 func (a *Agent) driver(name string) (fs.Driver, error) {
 	if d, ok := a.Drivers[name]; ok {
 		return d, nil

@@ -296,4 +296,11 @@ func TestTargetsBelow(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", c.names, short, err, c.want)
 		}
 	}
+	two := []point.Dataset{{Driver: fs.LVM, Dataset: "vg/a"}, {Driver: fs.LVM, Dataset: "vg/b"}}
+	if got, err := targetsBelow("to/pool", two); err != nil || strings.Join(got, " ") != "to/pool/a to/pool/b" {
+		t.Errorf("two volumes into a pool: got %q, %v", got, err)
+	}
+	if got, err := targetsBelow("to/pool/name", two); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "names one volume") {
+		t.Errorf("two volumes to one name: got %q, %v", got, err)
+	}
 }

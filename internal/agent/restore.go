@@ -146,6 +146,10 @@ func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 		}
 		return []string{target}, nil
 	}
+	if datasets[0].Driver == fs.LVM && strings.Count(target, "/") > 1 {
+		return nil, hint(usage("%s:%s names one volume, and the point has %d", fs.LVM, target, len(datasets)),
+			"restore all to %s:GROUP or %[1]s:GROUP/POOL, each under its own name, or one of them with --dataset", fs.LVM)
+	}
 	common := path.Dir(datasets[0].Dataset)
 	for _, d := range datasets[1:] {
 		for common != "/" && common != "." && !strings.HasPrefix(d.Dataset, common+"/") {

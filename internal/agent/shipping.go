@@ -30,6 +30,7 @@ func (a *Agent) ship(ctx context.Context, names []string, passing bool) ([]point
 		return nil, err
 	}
 	defer s.close() //nolint:errcheck // only read from
+	a.tendStorage(ctx)
 	var out []point.Point
 	var faults []error
 	for _, g := range groups {

@@ -28,6 +28,7 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 	}
 	defer s.close() //nolint:errcheck // only read from
 	a.keepPromises(ctx, s)
+	a.tendStorage(ctx)
 	var out []point.Point
 	var faults []error
 	for _, g := range groups {

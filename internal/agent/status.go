@@ -37,6 +37,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		return out, err
 	}
 	defer s.close() //nolint:errcheck // only read from
+	a.tendStorage(ctx)
 	points := a.points()
 	for _, g := range s.groups {
 		out.Groups = append(out.Groups, a.groupStatus(g, points))

@@ -589,6 +589,46 @@ func TestAPanicIsAnAnswerAndEndsTheAgent(t *testing.T) {
 	}
 }
 
+// An agent that has something to look after stays although nobody calls.
+func TestNeededStays(t *testing.T) {
+	p := newPlace(t)
+	var needed atomic.Bool
+	needed.Store(true)
+	asked := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	l := p.listener()
+	go func() {
+		ended <- NewServer(Options{
+			Calls: func(agent.Report) (Calls, error) { return calls{}, nil }, Caller: root, Idle: time.Millisecond, Tick: time.Millisecond,
+			Needed: func() bool {
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+				return needed.Load()
+			},
+		}).Serve(context.Background(), l)
+	}()
+	for range 20 { // it asks on and on
+		select {
+		case <-asked:
+		case err := <-ended:
+			t.Fatalf("it ended: %v", err)
+		case <-time.After(10 * time.Second):
+			t.Fatal("it does not ask")
+		}
+	}
+	needed.Store(false)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it stays")
+	}
+}
+
 func TestNobodyThere(t *testing.T) {
 	p := newPlace(t)
 	if _, err := Connect(t.Context(), p.path+"none", nil); !errors.Is(err, ErrNoAgent) {

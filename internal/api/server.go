@@ -26,8 +26,8 @@ const (
 	listsAtOnce = 8
 )
 
-// Options are what a Server works with. All but Reload, Newest, Alive and Log
-// have to be set.
+// Options are what a Server works with. All but Reload, Newest, Needed, Alive and
+// Log have to be set.
 type Options struct {
 	// Calls gives what carries out one call and reports to its caller. Its
 	// error is that of the call: a configuration that is wrong, for example.
@@ -40,8 +40,10 @@ type Options struct {
 	// Reload reads the configuration anew. An error means that the old one
 	// stays in force.
 	Reload func() error
-	// Idle ends Serve when nobody has called for so long.
-	Idle time.Duration
+	// Idle ends Serve when nobody has called for so long, unless Needed says
+	// that there is something to look after. Nil means that there is not.
+	Idle   time.Duration
+	Needed func() bool
 	// Tick is how often Alive is called, by the loop that accepts calls: it is
 	// the sign that this loop lives. It is told what is under way.
 	Tick  time.Duration
@@ -70,6 +72,9 @@ func NewServer(o Options) *Server {
 	}
 	if o.Alive == nil {
 		o.Alive = func([]string) {}
+	}
+	if o.Needed == nil {
+		o.Needed = func() bool { return false }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -118,7 +123,7 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) er
 		now := time.Now()
 		left := s.Idle - now.Sub(last)
 		stopping := ctx.Err() != nil || broken != nil
-		if active == 0 && (left <= 0 || stopping) {
+		if active == 0 && (stopping || left <= 0 && !s.Needed()) {
 			return broken
 		}
 		s.Alive(s.under())
@@ -127,7 +132,7 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) er
 			continue
 		}
 		wait := min(s.Tick, max(left, time.Millisecond))
-		if active > 0 {
+		if active > 0 || left <= 0 {
 			wait = s.Tick
 		}
 		if err := l.SetDeadline(now.Add(wait)); err != nil {

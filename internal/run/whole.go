@@ -42,6 +42,9 @@ func (p Program) whole(ctx context.Context) (_ []byte, err error) {
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "LANGUAGE=C")
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = out, said
+	if p.Hold != nil {
+		cmd.ExtraFiles = []*os.File{p.Hold}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C at the terminal is not for it
 	failed := cmd.Run()
 	text, err := contents(out)

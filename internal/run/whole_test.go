@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestWhole(t *testing.T) {
@@ -42,6 +44,47 @@ func TestWholeIsNotCancelled(t *testing.T) {
 	}
 	if _, err := p.Output(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("after cancellation: got %v", err)
+	}
+}
+
+// What is locked through Hold is locked until the program ends, and not longer.
+func TestWholeHolds(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := os.Create(dir + "/lock")
+	if err == nil {
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		line := `touch "$0/begun"; while [ ! -e "$0/enough" ]; do sleep 0.01; done`
+		_, err := Program{Argv: []string{"sh", "-c", line, dir}, Whole: true, Hold: lock}.Output(t.Context())
+		ended <- err
+	}()
+	for _, err := os.Stat(dir + "/begun"); err != nil; _, err = os.Stat(dir + "/begun") {
+		time.Sleep(time.Millisecond)
+	}
+	if err := lock.Close(); err != nil { // as when we are killed
+		t.Fatal(err)
+	}
+	again, err := os.Open(dir + "/lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if err := unix.Flock(int(again.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("while it runs: got %v, want it to be locked", err)
+	}
+	if err := os.WriteFile(dir+"/enough", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := unix.Flock(int(again.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Errorf("when it has ended: %v", err)
 	}
 }
 

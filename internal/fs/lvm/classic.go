@@ -179,7 +179,7 @@ func (d *Driver) extendClassic(ctx context.Context, v, origin volume) error {
 	want := min((size+size/2+v.extent-1)/v.extent*v.extent, wholeSize(origin))
 	want = min(want, size+v.vgFree/v.extent*v.extent)
 	if want <= size {
-		return d.notice("the classic snapshot %s is %.0f %% full and volume group %s has no room to extend it: it will be lost; ship it now, or add a physical volume (vgextend)",
+		return d.noticeOnce(tight+v.uuid, "the classic snapshot %s is %.0f %% full and volume group %s has no room to extend it: it will be lost; ship it now, or add a physical volume (vgextend)",
 			v.full(), v.dataUse, v.vg)
 	}
 	err := d.change(ctx, "lvextend", "-q", "-L", strconv.FormatInt(want, 10)+"b", v.full())

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,7 +70,7 @@ func (d *Driver) changed(ctx context.Context, pool volume, base, snapshot uint64
 		"thin_delta", "-m", "--thin1", strconv.FormatUint(base, 10), "--thin2", strconv.FormatUint(snapshot, 10),
 		"/dev/mapper/" + dmName(pool.vg, pool.name+"_tmeta", ""),
 	})
-	if err := errors.Join(read, held.release()); err != nil {
+	if err := errors.Join(read, held.release(ctx)); err != nil {
 		return nil, err
 	}
 	return s, s.rewind()
@@ -199,6 +201,22 @@ func (s *spool) next() (mapping, error) {
 	return m, nil
 }
 
+// count is the length of all mappings of some kinds together.
+func (s *spool) count(kinds ...mappingKind) (blocks int64, err error) {
+	for {
+		m, err := s.next()
+		if errors.Is(err, io.EOF) {
+			return blocks, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		if slices.Contains(kinds, m.kind) {
+			blocks += m.length
+		}
+	}
+}
+
 // Close may be called on nil.
 func (s *spool) Close() error {
 	if s == nil {
@@ -270,6 +288,23 @@ func (p *plan) extents(m mapping) []extent {
 		return nil
 	}
 	return []extent{e}
+}
+
+// awaitLock waits for a lock of one kind on a thing. It ends with its process.
+func (d *Driver) awaitLock(ctx context.Context, kind, thing string) (*os.File, error) {
+	dir, err := d.stateDir(kind)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		lock, err := lockFile(filepath.Join(dir, thing+".lock"), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) {
+			return lock, err
+		}
+		if err := pause(ctx, lockAgain); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // lockFile takes a lock that ends with its process.

@@ -30,6 +30,8 @@ type Driver struct {
 	activate sync.Mutex // see reading
 	quiet    quietMemory
 	probed   probeMemory
+	relieved reliefMemory
+	watched  watchMemory
 }
 
 var _ fs.Driver = (*Driver)(nil)

@@ -111,7 +111,11 @@ func TestLongLarge(t *testing.T) {
 	if step < 50<<20 || step > 56<<20 {
 		t.Errorf("the increment has %d bytes, want about 50 MiB", step)
 	}
-	if none > 4<<10 || stepTook > fullTook/4 || noneTook > stepTook {
+	// The snapshot itself has ext4 write its superblock, in one block of the pool.
+	if none > 2*leastUnit+4<<10 {
+		t.Errorf("with nothing changed the increment has %d bytes", none)
+	}
+	if stepTook > fullTook/4 || noneTook > stepTook {
 		t.Error("what changed does not say how long it takes")
 	}
 }

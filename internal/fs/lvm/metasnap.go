@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,12 +21,22 @@ import (
 
 // A pool has one metadata snapshot at most, it is of no one in particular, and
 // it outlives the process and even the boot that made it. So who makes one
-// writes that down before, under a lock that ends with the process, and what
-// the next one finds written down without that lock is ours to release.
+// writes that down before, under a lock, and what the next one finds written
+// down without that lock is ours to release.
+//
+// Making it and writing down where it lies are two steps, and a foreign one
+// could be made between our death and the next look. So both are steps of a
+// program of their own, which nothing of ours ends and which holds the lock as
+// long as it runs; releasing it is done in the same way.
 const (
 	metadataPatience = 5 * time.Second // with another program's
 	metadataAgain    = 200 * time.Millisecond
 	lockAgain        = 100 * time.Millisecond
+
+	// The pool's device and the record's name are the arguments of both.
+	reserveScript = scriptPath + `: >"$2.made" && dmsetup message "$1" 0 reserve_metadata_snap && dmsetup status "$1" >"$2.made"`
+	releaseScript = scriptPath + `dmsetup message "$1" 0 release_metadata_snap && rm -f -- "$2" "$2.made"`
+	scriptPath    = `PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"; `
 )
 
 // heldMetadata is a pool's metadata snapshot that is ours.
@@ -33,70 +44,49 @@ type heldMetadata struct {
 	pool   volume
 	record string // file
 	lock   *os.File
-	ctx    context.Context //nolint:containedctx // of the one call that made it, never cancelled
 }
 
-// reservation is what is written down.
+// reservation is what is written down before.
 type reservation struct {
 	Pool        string `json:"pool"`        // vg/name, for people
-	Transaction uint64 `json:"transaction"` // of the pool, before
-	Block       string `json:"block"`       // where the metadata snapshot lies; "" until it is known
+	Transaction uint64 `json:"transaction"` // of the pool
+	Boot        string `json:"boot"`
 }
 
 // holdMetadata makes the metadata snapshot of an active pool. The caller
 // releases it. fs.ErrBusy when another program has one.
 func (d *Driver) holdMetadata(ctx context.Context, pool volume) (_ *heldMetadata, err error) {
-	h, err := d.lockMetadata(ctx, pool)
+	lock, err := d.awaitLock(ctx, "metadata", pool.uuid)
 	if err != nil {
 		return nil, err
 	}
+	h := d.metadataOf(pool, lock)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.lock.Close())
 		}
 	}()
-	if err := h.recover(); err != nil {
+	if err := h.recover(ctx); err != nil {
 		return nil, err
 	}
 	st, err := h.awaitFree(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := h.write(reservation{Pool: pool.full(), Transaction: st.transaction}); err != nil {
+	if err := os.Remove(h.record + ".made"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if err := h.message("reserve_metadata_snap"); err != nil {
-		return nil, errors.Join(fmt.Errorf("make the metadata snapshot of thin pool %s: %w", pool.full(), err), os.Remove(h.record))
+	if err := h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: bootID()}); err != nil {
+		return nil, err
 	}
-	st, err = poolStatusOf(h.ctx, pool)
-	if err == nil {
-		err = h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Block: st.held})
-	}
-	if err != nil {
-		return nil, errors.Join(err, h.message("release_metadata_snap"), os.Remove(h.record))
+	if err := h.script(ctx, reserveScript); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the metadata snapshot of thin pool %s: %w", pool.full(), err), h.recover(context.WithoutCancel(ctx)))
 	}
 	return h, nil
 }
 
-// lockMetadata waits for other processes of ours.
-func (d *Driver) lockMetadata(ctx context.Context, pool volume) (*heldMetadata, error) {
-	dir, err := d.stateDir("metadata")
-	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(dir, pool.uuid)
-	for {
-		lock, err := lockFile(file+".lock", unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return &heldMetadata{pool: pool, record: file + ".json", lock: lock, ctx: context.WithoutCancel(ctx)}, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, err
-		}
-		if err := pause(ctx, lockAgain); err != nil {
-			return nil, err
-		}
-	}
+func (d *Driver) metadataOf(pool volume, lock *os.File) *heldMetadata {
+	return &heldMetadata{pool: pool, record: filepath.Join(d.state, "metadata", pool.uuid+".json"), lock: lock}
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -126,8 +116,10 @@ func (h *heldMetadata) awaitFree(ctx context.Context) (poolStatus, error) {
 	}
 }
 
-func (h *heldMetadata) message(text string) error {
-	_, err := run.Program{Argv: []string{"dmsetup", "message", poolDevice(h.pool), "0", text}, Whole: true}.Output(h.ctx)
+// script runs one of the scripts to its end, whatever becomes of us.
+func (h *heldMetadata) script(ctx context.Context, text string) error {
+	argv := []string{"sh", "-c", text, "sh", poolDevice(h.pool), h.record}
+	_, err := run.Program{Argv: argv, Whole: true, Hold: h.lock}.Output(ctx)
 	return err
 }
 
@@ -142,19 +134,18 @@ func (h *heldMetadata) write(r reservation) error {
 	return nil
 }
 
-// release gives the metadata snapshot back. It is called once.
-func (h *heldMetadata) release() error {
-	err := h.message("release_metadata_snap")
+// release gives the metadata snapshot back, also when ctx was cancelled. It is
+// called once.
+func (h *heldMetadata) release(ctx context.Context) error {
+	err := h.script(context.WithoutCancel(ctx), releaseScript)
 	if err != nil {
 		err = fmt.Errorf("release the metadata snapshot of thin pool %s: %w", h.pool.full(), err)
-	} else {
-		err = os.Remove(h.record)
 	}
 	return errors.Join(err, h.lock.Close())
 }
 
 // recover releases what a killed process of ours left, under its lock.
-func (h *heldMetadata) recover() error {
+func (h *heldMetadata) recover(ctx context.Context) error {
 	text, err := os.ReadFile(h.record)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -166,30 +157,58 @@ func (h *heldMetadata) recover() error {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return fmt.Errorf("read %s: %w; remove it", h.record, err)
 	}
-	st, err := poolStatusOf(h.ctx, h.pool)
+	st, err := poolStatusOf(ctx, h.pool)
 	if err != nil {
 		return err
 	}
-	ours := st.held != "-" && st.held == r.Block
-	if st.held != "-" && r.Block == "" {
-		// Killed right before or right after it was made. One that another
-		// program made since would, as a rule, be of a later transaction:
-		// such programs make a snapshot first.
-		if ours, err = h.isOf(r.Transaction); err != nil {
-			return err
-		}
+	ours, err := h.isOurs(ctx, st, r)
+	if err != nil {
+		return err
 	}
 	if ours {
-		if err := h.message("release_metadata_snap"); err != nil {
+		if err := h.script(context.WithoutCancel(ctx), releaseScript); err != nil {
 			return fmt.Errorf("release the metadata snapshot of thin pool %s that a killed snapd had left: %w", h.pool.full(), err)
 		}
+		return nil
 	}
-	return os.Remove(h.record)
+	err = os.Remove(h.record + ".made")
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, os.Remove(h.record))
+}
+
+// isOurs tells whether the metadata snapshot that a pool has is the one that
+// was written down: of the same place and transaction.
+func (h *heldMetadata) isOurs(ctx context.Context, st poolStatus, r reservation) (bool, error) {
+	if st.held == "-" {
+		return false, nil
+	}
+	made, err := os.ReadFile(h.record + ".made")
+	if errors.Is(err, os.ErrNotExist) && r.Boot == bootID() {
+		return false, nil // killed before it was begun: this one is another's
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, err
+	}
+	if was, err := parsePoolStatus(string(made)); err == nil {
+		if was.held != st.held {
+			return false, nil
+		}
+		r.Transaction = was.transaction
+	}
+	// The same place, or the making was cut off by a power cut or by a kill of
+	// that program itself: then what it is of decides.
+	same, err := h.isOf(ctx, r.Transaction)
+	if errors.Is(err, exec.ErrNotFound) && len(made) > 0 {
+		return true, nil // no thin_dump here, and the place is the same
+	}
+	return same, err
 }
 
 // isOf asks whether the metadata snapshot is of a transaction.
-func (h *heldMetadata) isOf(transaction uint64) (bool, error) {
-	out, err := run.Pipe(h.ctx, "thin_dump", "-m", "/dev/mapper/"+dmName(h.pool.vg, h.pool.name+"_tmeta", ""))
+func (h *heldMetadata) isOf(ctx context.Context, transaction uint64) (bool, error) {
+	out, err := run.Pipe(ctx, "thin_dump", "-m", "/dev/mapper/"+dmName(h.pool.vg, h.pool.name+"_tmeta", ""))
 	if err != nil {
 		return false, err
 	}
@@ -219,9 +238,8 @@ func (d *Driver) sweepMetadata(ctx context.Context, all volumes) (released []str
 			continue // a living process is at it
 		}
 		if err == nil {
-			h := &heldMetadata{pool: pool, record: file, lock: lock, ctx: context.WithoutCancel(ctx)}
 			if _, statErr := os.Stat(file); statErr == nil {
-				if err = h.recover(); err == nil {
+				if err = d.metadataOf(pool, lock).recover(ctx); err == nil {
 					released = append(released, "the metadata snapshot of thin pool "+pool.full())
 				}
 			}

@@ -2,10 +2,7 @@ package lvm
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -51,106 +48,22 @@ func (v volume) roomForSnapshot() error {
 // suffers says that snapshots of ours have to go.
 func (v volume) suffers() bool { return v.dataUse >= dropData || v.metaUse >= dropMeta }
 
-// Tend looks after everything that snapshots can endanger: it drops our oldest
-// snapshots from pools that are about to be full, extends classic snapshots
-// that fill, and removes those that overflowed. It returns what people have to
-// be told, also of what other calls did since the last time. It is cheap where
-// all is well, and is to be called often while snapshots live; Send and Receive
-// do so themselves.
-func (d *Driver) Tend(ctx context.Context) ([]string, error) {
-	if !d.used() {
-		return nil, nil
-	}
-	all, err := d.list(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("look after LVM pools: %w", err)
-	}
-	err = errors.Join(d.relieveAll(ctx, all), d.tendClassic(ctx, all))
-	told, tellErr := d.notices()
-	if err := errors.Join(err, tellErr); err != nil {
-		return told, fmt.Errorf("look after LVM pools: %w", err)
-	}
-	return told, nil
-}
-
-func (d *Driver) relieveAll(ctx context.Context, all volumes) error {
-	var failed error
-	for _, v := range all {
-		if v.isPool() && v.suffers() {
-			failed = errors.Join(failed, d.relieve(ctx, v.uuid))
-		}
-	}
-	return failed
-}
-
-// relieve drops our oldest snapshots from a pool until it does not suffer any
-// more, or none is left.
-func (d *Driver) relieve(ctx context.Context, poolUUID string) error {
-	kept := map[string]bool{} // those that somebody reads from
-	for {
-		all, err := d.list(ctx)
-		if err != nil {
-			return err
-		}
-		pool, ok := all.byUUID(poolUUID)
-		if !ok || !pool.suffers() {
-			return nil
-		}
-		oldest, ok := all.oldestIn(pool, kept)
-		if !ok {
-			return d.notice("%s, and no snapshot of snapd's is left there that could go: %s", pool.use(), pool.widen())
-		}
-		err = d.remove(ctx, oldest)
-		switch {
-		case errors.Is(err, fs.ErrBusy):
-			kept[oldest.uuid] = true
-		case err != nil && !errors.Is(err, fs.ErrNotFound):
-			return err
-		default:
-			if err := d.notice("DROPPED the snapshot %s: %s, and writers there were about to fail; %s", oldest.full(), pool.use(), pool.widen()); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// oldestIn is our oldest snapshot in a pool but for some.
-func (all volumes) oldestIn(pool volume, but map[string]bool) (volume, bool) {
-	var ours volumes
-	for _, v := range all {
-		if origin, ok := v.tag(tagOrigin); ok && v.poolUUID == pool.uuid && v.isSnapshotOf(origin) && !but[v.uuid] {
-			ours = append(ours, v)
-		}
-	}
-	if len(ours) == 0 {
-		return volume{}, false
-	}
-	return slices.MinFunc(ours, func(a, b volume) int { return int(a.order()) - int(b.order()) }), true
-}
-
-func (v volume) order() uint64 {
-	text, _ := v.tag(tagOrder)
-	n, _ := strconv.ParseUint(text, 10, 64)
-	return n
-}
-
-// poolWatch looks at one pool now and then, while something is read from or
-// written to it for long.
+// poolWatch looks at one pool now and then, while something is written to it
+// for long.
 type poolWatch struct {
-	driver *Driver
-	pool   volume
-	next   time.Time
+	pool volume
+	next time.Time
 }
 
 // pauses between two looks.
 const (
-	lookEvery = 5 * time.Second
-	lookSoon  = 500 * time.Millisecond // when it has less than twice the room
+	lookEvery = 2 * time.Second
+	lookSoon  = 250 * time.Millisecond // where it may soon be too late
 )
 
 // look returns how full the pool is, if it is time to look.
 func (w *poolWatch) look(ctx context.Context, now time.Time) (volume, bool, error) {
-	if w == nil || w.pool.uuid == "" || now.Before(w.next) {
+	if now.Before(w.next) {
 		return volume{}, false, nil
 	}
 	pool, err := status(ctx, w.pool)

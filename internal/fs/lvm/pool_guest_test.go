@@ -4,6 +4,8 @@ package lvm
 
 import (
 	"errors"
+	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -112,12 +114,8 @@ func TestOwnMetadataSnapshotIsReleased(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !known { // killed before it could write down where it lies
-			st, err := poolStatusOf(t.Context(), pool)
-			if err == nil {
-				err = h.write(reservation{Pool: pool.full(), Transaction: st.transaction})
-			}
-			if err != nil {
+		if !known { // power cut before it was written down where it lies
+			if err := os.Truncate(h.record+".made", 0); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -133,4 +131,93 @@ func TestOwnMetadataSnapshotIsReleased(t *testing.T) {
 		}
 	}
 	healthy(t, k.driver, vg, "pool")
+}
+
+// TestMetadataSnapshotOfSameTransaction is another program's, made after we
+// were killed: between writing down that one is to be made and making it, or
+// when ours had been released. It is of the transaction that was written down,
+// and stays.
+func TestMetadataSnapshotOfSameTransaction(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	newPool(t, vg, "pool", 400<<20)
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
+	k.snapshot()
+	all, err := k.driver.list(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, _ := all.named(vg, "pool")
+	lock, err := k.driver.awaitLock(t.Context(), "metadata", pool.uuid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := k.driver.metadataOf(pool, lock)
+	st, err := poolStatusOf(t.Context(), pool)
+	if err == nil {
+		err = h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: bootID()})
+	}
+	if err := errors.Join(err, lock.Close()); err != nil {
+		t.Fatal(err)
+	}
+	device := poolDevice(pool)
+	command(t, "dmsetup", "message", device, "0", "reserve_metadata_snap")
+	before := command(t, "dmsetup", "status", device)
+	if _, err := k.driver.Sweep(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if after := command(t, "dmsetup", "status", device); strings.Fields(after)[6] != strings.Fields(before)[6] {
+		t.Errorf("another program's: it was %s and is %s", before, after)
+	}
+	command(t, "dmsetup", "message", device, "0", "release_metadata_snap")
+}
+
+// TestSnapshotsThatFreeNothingStay in a pool that somebody else has filled, and
+// that is told once.
+func TestSnapshotsThatFreeNothingStay(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	newPool(t, vg, "pool", 400<<20)
+	k := newDesk(t, vg, "pool", "ext4", 64<<20)
+	k.write("a", 8<<20)
+	// Read only, so that nothing is written and the origin has all they have.
+	command(t, "mount", "-o", "remount,ro", k.dir)
+	first := k.snapshot()
+	second := k.snapshot()
+	inUse(t, vg, "pool", "others", "376")
+	r, err := k.driver.Send(t.Context(), first, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := k.driver.Tend(t.Context())
+	if err != nil || len(told) != 1 || !strings.Contains(told[0], "stay") {
+		t.Errorf("got %q, %v", told, err)
+	}
+	t.Log(strings.Join(told, "\n"))
+	if again, err := k.driver.Tend(t.Context()); err != nil || len(again) > 0 {
+		t.Errorf("once more: got %q, %v", again, err)
+	}
+	if left := k.mustSnapshots(); len(left) != 2 || left[0] != first || left[1] != second {
+		t.Errorf("left: %v", left)
+	}
+	// What is read stands in nobody's way.
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	removeVolume(t, vg, "others")
+	if told, err := k.driver.Tend(t.Context()); err != nil || len(told) > 0 {
+		t.Errorf("with room again: got %q, %v", told, err)
+	}
+	healthy(t, k.driver, vg, "pool")
+	command(t, "mount", "-o", "remount,rw", k.dir)
+}
+
+func (k *desk) mustSnapshots() []fs.Snapshot {
+	k.t.Helper()
+	found, err := k.driver.Snapshots(k.t.Context(), k.dataset)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return found
 }

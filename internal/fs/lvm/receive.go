@@ -133,7 +133,13 @@ func choosePool(all volumes, vg, wanted string) (volume, error) {
 		if p, ok := pools.named(vg, wanted); ok {
 			return p, nil
 		}
-		return volume{}, fmt.Errorf("thin pool %s/%s: %w; volume group %[1]s has %s", vg, wanted, fs.ErrNotFound, orNone(names))
+		what := fmt.Sprintf("there is no thin pool %s/%s", vg, wanted)
+		if v, ok := all.named(vg, wanted); ok {
+			what = v.full() + " is no thin pool"
+		}
+		return volume{}, fmt.Errorf("%w: %s, and what stands between group and name is one; pools in %s: %s. "+
+			"Several volumes are restored to %s:%[3]s or %[5]s:%[3]s/POOL, each under its own name; one of them, under a name of your choice, with --dataset",
+			fs.ErrNotFound, what, vg, orNone(names), fs.LVM)
 	}
 	switch len(pools) {
 	case 0:
@@ -220,7 +226,7 @@ func (r *receiver) openWork(ctx context.Context, name string, size int64) (*work
 			return nil, err
 		}
 		w.pool = pool
-		w.watch = &poolWatch{driver: r.driver, pool: pool}
+		w.watch = &poolWatch{pool: pool}
 	}
 	if err := r.resize(ctx, &w.volume, size); err != nil {
 		return nil, err

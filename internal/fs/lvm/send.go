@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"time"
+	"sync"
 
 	"snapd/internal/fs"
 )
@@ -30,21 +30,25 @@ type comparer interface {
 
 // sending is a stream that is made as it is read.
 type sending struct {
-	ctx      context.Context //nolint:containedctx // of the one Send that made it
-	driver   *Driver
-	device   *activated
-	head     header
-	encode   *encoder
-	out      []byte // made and not read yet
-	buf      []byte // of the device, dataMax
-	extents  interface{ next() (extent, error) }
-	spool    *spool // behind extents; nil
-	now      extent // what is left of the present one
-	compare  comparer
-	record   *recorder
-	piece    int64 // bytes that are looked at by themselves
-	watch    *poolWatch
-	err      error // what Read returns from now on
+	ctx     context.Context //nolint:containedctx // of the one Send that made it
+	driver  *Driver
+	device  *activated
+	head    header
+	encode  *encoder
+	out     []byte // made and not read yet
+	buf     []byte // of the device, dataMax
+	extents interface{ next() (extent, error) }
+	spool   *spool // behind extents; nil
+	now     extent // what is left of the present one
+	compare comparer
+	record  *recorder
+	piece   int64 // bytes that are looked at by themselves
+	guard   *guard
+	giveUp  context.CancelCauseFunc
+	relieve func() error // a pool, after a stream was given up; nil for a classic volume
+
+	mu       sync.Mutex // of what follows, the device and compare
+	err      error      // what Read returns from now on
 	closed   bool
 	closeErr error
 }
@@ -58,11 +62,16 @@ func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (_ 
 	if err != nil {
 		return nil, err
 	}
-	w := &sending{ctx: ctx, driver: d, piece: leastUnit, head: header{size: v.size, unit: leastUnit, snapshot: v.instant()}}
+	w := &sending{driver: d, piece: leastUnit, head: header{size: v.size, unit: leastUnit, snapshot: v.instant()}}
+	w.ctx, w.giveUp = context.WithCancelCause(ctx)
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, w.Close())
+		if err == nil {
+			return
 		}
+		if w.ctx.Err() != nil {
+			err = context.Cause(w.ctx)
+		}
+		err = errors.Join(err, w.Close())
 	}()
 	if w.buf, err = pages(dataMax); err != nil {
 		return nil, err
@@ -70,6 +79,7 @@ func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (_ 
 	if w.device, err = d.open(ctx, v, os.O_RDONLY); err != nil {
 		return nil, err
 	}
+	w.guard = w.watch(v)
 	if v.thin() {
 		err = w.openThin(all, v, base)
 	} else {
@@ -88,7 +98,7 @@ func (w *sending) openThin(all volumes, v volume, base *fs.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	w.watch = &poolWatch{driver: w.driver, pool: pool}
+	w.relieve = func() error { return w.driver.relieveNow(context.WithoutCancel(w.ctx), pool.uuid) }
 	left := v.thinID
 	var was volume
 	if base != nil {
@@ -146,7 +156,7 @@ func (w *sending) compareWith(base volume) error {
 	if err != nil {
 		return errors.Join(err, giveBack(buf))
 	}
-	w.compare = &baseReader{f: f, size: base.size, buf: buf, done: f.Close}
+	w.compareBy(&baseReader{f: f, size: base.size, buf: buf, done: f.Close})
 	w.extents = once(w.head.size)
 	return nil
 }
@@ -172,7 +182,8 @@ func (w *sending) openClassic(all volumes, v volume, s fs.Snapshot, base *fs.Sna
 func (w *sending) classicBase(all volumes, base fs.Snapshot) error {
 	known, err := w.driver.openDigests(base)
 	if err == nil {
-		w.compare, w.piece = known, known.head.Unit
+		w.compareBy(known)
+		w.piece = known.head.Unit
 		w.head.base, w.head.baseSize = instant{uuid: base.GUID}, known.head.Size
 		return nil
 	}
@@ -185,6 +196,12 @@ func (w *sending) classicBase(all volumes, base fs.Snapshot) error {
 	}
 	w.head.base, w.head.baseSize = b.instant(), b.size
 	return w.compareWith(b)
+}
+
+func (w *sending) compareBy(c comparer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.compare = c
 }
 
 // once is one extent over everything.
@@ -207,14 +224,16 @@ func (w *sending) Format() string { return "lvm-1" }
 // Read implements io.Reader. It returns io.EOF only when the stream is
 // complete, and its digests, if any, are on the disk.
 func (w *sending) Read(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.closed {
 		return 0, os.ErrClosed
 	}
 	for w.err == nil && len(w.out) == 0 {
 		w.err = w.step()
 	}
-	if err := w.ctx.Err(); err != nil {
-		return 0, err
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
 	}
 	if len(w.out) == 0 {
 		return 0, w.err
@@ -226,11 +245,8 @@ func (w *sending) Read(p []byte) (int, error) {
 
 // step makes more of the stream.
 func (w *sending) step() error {
-	if err := w.ctx.Err(); err != nil {
-		return err
-	}
-	if err := w.lookAtPool(); err != nil {
-		return err
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
 	}
 	if w.now.length == 0 {
 		e, err := w.extents.next()
@@ -335,36 +351,27 @@ func (w *sending) classify(offset int64, piece []byte) (byte, error) {
 	return skipped, nil // a full stream begins with zeros everywhere
 }
 
-// lookAtPool gives up before a pool suffers from the very snapshot that is
-// being sent.
-func (w *sending) lookAtPool() error {
-	pool, looked, err := w.watch.look(w.ctx, time.Now())
-	if err != nil || !looked || !pool.suffers() {
-		return err
+// letGo closes what keeps snapshots from being removed.
+func (w *sending) letGo() error {
+	err := w.device.Close()
+	if w.compare != nil {
+		err = errors.Join(err, w.compare.Close())
+		w.compare = nil
 	}
-	if err := w.driver.relieve(w.ctx, pool.uuid); err != nil {
-		return err
-	}
-	if pool, err = status(w.ctx, pool); err != nil || !pool.suffers() {
-		return err
-	}
-	return fmt.Errorf("%w: gave up, since %s, and its writers come first; %s", fs.ErrNoSpace, pool.use(), pool.widen())
+	return err
 }
 
 // Close implements io.Closer. It may be called twice.
 func (w *sending) Close() error {
+	w.guard.end() // it takes the lock
+	w.giveUp(os.ErrClosed)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.closed {
 		return w.closeErr
 	}
 	w.closed = true
-	var compared error
-	if w.compare != nil {
-		compared = w.compare.Close()
-	}
-	w.closeErr = errors.Join(w.device.Close(), w.spool.Close(), compared, w.record.Close(), giveBack(w.buf))
-	if errors.Is(w.err, fs.ErrNoSpace) && w.watch != nil { // now that nobody reads it, it can go
-		w.closeErr = errors.Join(w.closeErr, w.driver.relieve(context.WithoutCancel(w.ctx), w.watch.pool.uuid))
-	}
+	w.closeErr = errors.Join(w.closeErr, w.letGo(), w.spool.Close(), w.record.Close(), giveBack(w.buf))
 	w.buf = nil
 	return w.closeErr
 }

@@ -180,8 +180,8 @@ func compareDevices(t testing.TB, what string, a, b io.ReaderAt, size int64) {
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	defer giveBack(one)
-	defer giveBack(two)
+	defer giveBack(one) //nolint:errcheck // memory of a test
+	defer giveBack(two) //nolint:errcheck // memory of a test
 	wrong := 0
 	for at := int64(0); at < size; at += dataMax {
 		n := min(dataMax, size-at)

@@ -78,7 +78,7 @@ func TestPlayOntoGarbage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer giveBack(buf)
+	defer giveBack(buf) //nolint:errcheck // memory of a test
 	w := &work{device: &activated{File: loopDevice(t, size)}, buf: buf}
 	play := func(raw []byte, known int64) error {
 		d, err := newDecoder(bytes.NewReader(raw), nil)

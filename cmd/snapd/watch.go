@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"snapd/internal/agent"
+)
+
+// watchEvery is how often the agent looks after what snapshots endanger: as
+// often as LVM's own monitor.
+const watchEvery = 10 * time.Second
+
+// watch looks after pools and classic snapshots of LVM, during calls and
+// between them, and says in the journal what had to be done. The next command
+// says it to a person as well.
+func (s *service) watch(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	all.Go(func() {
+		var a *agent.Agent
+		for {
+			if a == nil {
+				a = s.watcher()
+			}
+			if a != nil {
+				s.watchOnce(ctx, a)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(watchEvery):
+			}
+		}
+	})
+	return func() {
+		cancel()
+		all.Wait()
+	}
+}
+
+// watcher is an agent for that alone; nil while there is no configuration that
+// is right.
+func (s *service) watcher() *agent.Agent {
+	conf, _, err := s.config.current()
+	if err != nil {
+		return nil // every call says so
+	}
+	a, err := agent.New(s.cli.where.options(conf, func(agent.Event) {}))
+	if err != nil {
+		return nil // so does this
+	}
+	return a
+}
+
+func (s *service) watchOnce(ctx context.Context, a *agent.Agent) {
+	told, live, err := a.Watch(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	for _, text := range told {
+		s.log.Warn(text)
+	}
+	if err != nil && s.fault != err.Error() { // not the same every ten seconds
+		s.log.Warn(err.Error(), "error", err.Error())
+	}
+	s.fault = ""
+	if err != nil {
+		s.fault = err.Error()
+	}
+	s.watching.Store(live)
+}

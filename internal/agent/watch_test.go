@@ -1,0 +1,57 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"snapd/internal/fs"
+)
+
+// tended is a storage that has something to tell.
+type tended struct {
+	*storage
+	tell string
+	live bool
+}
+
+func (s *tended) Tend(context.Context) ([]string, error) { return []string{s.tell}, nil }
+
+func (s *tended) Watch(context.Context) (told []string, live bool, err error) {
+	return []string{s.tell}, s.live, nil
+}
+
+// What a pool endangers is looked after by every command, and who calls it is
+// told what had to go.
+func TestCommandsTellWhatHadToGo(t *testing.T) {
+	b := newBench(t, "", "main")
+	b.Drivers[fs.Btrfs] = &tended{storage: b.storage, tell: "DROPPED the snapshot x", live: true}
+	var said []string
+	b.Report = func(e Event) {
+		if e.Kind == Warning {
+			said = append(said, e.Text)
+		}
+	}
+	for name, command := range map[string]func(){
+		"snapshot": func() { b.take() },
+		"ship":     func() { b.ship() },
+		"status": func() {
+			_, err := b.Status(t.Context())
+			b.check(err)
+		},
+		"prune": func() {
+			_, err := b.Prune(t.Context(), nil, false)
+			b.check(err)
+		},
+	} {
+		said = nil
+		command()
+		if !slices.Contains(said, "DROPPED the snapshot x") {
+			t.Errorf("%s: said %q", name, said)
+		}
+	}
+	if told, live, err := b.Watch(t.Context()); err != nil || !live || strings.Join(told, "") != "DROPPED the snapshot x" {
+		t.Errorf("got %q, %v, %v", told, live, err)
+	}
+}
