@@ -103,34 +103,40 @@ func (d *Driver) drop(ctx context.Context, poolUUID string) (reading map[string]
 		if len(worth) == 0 {
 			return reading, d.sayStays(pool, len(ours), len(reading))
 		}
-		before, err := poolStatusOf(ctx, pool)
-		if err != nil {
-			return reading, err
-		}
-		dropped := 0
-		for _, v := range worth {
-			err := d.dropOne(ctx, v, pool)
-			switch {
-			case errors.Is(err, fs.ErrBusy):
-				reading[v.uuid] = true
-			case err != nil:
-				return reading, err
-			default:
-				dropped++
-			}
-		}
-		after, err := poolStatusOf(ctx, pool)
+		dropped, freed, err := d.dropThese(ctx, pool, worth, reading)
 		if err != nil {
 			return reading, err
 		}
 		switch {
 		case dropped == 0:
-		case pool.freed(before, after):
+		case freed:
 			vain = 0
 		default:
 			vain++
 		}
 	}
+}
+
+// dropThese removes snapshots, notes those that somebody reads from, and tells
+// whether that gave the pool room.
+func (d *Driver) dropThese(ctx context.Context, pool volume, these volumes, reading map[string]bool) (dropped int, freed bool, err error) {
+	before, err := poolStatusOf(ctx, pool)
+	if err != nil {
+		return 0, false, err
+	}
+	for _, v := range these {
+		err := d.dropOne(ctx, v, pool)
+		switch {
+		case errors.Is(err, fs.ErrBusy):
+			reading[v.uuid] = true
+		case err != nil:
+			return dropped, false, err
+		default:
+			dropped++
+		}
+	}
+	after, err := poolStatusOf(ctx, pool)
+	return dropped, pool.freed(before, after), err
 }
 
 // dropOne removes a snapshot and says so. One that is gone is no error.
@@ -176,7 +182,7 @@ func (d *Driver) worthDropping(ctx context.Context, all volumes, pool volume, ou
 		if err != nil && ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		return err != nil || alone > 0, nil // what cannot be found out is tried
+		return err != nil || alone > 0, nil //nolint:nilerr // what cannot be found out is tried
 	})
 }
 

@@ -79,9 +79,9 @@ func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (_ 
 	if w.device, err = d.open(ctx, v, os.O_RDONLY); err != nil {
 		return nil, err
 	}
-	w.guard = w.watch(v)
+	w.guard = w.watch(v) //nolint:contextcheck // its own context ends with the stream
 	if v.thin() {
-		err = w.openThin(all, v, base)
+		err = w.openThin(all, v, base) //nolint:contextcheck // it has the stream's
 	} else {
 		err = w.openClassic(all, v, s, base)
 	}

@@ -181,30 +181,33 @@ func (r *rest) find(most int64, here bool) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		h := &r.in.head
-		switch k := h.kind(); {
-		case k == kindEnd, k == kindObject && h.object() > r.object:
-			return false, errPassed
-		case k == kindObjectRange:
-			r.ranges = bytes.Clone(h[:])
-		case k == kindObject || k == kindFreeObjects:
-			here = true
-			if k == kindObject && h.object() == r.object {
-				r.open(payload)
-				if r.offset == 0 {
-					return true, nil
-				}
-			}
-		case h.object() != r.object:
-		default:
-			found, err := r.inObject(payload, here)
-			if found || err != nil {
-				return found, err
-			}
-			here = here || h.start() < r.offset && k != kindSpill
+		found, before, err := r.look(payload, here)
+		if found || err != nil {
+			return found, err
 		}
+		here = here || before
 	}
 	return false, nil
+}
+
+// look takes the record that was read last: is it the place, or is it before it?
+func (r *rest) look(payload []byte, here bool) (found, before bool, err error) {
+	h := &r.in.head
+	switch k := h.kind(); {
+	case k == kindEnd, k == kindObject && h.object() > r.object:
+		return false, false, errPassed
+	case k == kindObjectRange:
+		r.ranges = bytes.Clone(h[:])
+	case k == kindObject && h.object() == r.object:
+		r.open(payload)
+		return r.offset == 0, true, nil
+	case k == kindObject, k == kindFreeObjects:
+		return false, true, nil
+	case h.object() == r.object:
+		found, err = r.inObject(payload, here)
+		return found, k != kindSpill && h.start() < r.offset, err
+	}
+	return false, false, nil
 }
 
 // inObject looks at a record of the object with which the receiver goes on.
