@@ -199,7 +199,9 @@ func (r *rest) look(payload []byte, here bool) (found, before bool, err error) {
 	case k == kindObjectRange:
 		r.ranges = bytes.Clone(h[:])
 	case k == kindObject && h.object() == r.object:
-		r.open(payload)
+		if !r.open(payload) {
+			return false, false, errPassed
+		}
 		return r.offset == 0, true, nil
 	case k == kindObject, k == kindFreeObjects:
 		return false, true, nil
@@ -228,13 +230,29 @@ func (r *rest) inObject(payload []byte, here bool) (found bool, err error) {
 	return false, nil
 }
 
-// open begins with an object.
-func (r *rest) open(payload []byte) {
+// open begins with an object. Of a raw stream the OBJECT_RANGE of its dnode block
+// belongs to it: without that the receiver could not read what follows. It is
+// false when that comes before what was read.
+func (r *rest) open(payload []byte) bool {
 	r.opening = nil
-	if r.ranges != nil {
+	if r.begin.features()&featureRaw != 0 {
+		if !covers(r.ranges, r.object) {
+			return false
+		}
 		r.opening = append(r.opening, r.ranges)
 	}
 	r.opening = append(r.opening, r.in.record(payload))
+	return true
+}
+
+// covers tells whether an OBJECT_RANGE is the one of an object.
+func covers(ranges []byte, object uint64) bool {
+	if ranges == nil {
+		return false
+	}
+	h := head(ranges)
+	first, slots := h.u64(8), h.u64(16)
+	return object >= first && object-first < slots
 }
 
 // fill makes the next record the current one.

@@ -183,3 +183,34 @@ func TestParseToken(t *testing.T) {
 		}
 	}
 }
+
+// TestRestNeedsItsRange: of a raw stream, reading that began after the
+// OBJECT_RANGE of an object goes further back.
+func TestRestNeedsItsRange(t *testing.T) {
+	data := recorded(t, "raw")
+	var ranges, object []byte
+	for _, raw := range recordsOf(t, data) {
+		switch h := head(raw[:headSize]); h.kind() {
+		case kindObjectRange:
+			ranges = raw
+		case kindObject:
+			object = raw
+		}
+	}
+	h := head(object[:headSize])
+	n := h.object()
+	other := bytes.Clone(ranges)
+	binary.LittleEndian.PutUint64(other[8:], n+32)
+	if !covers(ranges[:headSize], n) || covers(other[:headSize], n) || covers(nil, n) {
+		t.Error("it is not seen which range an object is of")
+	}
+	r := rest{left: left{object: n}, begin: head(data[:headSize]), ranges: other[:headSize]}
+	r.in.head = h
+	if found, _, err := r.look(object[headSize:], true); found || !errors.Is(err, errPassed) {
+		t.Errorf("got %v, %v", found, err)
+	}
+	r.ranges = ranges[:headSize]
+	if found, _, err := r.look(object[headSize:], true); !found || err != nil || len(r.opening) != 2 {
+		t.Errorf("got %v, %v", found, err)
+	}
+}
