@@ -26,7 +26,7 @@ func TestLongContract(t *testing.T) {
 
 // TestLongContractClassic is the contract on classic volumes, with XFS.
 func TestLongContractClassic(t *testing.T) {
-	vg := newGroup(t, 5<<30)
+	vg := newGroup(t, 12<<30)
 	h := harness(t, vg, "", "xfs")
 	h.Names = append(h.Names, "plain", "with-dash", "two--dashes", "under_score", "UPPER", "-", "_", "trailing-")
 	fstest.Run(t, h)
