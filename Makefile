@@ -45,7 +45,7 @@ test-long: $(GUEST) ## long matrices: kills at every step, 160 restored points o
 	@scripts/host-packages test
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig|TestKill|TestLong' -timeout 90m
 	@$(GO) test -tags 'guest long' -exec '$(CURDIR)/$(GUEST) exec' -run 'TestFilesystems' -timeout 60m -v ./internal/freeze
-	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestResumeMatrix|TestZFSKilledOften|TestChain|TestEncrypted|TestVolume|TestReplaceNested|TestTwoHundred' -timeout 120m ./internal/fs/zfs ./cmd/snapd
+	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestResumeMatrix|TestContinueMatrix|TestZFSKilledOften|TestZFSVolumeStandsStill|TestChain|TestEncrypted|TestVolume|TestReplaceNested|TestTwoHundred' -timeout 120m ./internal/fs/zfs ./cmd/snapd
 	@$(GO) test -tags 'outside long' -run 'TestZFSPowerCuts' -timeout 60m ./cmd/snapd
 	@$(GO) test -count=1 -tags 'outside long' -timeout 90m ./packaging
 	@$(MAKE) --no-print-directory test-long-lvm

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"snapd/internal/config"
 	"snapd/internal/fs"
@@ -39,6 +40,38 @@ func (h *hinted) Unwrap() error { return h.err }
 // hint adds what to do to an error.
 func hint(err error, format string, args ...any) error {
 	return &hinted{err: err, do: fmt.Sprintf(format, args...)}
+}
+
+// with joins to an error what went wrong after it, but for what has the same
+// cause: a pool that is gone need not be named once for each step.
+func with(err error, after ...error) error {
+	all := []error{err}
+	for _, e := range after {
+		if e != nil && (err == nil || !strings.Contains(err.Error(), root(e))) {
+			all = append(all, e)
+		}
+	}
+	return errors.Join(all...)
+}
+
+// root is an error without its context: its innermost words, with what they
+// are said of.
+func root(err error) string {
+	for {
+		inner := within(err)
+		if inner == nil || within(inner) == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}
+
+// within is the one error that an error is wrapped around.
+func within(err error) error {
+	if several, ok := err.(interface{ Unwrap() []error }); ok && len(several.Unwrap()) == 1 { //nolint:errorlint // this very layer
+		return several.Unwrap()[0]
+	}
+	return errors.Unwrap(err)
 }
 
 // usage makes an error of a wrong call.

@@ -68,7 +68,7 @@ func (a *Agent) snapshotGroup(ctx context.Context, s *scene, g workload.Group) (
 	}
 	if err := a.take(ctx, s, g, r, &p); err != nil {
 		// The next sweep looks after what could not be discarded now.
-		return point.Point{}, errors.Join(err, a.sweepTaken(context.WithoutCancel(ctx)))
+		return point.Point{}, with(err, a.sweepTaken(context.WithoutCancel(ctx)))
 	}
 	a.describe(ctx, r, &p)
 	for _, w := range p.Warnings {
@@ -199,7 +199,7 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	}
 	snaps, listErr := shots.result(context.WithoutCancel(ctx))
 	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
-		return errors.Join(err, closeErr, listErr, a.discard(context.WithoutCancel(ctx), snaps))
+		return with(err, closeErr, listErr, a.discard(context.WithoutCancel(ctx), snaps))
 	}
 	if err != nil {
 		p.Consistency = point.Crash

@@ -215,7 +215,7 @@ func (r *resolver) hostPath(ctx context.Context, who, path, user string) error {
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if user == "" {
-			return fmt.Errorf("%s does not exist; make it, or %s", who, r.leaveOut(who))
+			return fmt.Errorf("%s does not exist; make it, mount what it lies on (a pool of ZFS may only want zpool import), or %s", who, r.leaveOut(who))
 		}
 		return fmt.Errorf("%s: %s does not exist", who, path)
 	}

@@ -34,6 +34,12 @@ func present() bool {
 	return err == nil
 }
 
+// here tells whether a pool of this name is imported.
+func here(pool string) bool {
+	_, err := os.Stat(filepath.Join(kstat, pool))
+	return !errors.Is(err, os.ErrNotExist)
+}
+
 func suspended(pool string) error {
 	if pool == "" || strings.ContainsAny(pool, "/\x00") || strings.HasPrefix(pool, ".") {
 		return nil

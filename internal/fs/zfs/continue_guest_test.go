@@ -150,6 +150,9 @@ func goOnSample(t *testing.T, pool string, chain []sample, each int) {
 		if continued == each {
 			break
 		}
+		if at == len(last.data) {
+			continue // nothing is cut off: whether it counts as received is a race
+		}
 		r, part := goOnAt(t, pool+"/target", chain, at)
 		if part {
 			continued++

@@ -63,6 +63,9 @@ func explain(err error) error {
 	if !ok {
 		return err
 	}
+	if failed, ok := errors.AsType[*run.Error](err); ok {
+		failed.Stderr, _, _ = strings.Cut(failed.Stderr, "\nusage:") // of no use to who never typed it
+	}
 	for _, c := range complaints() {
 		for _, words := range c.says {
 			if strings.Contains(said, words) {

@@ -212,6 +212,9 @@ func (p *prepared) Take() error {
 func (s *shot) take(ctx context.Context) {
 	_, s.err = guarded(ctx, s.pool, func(ctx context.Context) ([]byte, error) { return run.Output(ctx, s.argv...) })
 	s.taken = s.err == nil
+	if errors.Is(s.err, fs.ErrNotFound) && !here(s.pool) {
+		s.err = fmt.Errorf("the pool is not on this host any more: %w; if it was only exported: zpool import %s", fs.ErrNotFound, s.pool)
+	}
 }
 
 // Result implements fs.Prepared.
