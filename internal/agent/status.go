@@ -14,7 +14,7 @@ import (
 // Status is how each group stands.
 type Status struct {
 	Groups    []GroupStatus `json:"groups"`
-	Attention []string      `json:"attention,omitempty"` // what concerns the host: windows that could not be mended
+	Attention []string      `json:"attention,omitempty"` // what concerns the host: windows that could not be mended, restores that were interrupted
 }
 
 // GroupStatus is how one group stands. Times are those of the points; null
@@ -38,6 +38,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	}
 	defer s.close() //nolint:errcheck // only read from
 	a.tendStorage(ctx)
+	out.Attention = append(out.Attention, a.interrupted(ctx)...)
 	points := a.points()
 	for _, g := range s.groups {
 		out.Groups = append(out.Groups, a.groupStatus(g, points))
@@ -58,6 +59,25 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	out.Groups = append(out.Groups, strangers(out.Groups, points)...)
 	slices.SortFunc(out.Groups, func(a, b GroupStatus) int { return cmp.Compare(a.Group, b.Group) })
 	return out, nil
+}
+
+// interrupted are the restores that can be gone on with.
+func (a *Agent) interrupted(ctx context.Context) []string {
+	var out []string
+	for _, d := range a.driverList() {
+		i, ok := d.(interface {
+			Interrupted(ctx context.Context) ([]string, error)
+		})
+		if !ok {
+			continue
+		}
+		said, err := i.Interrupted(ctx)
+		if err != nil {
+			said = append(said, err.Error())
+		}
+		out = append(out, said...)
+	}
+	return out
 }
 
 // strangers are the groups of restore points that nothing makes any more: a

@@ -82,6 +82,9 @@ func goOnAt(t *testing.T, target string, chain []sample, at int) (r *receiver, p
 	if removed, err := New().Sweep(t.Context()); err != nil || slices.Contains(removed, stage) {
 		t.Errorf("what is kept was swept: %q, %v", removed, err)
 	}
+	if said, err := New().Interrupted(t.Context()); err != nil || len(said) != 1 || !strings.Contains(said[0], "restore to zfs:"+target+" waits in "+stage) {
+		t.Errorf("interrupted: %q, %v", said, err)
+	}
 	token := sh(t, "zfs", "get", "-Hp", "-o", "value", "receive_resume_token", stage)
 	r = opened(t, target)
 	whole, part, err := r.Continue(t.Context(), guids(chain))

@@ -214,3 +214,35 @@ func TestRestNeedsItsRange(t *testing.T) {
 		t.Errorf("got %v, %v", found, err)
 	}
 }
+
+// FuzzRest: whatever lies in a bucket and whatever a receiver asks for, there
+// is an answer, and what is given out is a stream or an error.
+func FuzzRest(f *testing.F) {
+	for _, name := range whole {
+		data := recorded(f, name)
+		var w walker
+		_, _ = w.Write(data[:len(data)/2])
+		f.Add(data, w.begin.toGUID(), w.anchor.object, w.anchor.offset, uint64(len(data)/2))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, guid, object, offset, bytes uint64) {
+		var n int64
+		r, err := restOf(from(data, 1<<12, &n), left{toGUID: guid, object: object, offset: offset, bytes: bytes})
+		if err != nil {
+			return
+		}
+		defer r.Close()
+		if said, err := io.ReadAll(r); err == nil && checkAll(said) != nil {
+			t.Errorf("%d bytes are given out as a stream, and are none: %v", len(said), checkAll(said))
+		}
+	})
+}
+
+// FuzzToken: the words of a receiver may be anything.
+func FuzzToken(f *testing.F) {
+	f.Add(string(recorded(f, "token")))
+	f.Fuzz(func(t *testing.T, text string) {
+		if l, err := parseToken(text); err == nil && l.toGUID == 0 {
+			t.Errorf("%q is a place in no stream", text)
+		}
+	})
+}

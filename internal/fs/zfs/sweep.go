@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+
+	"github.com/dustin/go-humanize"
 )
 
 // Sweep removes datasets in which killed processes were building restores, on
@@ -53,6 +55,32 @@ func sweepPool(ctx context.Context, pool string) ([]string, error) {
 		removed = append(removed, row[0])
 	}
 	return removed, failed
+}
+
+// Interrupted says which restores were interrupted and can be gone on with, and
+// until when.
+func (d *Driver) Interrupted(ctx context.Context) ([]string, error) {
+	pools, err := healthyPools(ctx)
+	if err != nil && !missing(err) {
+		return nil, fmt.Errorf("look for interrupted restores: %w", err)
+	}
+	var out []string
+	for _, pool := range pools {
+		rows, err := table(ctx, pool, 5, "zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", "name,creation,used,"+fs.PropertyOwner+","+fs.PropertyTarget, pool)
+		if err := ignoreGone(err); err != nil {
+			return out, fmt.Errorf("look for interrupted restores in pool %s: %w", pool, err)
+		}
+		for _, row := range rows {
+			if !fs.IsStageName(path.Base(row[0])) || alive(row[3]) || !waits(row[4], row[1]) {
+				continue
+			}
+			bytes, _ := strconv.ParseUint(row[2], 10, 64)
+			seconds, _ := strconv.ParseInt(row[1], 10, 64)
+			out = append(out, fmt.Sprintf("an interrupted restore to zfs:%s waits in %s (%s): the same restore goes on with it, and what was not gone on with is removed after %s",
+				row[4], row[0], humanize.IBytes(bytes), time.Unix(seconds, 0).Add(keptFor).Format("2006-01-02 15:04")))
+		}
+	}
+	return out, nil
 }
 
 // young tells of a dataset without an owner whether it may just be getting or
