@@ -101,14 +101,7 @@ func (h *host) points(words ...string) []point.Point {
 // configure appends to the configuration.
 func (h *host) configure(text string) {
 	h.t.Helper()
-	f, err := os.OpenFile(h.path("snapd.toml"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString("\n" + text + "\n"); err != nil {
-		h.t.Fatal(err)
-	}
+	appendTo(h.t, h.path("snapd.toml"), "\n"+text+"\n")
 }
 
 func (h *host) subvolume(name string) string {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"snapd/internal/agent"
-	"snapd/internal/config"
 	"snapd/internal/freeze"
 	"snapd/internal/point"
 	"snapd/internal/workload"
@@ -41,26 +40,10 @@ func shop(t *testing.T, h *host, docker *dockertest.Docker) (data []string) {
 	return data
 }
 
-// inProcess is the agent of this host in this process, so that a test can do
-// something in the middle of its window.
 func (h *host) inProcess(docker *dockertest.Docker, fault func(string)) *agent.Agent {
 	h.t.Helper()
-	content, err := os.ReadFile(h.path("snapd.toml"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	conf, err := config.Parse(h.path("snapd.toml"), content)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	a, err := agent.New(agent.Options{
-		Config: conf, Drivers: (&where{state: h.path("state")}).drivers(), State: h.path("state"), Run: h.path("run"), Now: time.Now, Guard: true, Fault: fault,
-		Engine: func(ctx context.Context) (*workload.Engine, error) { return workload.Connect(ctx, docker.Host) },
-	})
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return a
+	return inProcess(h.t, &where{config: h.path("snapd.toml"), state: h.path("state"), runDir: h.path("run")}, fault,
+		func(ctx context.Context) (*workload.Engine, error) { return workload.Connect(ctx, docker.Host) })
 }
 
 // The window of a group as a user has it: stopped in order, refused for what

@@ -69,12 +69,7 @@ func (h *zhost) dataset(name string, size int) (dir string) {
 	h.sh("zfs", "create", h.pool+"/"+name)
 	dir = "/mnt/" + h.pool + "/" + name
 	h.grow(dir, "first", size)
-	f, err := os.OpenFile(h.path("snapd.toml"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer f.Close()
-	fmt.Fprintf(f, "\n[group.%s]\npaths = [%q]\nkeep-local = \"1s\"\nkeep = \"50 last\"\n", strings.ReplaceAll(name, " ", "-"), dir)
+	h.group(fmt.Sprintf("[group.%s]\npaths = [%q]\nkeep-local = \"1s\"\nkeep = \"50 last\"", strings.ReplaceAll(name, " ", "-"), dir))
 	return dir
 }
 

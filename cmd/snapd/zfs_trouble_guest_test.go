@@ -12,45 +12,21 @@ import (
 	"time"
 
 	"snapd/internal/agent"
-	"snapd/internal/config"
 	"snapd/internal/freeze"
 	"snapd/internal/vmtest"
 	"snapd/internal/workload"
 )
 
-// inProcess is the agent of this host in this process, so that a test can do
-// something in the middle of its window.
 func (h *zhost) inProcess(fault func(string)) *agent.Agent {
 	h.t.Helper()
-	content, err := os.ReadFile(h.path("snapd.toml"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	conf, err := config.Parse(h.path("snapd.toml"), content)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	o := (&where{state: h.path("state"), runDir: h.path("run")}).options(conf, func(e agent.Event) { h.t.Log(e.Text) })
-	o.Engine = func(context.Context) (*workload.Engine, error) { return nil, workload.ErrNoEngine }
-	o.Fault = fault
-	a, err := agent.New(o)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return a
+	return inProcess(h.t, &where{config: h.path("snapd.toml"), state: h.path("state"), runDir: h.path("run")}, fault,
+		func(context.Context) (*workload.Engine, error) { return nil, workload.ErrNoEngine })
 }
 
 // group writes a group into the configuration.
 func (h *zhost) group(text string) {
 	h.t.Helper()
-	f, err := os.OpenFile(h.path("snapd.toml"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString("\n" + text + "\n"); err != nil {
-		h.t.Fatal(err)
-	}
+	appendTo(h.t, h.path("snapd.toml"), "\n"+text+"\n")
 }
 
 // beats runs a unit that appends to a file for ever, and does more each time.
@@ -223,16 +199,7 @@ func TestZFSPoolGoes(t *testing.T) {
 	h.sh("zpool", "import", "-d", "/dev/mapper", pool)
 
 	// Full: refused before anybody stands still.
-	f, err := os.Create("/mnt/" + pool + "/data/filler")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for err == nil {
-		if _, err = f.Write(make([]byte, 1<<20)); err == nil {
-			err = f.Sync()
-		}
-	}
-	_ = f.Close()
+	vmtest.Fill(t, "/mnt/"+pool+"/data/filler")
 	h.sh("zpool", "sync", pool)
 	_, err = h.inProcess(func(s string) { t.Errorf("the window came to %s", s) }).Snapshot(t.Context(), []string{"g"})
 	if err == nil {

@@ -68,7 +68,7 @@ func root(err error) string {
 
 // within is the one error that an error is wrapped around.
 func within(err error) error {
-	if several, ok := err.(interface{ Unwrap() []error }); ok && len(several.Unwrap()) == 1 { //nolint:errorlint // this very layer
+	if several, ok := err.(interface{ Unwrap() []error }); ok && len(several.Unwrap()) == 1 {
 		return several.Unwrap()[0]
 	}
 	return errors.Unwrap(err)

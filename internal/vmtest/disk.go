@@ -2,12 +2,15 @@ package vmtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Disk is a disk inside the guest that can be taken away and given back.
@@ -63,4 +66,22 @@ func (d *Disk) run(argv ...string) string {
 		d.t.Fatalf("%q: %v: %s", argv, err, out)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// Fill writes into a new file until there is no room.
+func Fill(t testing.TB, file string) {
+	t.Helper()
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for err == nil {
+		if _, err = f.Write(make([]byte, 1<<20)); err == nil {
+			err = f.Sync()
+		}
+	}
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		t.Fatal(err)
+	}
 }

@@ -190,18 +190,9 @@ func TestFullPool(t *testing.T) {
 	sh(t, "zfs", "create", pool+"/a")
 	dir := mountpoint(t, pool+"/a")
 	dataset := located(t, dir)
-	f, err := os.Create(dir + "/filler")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for err == nil {
-		if _, err = f.Write(make([]byte, 1<<20)); err == nil {
-			err = f.Sync()
-		}
-	}
-	_ = f.Close()
+	vmtest.Fill(t, dir+"/filler")
 	sh(t, "zpool", "sync", pool)
-	_, err = New().Prepare(t.Context(), fs.SnapshotName(testTime, "a"), []fs.Dataset{dataset})
+	_, err := New().Prepare(t.Context(), fs.SnapshotName(testTime, "a"), []fs.Dataset{dataset})
 	if !errors.Is(err, fs.ErrNoSpace) || !strings.Contains(err.Error(), "KiB are free") {
 		t.Errorf("got %v", err)
 	}
