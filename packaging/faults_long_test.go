@@ -5,6 +5,7 @@ package packaging_test
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // denying answers everything as an S3 server answers who has no right.
@@ -24,6 +25,16 @@ class Denying(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", 9000), Denying).serve_forever()
 X
 systemd-run --quiet --unit denying python3 /root/denying.py`
+
+// silent accepts connections and never answers.
+const silent = `cat >/root/silent.py <<'X'
+import socket
+s = socket.create_server(("127.0.0.1", 9001), backlog=64)
+kept = []
+while True:
+    kept.append(s.accept())
+X
+systemd-run --quiet --unit silent python3 /root/silent.py`
 
 // TestFaults is what people see when something is wrong with their host.
 func TestFaults(t *testing.T) {
@@ -62,6 +73,7 @@ X`)
 	h.sh(`mkdir -p /etc/credstore.encrypted && printf '[default]\naws_access_key_id = a\naws_secret_access_key = b\n' | systemd-creds encrypt --with-key=host --name=snapd-agent.s3 - /etc/credstore.encrypted/snapd-agent.s3 && systemctl stop snapd-agent.service`)
 	see("with a sealed credential that has no rights", 1, "snapd ship away", "the keys are known but lack a right")
 	h.sh("cp /root/good.toml /etc/snapd-agent/snapd.toml")
+	h.patient()
 
 	h.sh("systemctl stop docker.socket docker.service snapd-agent.service")
 	see("no Docker", 0, "snapd snapshot shop", "crash")
@@ -80,4 +92,34 @@ X`)
 	h.sh("umount /var; systemctl stop snapd-agent.service")
 	see("after all of that", 0, "snapd run shop", "crash")
 	h.keep("faults", seen.String())
+}
+
+// patient: a server that does not answer for five times as long as the watchdog
+// waits is no reason to be killed, and other calls are answered meanwhile.
+func (h *host) patient() {
+	h.t.Helper()
+	h.sh(silent)
+	h.sh(`printf 'AWS_ACCESS_KEY_ID=a\nAWS_SECRET_ACCESS_KEY=b\n' >/etc/default/snapd-agent
+		cat >>/etc/snapd-agent/snapd.toml <<'X'
+[repository.dead]
+url = "s3://bucket/host"
+endpoint = "http://127.0.0.1:9001"
+encryption = "none"
+[group.late]
+paths = ["/srv/data2/a b"]
+repositories = ["dead"]
+X
+		mkdir -p /run/systemd/system/snapd-agent.service.d && printf '[Service]\nWatchdogSec=6s\n' >/run/systemd/system/snapd-agent.service.d/90-watchdog.conf
+		systemctl daemon-reload && systemctl stop snapd-agent.service`)
+	h.sh("snapd run late >/root/late.log 2>&1 &")
+	h.await(30*time.Second, "systemctl show -P StatusText snapd-agent.service | grep late")
+	pid := h.sh("systemctl show -P MainPID snapd-agent.service")
+	h.says(0, "sleep 30; systemctl show -P StatusText snapd-agent.service; pgrep -f '^snapd run late'", "late")
+	h.says(0, "snapd snapshot shop", "crash")
+	if now := h.sh("systemctl show -P MainPID snapd-agent.service"); now != pid {
+		h.t.Errorf("process %s answers, and %s before: it was killed", now, pid)
+	}
+	h.sh("pkill -INT -f '^snapd run late'; rm /etc/default/snapd-agent /run/systemd/system/snapd-agent.service.d/90-watchdog.conf; cp /root/good.toml /etc/snapd-agent/snapd.toml; systemctl daemon-reload")
+	h.await(30*time.Second, "! pgrep -f '^snapd run late'")
+	h.run("cat /root/late.log; systemctl stop silent.service snapd-agent.service")
 }

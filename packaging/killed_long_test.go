@@ -20,6 +20,8 @@ func TestKilled(t *testing.T) {
 	h.says(0, "systemctl show -P Result snapd-agent.service; journalctl -b -u snapd-agent -u snapd-agent-thaw -n 20 --no-pager", "signal")
 	h.says(0, "snapd snapshot two", "frozen")
 
+	h.stuck()
+
 	// In a ship: the next one begins by itself, and sends only what is missing.
 	h.bigFile(200)
 	h.sh("snapd run shop >/root/run.log 2>&1 &")
@@ -29,6 +31,22 @@ func TestKilled(t *testing.T) {
 	h.await(300*time.Second, `snapd --json list shop | jq -e '.points[-1].numbers.main > 0'`)
 	h.goneOn(before)
 	h.says(0, "cat /root/run.log", "the agent ended before it answered")
+}
+
+// stuck: an agent whose loop stands still in a window is ended by the watchdog,
+// and whoever it had frozen moves again.
+func (h *host) stuck() {
+	h.t.Helper()
+	h.sh(`mkdir -p /run/systemd/system/snapd-agent.service.d && printf '[Service]\nWatchdogSec=10s\n' >/run/systemd/system/snapd-agent.service.d/90-watchdog.conf
+		systemctl daemon-reload && systemctl stop snapd-agent.service`)
+	h.sh(inWindow)
+	took := h.await(60*time.Second, writerFrozen+` | grep -x 0`)
+	h.keep("thawed-by-watchdog", took.String())
+	h.await(60*time.Second, "systemctl show -P Result snapd-agent.service | grep -x watchdog")
+	h.await(60*time.Second, `! ls /run/snapd-agent/window-*`)
+	h.sh("rm /run/systemd/system/snapd-agent.service.d/90-watchdog.conf && systemctl daemon-reload")
+	h.says(0, "snapd snapshot two", "frozen")
+	h.sh("systemctl stop snapd-agent.service")
 }
 
 // goneOn checks that a ship that was interrupted went on.

@@ -54,7 +54,7 @@ func TestInstalled(t *testing.T) {
 
 	// Removal leaves data and configuration; purging takes the configuration.
 	h.sh("dpkg -r snapd-agent")
-	h.sh(`test -f /etc/snapd-agent/snapd.toml && test -f /etc/snapd-agent/snapd.toml.example && test -d /var/lib/snapd-agent/points && ! systemctl is-active snapd-agent.socket && ! systemctl list-timers | grep snapd`)
+	h.sh(`test -f /etc/snapd-agent/snapd.toml && test -f /etc/snapd-agent/snapd.toml.example && test -d /var/lib/snapd-agent/points && ! test -e /run/systemd/system/snapd-agent.service.d && ! systemctl is-active snapd-agent.socket && ! systemctl list-timers | grep snapd`)
 	if n := h.sh("btrfs subvolume list -s /srv/data1 | grep -c snapd_"); n == "0" {
 		t.Error("removal took the snapshots")
 	}

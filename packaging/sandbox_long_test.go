@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// threeStorages makes two datasets on each storage, all with filesystems that a
-// container writes to, and one group for each: its members are frozen, its
+// threeStorages makes datasets on each storage (on ZFS filesystems, a volume and
+// an encrypted one), all with filesystems that a container writes to, and one group for each: its members are frozen, its
 // container has a hook and a lock, and its repository is sent what was taken.
 const threeStorages = `set -e
 truncate -s 1G /srv/z1.img /srv/z2.img
@@ -20,6 +20,8 @@ zpool create -O mountpoint=none z2 /srv/z2.img
 zfs create -o mountpoint=/srv/z1 z1/one
 zfs create -o mountpoint="/srv/z 2" "z2/two and"
 zfs create -V 300M z1/disk
+echo a passphrase >/root/zfs.key
+zfs create -o encryption=on -o keyformat=passphrase -o keylocation=file:///root/zfs.key -o mountpoint=/srv/z4 z2/sealed
 udevadm settle
 mkfs.ext4 -q /dev/zvol/z1/disk
 mkdir -p /srv/z3 /srv/l1 /srv/l2
@@ -39,7 +41,7 @@ run() {
     docker run -d --restart always --name $name "$@" bb sh -c 'while :; do for d in /d*; do date >$d/log; done; sleep 0.2; done' >/dev/null
 }
 docker rm -f writer >/dev/null
-run zedfs -v /srv/z1:/d1 -v "/srv/z 2:/d2" -v /srv/z3:/d3
+run zedfs -v /srv/z1:/d1 -v "/srv/z 2:/d2" -v /srv/z3:/d3 -v /srv/z4:/d4
 run btree -v "/srv/data1/a b:/d1" -v "/srv/data2/a b:/d2"
 run lvmed -v /srv/l1:/d1 -v /srv/l2:/d2
 sed -i '/^\[group.two\]/,$d' /etc/snapd-agent/snapd.toml
@@ -68,16 +70,13 @@ func TestSandbox(t *testing.T) {
 	h := newHost(t)
 	h.sh(threeStorages)
 	var seen strings.Builder
-	storages := []struct {
-		name, group string
-		datasets    int
-	}{
-		{"zfs", "zedfs", 3},
-		{"btrfs", "btree", 2},
-		{"lvm", "lvmed", 2},
+	storages := []sandboxed{
+		{name: "zfs", group: "zedfs", datasets: 4, frozen: 1, restore: "--to zfs:z1/back", remove: "zfs destroy -r z1/back"},
+		{name: "btrfs", group: "btree", datasets: 2, restore: "--to btrfs:/srv/data1/back", remove: "find /srv/data1/back -mindepth 1 -maxdepth 4 -inum 256 -exec btrfs -q subvolume delete {} +; rm -rf /srv/data1/back"},
+		{name: "lvm", group: "lvmed", datasets: 2, frozen: 2, restore: "--dataset vg/one --to lvm:vg/pool/back", remove: "lvremove -qy vg/back"},
 	}
 	for _, s := range storages {
-		h.works(s.name+", the whole sandbox", s.group, s.name, s.datasets)
+		h.works(s.name+", the whole sandbox", s)
 		h.guarded(s.group)
 	}
 	fmt.Fprintf(&seen, "snapd-agent.service: %s\n", h.exposure())
@@ -86,31 +85,57 @@ func TestSandbox(t *testing.T) {
 		h.sh("mkdir -p $(dirname " + dropIn + ") && cp /usr/share/snapd-agent/drop-ins/" + s.name + "-only.conf " + dropIn + " && systemctl daemon-reload && systemctl stop snapd-agent.service")
 		h.verified()
 		fmt.Fprintf(&seen, "with %s-only.conf: %s\n", s.name, h.exposure())
-		h.works(s.name+", its own sandbox", s.group, s.name, s.datasets)
+		h.works(s.name+", its own sandbox", s)
 		h.guarded(s.group)
+		h.leavesOut(s, storages)
 		h.sh("rm " + dropIn + " && systemctl daemon-reload && systemctl stop snapd-agent.service")
 	}
 	h.keep("sandbox", seen.String())
 }
 
-// works takes and ships three restore points of a group through the agent, and
-// prunes: nobody may have been kept from anything.
-func (h *host) works(what, group, driver string, datasets int) {
+// sandboxed is a group on one storage.
+type sandboxed struct {
+	name, group     string
+	datasets        int
+	frozen          int    // filesystems that stand still beside the container
+	restore, remove string // where its latest point is restored to, and how that goes again
+}
+
+// works takes and ships restore points of a group through the agent, prunes, and
+// restores what was shipped: nobody may have been kept from anything.
+func (h *host) works(what string, s sandboxed) {
 	h.t.Helper()
 	since := h.sh("sleep 1; date '+%F %T'")
-	for n := range 3 {
-		if out, status := h.run(fmt.Sprintf("snapd --json snapshot --ship %s 2>/root/said >/root/points; s=$?; cat /root/said /root/points; exit $s", group)); status != 0 {
+	for n := range 4 {
+		if out, status := h.run(fmt.Sprintf("snapd --json snapshot --ship %s 2>/root/said >/root/points; s=$?; cat /root/said /root/points; exit $s", s.group)); status != 0 {
 			h.t.Fatalf("%s, point %d: exit status %d: %s", what, n, status, out)
 		}
 		if said := h.sh("grep -iE 'warn|denied|permitted|read-only' /root/said; true"); said != "" {
 			h.t.Errorf("%s: it says %s", what, said)
 		}
-		want := fmt.Sprintf(`.points[0] | .consistency == "quiesced" and (.datasets | length) == %d and all(.datasets[]; .driver == "%s") and (.shipped | length) == %[1]d and (.numbers.main > 0) and (.warnings // [] | length) == 0 and all(.members[]; .how == "cgroup") and (.members | length) == 1`, datasets, driver)
-		if out, status := h.run("jq -e '" + want + "' /root/points"); status != 0 {
-			h.t.Errorf("%s: the point is not what it should be: %s", what, out)
+		want := []string{
+			`.consistency == "quiesced"`, `.numbers.main > 0`, `(.warnings // [] | length) == 0`,
+			fmt.Sprintf(`(.datasets | length) == %d and all(.datasets[]; .driver == "%s")`, s.datasets, s.name),
+			fmt.Sprintf(`(.shipped | length) == %d`, s.datasets),
+			`([.members[] | select(.kind == "container" and .how == "cgroup")] | length) == 1`,
+			fmt.Sprintf(`([.members[] | select(.kind == "filesystem" and .how == "fifreeze")] | length) == %d`, s.frozen),
+			fmt.Sprintf(`(.members | length) == %d`, 1+s.frozen),
+		}
+		if n > 0 { // LVM finds what changed in its pool's metadata, Btrfs and ZFS by a send
+			want = append(want, `all(.shipped[]; .base != null)`)
+		}
+		for _, w := range want {
+			if out, status := h.run("jq -e '.points[0] | " + w + "' /root/points"); status != 0 {
+				h.t.Errorf("%s: the point is not what it should be: not %s: %s", what, w, out)
+			}
 		}
 	}
-	h.says(0, "snapd --json run "+group, `"drop"`)
+	for _, where := range []string{"main", "here"} {
+		h.says(0, fmt.Sprintf(`snapd --json prune --dry-run %s | jq -e '[.drop[] | select(.where == "%s")] | length > 0'`, s.group, where), "true")
+	}
+	h.says(0, "snapd --json run "+s.group, `"quiesced"`)
+	h.says(0, fmt.Sprintf(`snapd --json prune --dry-run %s | jq -e '(.drop | length) == 0'`, s.group), "true")
+	h.says(0, "snapd --json list "+s.group+" | jq '[.points[] | select(.numbers.main > 0)] | length'", "3")
 	if pid := h.sh("systemctl show -P MainPID snapd-agent"); pid == "0" {
 		h.t.Errorf("%s: not the agent did it", what)
 	}
@@ -118,6 +143,18 @@ func (h *host) works(what, group, driver string, datasets int) {
 		h.t.Errorf("%s: the journal says %s", what, faults)
 	}
 	h.sh("snapd --kit /root/kit verify")
+	h.says(0, "snapd --kit /root/kit restore latest:"+s.group+" "+s.restore+" && "+s.remove)
+}
+
+// leavesOut: what a narrower sandbox shuts out is refused, with the reason.
+func (h *host) leavesOut(s sandboxed, all []sandboxed) {
+	h.t.Helper()
+	for _, other := range all {
+		if other.name != s.name {
+			h.says(1, "snapd snapshot "+other.group, "only "+s.name+" is used here", "10-storage.conf")
+		}
+	}
+	h.says(1, "snapd doctor", "only "+s.name+" is used here")
 }
 
 // guarded looks at the guard of a window that is held open: it runs at a
@@ -126,8 +163,9 @@ func (h *host) guarded(group string) {
 	h.t.Helper()
 	h.sh(strings.ReplaceAll(inWindow, `"two"`, `"`+group+`"`))
 	guard := h.sh("pgrep -o -f '^snapd-guard '")
-	out := h.sh("chrt -p " + guard + "; grep -E '^(VmLck|NoNewPrivs|Seccomp|CapBnd):' /proc/" + guard + "/status; cat /proc/" + guard + "/cgroup")
+	out := h.sh("chrt -a -p " + guard + "; grep -E '^(VmLck|NoNewPrivs|Seccomp|CapBnd):' /proc/" + guard + "/status; cat /proc/" + guard + "/cgroup")
 	h.t.Log(out)
+	h.says(0, "chrt -a -p $(systemctl show -P MainPID snapd-agent)", "SCHED_FIFO")
 	for _, want := range []string{"SCHED_FIFO", "NoNewPrivs:\t1", "Seccomp:\t2", "snapd-agent.service"} {
 		if !strings.Contains(out, want) {
 			h.t.Errorf("the guard of %s: no %q in %s", group, want, out)

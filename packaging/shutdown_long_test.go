@@ -50,6 +50,13 @@ func TestShutdown(t *testing.T) {
 	if strings.Contains(log, "inhibitor timeout") {
 		t.Error("the delay lock was not let go in time")
 	}
+	// The mounts have nofail, which local-fs.target knows nothing of.
+	ended := strings.Index(log, "Stopped snapd-agent.service")
+	for _, later := range []string{"Unmounting srv-data1.mount", "Unmounting srv-data2.mount", "Stopping docker.service"} {
+		if at := strings.Index(log, later); ended < 0 || at < 0 || at < ended {
+			t.Errorf("%s did not come after the agent had ended", later)
+		}
+	}
 	if !strings.Contains(log, "this host is shutting down") {
 		t.Error("the agent did not make way for the shutdown")
 	}

@@ -15,6 +15,7 @@ func (c *cli) doctorCommand() *cobra.Command {
 		Short:   "Check this host, its groups and repositories, and say what to mend",
 		Args:    atMost(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			c.where.storages = agentStorages(cmd.Context())
 			a, err := c.agent(false)
 			if err != nil {
 				return err

@@ -70,7 +70,11 @@ func (c *cli) schedule(ctx context.Context, a *agent.Agent) (systemd.Changes, er
 			labels = append(labels, systemd.Timer{Group: s.Group, Calendar: s.Calendar})
 		}
 	}
-	changes, err := u.Apply(ctx, wanted(a.Config), labels, filepath.Join(c.where.runDir, timersName))
+	mounts, err := a.MountPoints(ctx)
+	if err != nil {
+		return systemd.Changes{}, err
+	}
+	changes, err := u.Apply(ctx, wanted(a.Config), labels, mounts, filepath.Join(c.where.runDir, timersName))
 	if changes == nil {
 		changes = systemd.Changes{}
 	}
@@ -80,8 +84,9 @@ func (c *cli) schedule(ctx context.Context, a *agent.Agent) (systemd.Changes, er
 // wanted is what a configuration asks of systemd. It is the same for the
 // generator, which can ask nobody, and for those who check its work.
 func wanted(conf *config.Config) systemd.Wanted {
-	var w systemd.Wanted
+	w := systemd.Wanted{Paths: map[string][]string{}}
 	for name, g := range conf.Groups {
+		w.Paths[name] = g.Paths
 		if g.Schedule != nil {
 			w.Timers = append(w.Timers, systemd.Timer{Group: name, Calendar: string(*g.Schedule), Source: conf.File})
 		}

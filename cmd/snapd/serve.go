@@ -198,7 +198,10 @@ func (s *service) calls(ctx context.Context, report agent.Report) (api.Calls, er
 	if warning != "" {
 		report(agent.Event{Kind: agent.Warning, Text: warning})
 	}
-	o := s.cli.where.options(conf, report)
+	o, err := s.cli.where.options(conf, report)
+	if err != nil {
+		return nil, err
+	}
 	o.Inhibit = func(why string) (func() error, error) {
 		release, err := inhibit(why)
 		if err != nil {

@@ -47,9 +47,13 @@ func (s *service) watcher() *agent.Agent {
 	if err != nil {
 		return nil // every call says so
 	}
-	a, err := agent.New(s.cli.where.options(conf, func(agent.Event) {}))
+	o, err := s.cli.where.options(conf, func(agent.Event) {})
 	if err != nil {
 		return nil // so does this
+	}
+	a, err := agent.New(o)
+	if err != nil {
+		return nil
 	}
 	return a
 }

@@ -14,17 +14,12 @@ import (
 
 	"snapd/internal/agent"
 	"snapd/internal/config"
-	"snapd/internal/fs/btrfs"
-	"snapd/internal/fs/lvm"
-	"snapd/internal/fs/zfs"
 	"snapd/internal/ship"
 
 	systemd "snapd/internal/host"
 
 	"filippo.io/age"
 	"github.com/spf13/pflag"
-
-	storage "snapd/internal/fs"
 )
 
 // where are the flags that say which configuration, repository and keys to
@@ -34,6 +29,7 @@ type where struct {
 	repository, endpoint, region, signer string
 	identity                             string
 	state, runDir                        string
+	storages                             string // instead of what the environment says of them
 }
 
 func (w *where) register(f *pflag.FlagSet) {
@@ -57,14 +53,20 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return agent.New(c.where.options(conf, c.screen.report))
+	o, err := c.where.options(conf, c.screen.report)
+	if err != nil {
+		return nil, err
+	}
+	return agent.New(o)
 }
 
 // options are those of an agent with this configuration.
-func (w *where) options(conf *config.Config, report agent.Report) agent.Options {
+func (w *where) options(conf *config.Config, report agent.Report) (agent.Options, error) {
+	drivers, leftOut, err := w.chosenDrivers()
 	return agent.Options{
 		Config:  conf,
-		Drivers: w.drivers(),
+		Drivers: drivers,
+		LeftOut: leftOut,
 		State:   w.state,
 		Run:     w.runDir,
 		Now:     time.Now,
@@ -76,7 +78,7 @@ func (w *where) options(conf *config.Config, report agent.Report) agent.Options 
 		Guard:   true,
 
 		OnlyRepositories: w.named(),
-	}
+	}, err
 }
 
 func inhibit(why string) (func() error, error) {
@@ -85,14 +87,6 @@ func inhibit(why string) (func() error, error) {
 		return nil, err
 	}
 	return held.Release, nil
-}
-
-func (w *where) drivers() map[string]storage.Driver {
-	return map[string]storage.Driver{
-		storage.Btrfs: btrfs.New(),
-		storage.ZFS:   zfs.New(),
-		storage.LVM:   lvm.New(w.state),
-	}
 }
 
 // named tells whether the caller named a repository that is not the

@@ -30,6 +30,7 @@ const (
 type Options struct {
 	Config  *config.Config
 	Drivers map[string]fs.Driver // by fs.Btrfs, …
+	LeftOut string               // which storages Drivers lacks, and who wanted that; "" when none
 	State   string
 	Run     string
 	Now     func() time.Time
@@ -207,6 +208,9 @@ func (a *Agent) Watch(ctx context.Context) (told []string, live bool, err error)
 func (a *Agent) driver(name string) (fs.Driver, error) {
 	if d, ok := a.Drivers[name]; ok {
 		return d, nil
+	}
+	if a.LeftOut != "" {
+		return nil, fmt.Errorf("%s is asked for, and %s", name, a.LeftOut)
 	}
 	return nil, fmt.Errorf("this version of snapd has no driver for %q", name)
 }

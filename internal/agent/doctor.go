@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 
@@ -28,10 +27,8 @@ type Check struct {
 // what to mend. probe looks at what lies behind a repository's address. It
 // changes nothing but for objects that a probe puts and removes.
 func (a *Agent) Doctor(ctx context.Context, probe func(ctx context.Context, r config.Repository) []Check) []Check {
-	checks := []Check{a.checkRunDir(), a.checkLeftovers(), checkCgroups(), a.checkInhibitor(), checkProgram("btrfs", "btrfs-progs", "restores on Btrfs")}
-	if _, err := os.Stat("/sys/module/zfs"); err == nil {
-		checks = append(checks, checkProgram("zfs", "zfsutils-linux", "snapshots and restores on ZFS"))
-	}
+	checks := []Check{a.checkRunDir(), a.checkLeftovers(), checkCgroups(), a.checkInhibitor()}
+	checks = append(checks, a.checkPrograms()...)
 	checks = append(checks, a.checkGroups(ctx)...)
 	names := slices.Sorted(maps.Keys(a.Config.Repositories))
 	if len(names) == 0 {
@@ -99,13 +96,6 @@ func (a *Agent) checkInhibitor() Check {
 		return well(name, "%v; that costs at most the point being taken", err)
 	}
 	return well(name, "logind grants it")
-}
-
-func checkProgram(program, debianPackage, purpose string) Check {
-	if _, err := exec.LookPath(program); err != nil {
-		return Check{Check: program, Why: "it is not installed; " + purpose + " need it", Do: "run: apt-get install " + debianPackage}
-	}
-	return well(program, "is installed")
 }
 
 // checkGroups resolves every group, as a snapshot would.

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -27,6 +29,9 @@ type resolved struct {
 // resolve finds where everything of a group lies and plans its window.
 func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resolved, error) {
 	found, err := workload.Host{Containers: s.containers}.Resolve(ctx, g, a.driverList())
+	if errors.Is(err, workload.ErrNoStorage) && a.LeftOut != "" {
+		return nil, hint(fmt.Errorf("%w (%s)", err, a.LeftOut), "name all storages that groups of this host lie on there, or remove it (10-storage.conf); then: systemctl daemon-reload && systemctl stop snapd-agent.service")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -33,3 +33,24 @@ func (a *Agent) schedulesOf(groups []workload.Group) []Schedule {
 	}
 	return out
 }
+
+// MountPoints are the mounts of this host that groups lie on, as far as that is
+// known without asking their storage: whoever ends us or unmounts these has to
+// come after us.
+func (a *Agent) MountPoints(ctx context.Context) ([]string, error) {
+	s, err := a.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close() //nolint:errcheck // only read from
+	var paths []string
+	for _, g := range s.groups {
+		paths = append(paths, g.Paths...)
+		for _, u := range g.Mounts {
+			if u.Mount.Writable && u.Mount.Source != "" {
+				paths = append(paths, u.Mount.Source)
+			}
+		}
+	}
+	return workload.MountPoints(paths)
+}

@@ -87,12 +87,14 @@ func (t Timer) unit() (string, error) {
 type Wanted struct {
 	Timers   []Timer  `json:"timers"`
 	Writable []string `json:"writable"` // directories of repositories on this host
+
+	Paths map[string][]string `json:"paths"` // of groups, to be mounted before us
 }
 
 // files are the units of the configuration, by path below a unit directory.
 // What cannot be a unit is left out and named by the error.
 func (w Wanted) files() (map[string]string, error) {
-	out := map[string]string{}
+	out := orders(w.Paths)
 	var faults []error
 	for _, t := range w.Timers {
 		text, err := t.unit()
@@ -169,7 +171,10 @@ func differs(dir string, files map[string]string) (bool, error) {
 // unwanted are units of ours in a directory that are none of the files.
 func unwanted(dir string, files map[string]string) ([]string, error) {
 	var out []string
-	for _, pattern := range []string{timersTarget, filepath.Join(dropInDir, writableFile)} {
+	for _, pattern := range []string{
+		timersTarget, filepath.Join(dropInDir, writableFile), filepath.Join(dropInDir, mountsFile), filepath.Join(dropInDir, membersFile),
+		filepath.Join(runPrefix+"*.service.d", mountsFile),
+	} {
 		found, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			return nil, err

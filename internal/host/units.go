@@ -103,6 +103,22 @@ func (u *Units) State(ctx context.Context, unit string) (State, error) {
 	return s, nil
 }
 
+// Environment is the value that a service's unit gives to a variable, "" when
+// it gives none or nobody says so.
+func (u *Units) Environment(ctx context.Context, service, variable string) string {
+	property, err := u.conn.GetServicePropertyContext(ctx, service, "Environment")
+	if err != nil {
+		return ""
+	}
+	all, _ := property.Value.Value().([]string)
+	for _, line := range all {
+		if value, is := strings.CutPrefix(line, variable+"="); is {
+			return value
+		}
+	}
+	return ""
+}
+
 // Version is that of systemd, 0 if it does not say.
 func (u *Units) Version() int {
 	text, err := u.conn.GetManagerProperty("Version") // such as "257.8-1~deb13u2", in quotes
@@ -134,10 +150,11 @@ type Changes []string
 
 // Apply makes systemd's timers those that are wanted: those of the
 // configuration, which the generator writes, and those of labels, which are
-// runtime units. Timers that an administrator wrote are not touched. lastGood
-// keeps what the configuration asked for, for the generator to go by when it
-// finds a broken configuration.
-func (u *Units) Apply(ctx context.Context, w Wanted, labels []Timer, lastGood string) (Changes, error) {
+// runtime units, as is what orders the agent after the mounts that containers
+// write to. Timers that an administrator wrote are not touched. lastGood keeps
+// what the configuration asked for, for the generator to go by when it finds a
+// broken configuration.
+func (u *Units) Apply(ctx context.Context, w Wanted, labels []Timer, mountPoints []string, lastGood string) (Changes, error) {
 	a := &apply{units: u}
 	faults := []error{a.remember(w, lastGood)}
 	configured, err := w.files()
@@ -147,6 +164,7 @@ func (u *Units) Apply(ctx context.Context, w Wanted, labels []Timer, lastGood st
 	for name := range configured {
 		delete(fromLabels, name) // the configuration beats labels
 	}
+	maps.Copy(fromLabels, members(mountPoints))
 	a.reload, err = differs(generatorDir, configured)
 	faults = append(faults, err)
 	dropIn := filepath.Join(dropInDir, writableFile)
@@ -196,7 +214,7 @@ func (a *apply) runtimeUnits(files map[string]string) error {
 		if there, err := os.ReadFile(path); err == nil && string(there) == text {
 			continue
 		}
-		if err := replace(path, []byte(text), 0o644); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), replace(path, []byte(text), 0o644)); err != nil {
 			faults = append(faults, err)
 			continue
 		}

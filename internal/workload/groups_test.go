@@ -2,6 +2,8 @@ package workload
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -238,5 +240,16 @@ func TestComposeLabelsOfAnImage(t *testing.T) {
 	made.compose()
 	if made.Project != "shop" || made.Service != "db" || !slices.Equal(made.DependsOn, []string{"cache", "mail"}) {
 		t.Errorf("got %+v", made)
+	}
+}
+
+func TestMountPoints(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("/proc/self/status", link); err != nil {
+		t.Fatal(err)
+	}
+	got, err := MountPoints([]string{link, "/proc", "/proc/not/there", "relative", "/"})
+	if err != nil || !slices.Equal(got, []string{"/", "/proc"}) {
+		t.Errorf("got %q, %v", got, err)
 	}
 }

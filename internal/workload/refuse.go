@@ -17,7 +17,7 @@ const pathOfGroup = "path "
 var ErrNoStorage = errors.New("cannot be snapshotted")
 
 func (r *resolver) refuse(who, fstype string) error {
-	return fmt.Errorf("%s %w: it lies on %s; move it to Btrfs or ZFS, or %s", who, ErrNoStorage, kindOf(fstype), r.leaveOut(who))
+	return fmt.Errorf("%s %w: it lies on %s; move it to Btrfs, ZFS or LVM, or %s", who, ErrNoStorage, kindOf(fstype), r.leaveOut(who))
 }
 
 // leaveOut says how to go on without the thing that was refused.
@@ -33,7 +33,7 @@ func kindOf(fstype string) string {
 	if why := reason(fstype); why != "" {
 		return fstype + ", " + why
 	}
-	return fstype + ", and this version of snapd snapshots Btrfs and ZFS only"
+	return fstype + ", and snapd snapshots Btrfs, ZFS and LVM only"
 }
 
 // reason says why a filesystem of this type can never be snapshotted here, ""

@@ -165,7 +165,7 @@ func TestResolveRefuses(t *testing.T) {
 	}{
 		{"tmpfs", dockertest.Mount{Source: tmp, Target: "/data"}, false, "it lies on tmpfs, which is memory and is not kept"},
 		{"overlay", dockertest.Mount{Source: overlay, Target: "/data"}, false, "it lies on overlay, which is made of layers"},
-		{"plain ext4", dockertest.Mount{Volume: "res-plain", Target: "/data"}, false, "this version of snapd snapshots Btrfs and ZFS only"},
+		{"plain ext4", dockertest.Mount{Volume: "res-plain", Target: "/data"}, false, "snapd snapshots Btrfs, ZFS and LVM only"},
 		{"nfs", dockertest.Mount{Volume: "res-nfs", Target: "/n"}, true, "volume res-nfs of container res-refused cannot be snapshotted: it lies on nfs, which lives on another host"},
 		{"cifs", dockertest.Mount{Volume: "res-cifs", Target: "/n"}, true, "cifs, which lives on another host"},
 	}

@@ -159,3 +159,29 @@ func (n namespaces) path(want spot, prefer string) (string, error) {
 	}
 	return best, nil
 }
+
+// MountPoints are where on this host the filesystems are mounted that these
+// paths lie on. Of one that is not there it is where it would lie.
+func MountPoints(paths []string) ([]string, error) {
+	host, err := readTable("1")
+	if err != nil {
+		return nil, fmt.Errorf("read the host's mount table: %w", err)
+	}
+	var out []string
+	for _, path := range paths {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
+		if !filepath.IsAbs(path) {
+			continue
+		}
+		for dir := filepath.Clean(path); ; dir = filepath.Dir(dir) {
+			if dir == "/" || host.at(dir) != nil {
+				out = append(out, dir)
+				break
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
