@@ -39,15 +39,25 @@ func TestLongContractXFS(t *testing.T) {
 	fstest.Run(t, harness(t, vg, "po-ol", "xfs"))
 }
 
-// TestLongSteps makes ten increments and restores every point by itself.
+// TestLongSteps makes ten increments and restores every point; on one kind every
+// one from nothing too, which takes a chain of as many streams each time.
 func TestLongSteps(t *testing.T) {
-	for _, c := range []struct{ name, pool, kind string }{{"thin ext4", "pool", "ext4"}, {"thin xfs", "pool", "xfs"}, {"classic ext4", "", "ext4"}, {"classic xfs", "", "xfs"}} {
+	every := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	for _, c := range []struct {
+		name, pool, kind string
+		alone            []int
+	}{
+		{"thin ext4", "pool", "ext4", every},
+		{"thin xfs", "pool", "xfs", []int{10}},
+		{"classic ext4", "", "ext4", []int{10}},
+		{"classic xfs", "", "xfs", []int{10}},
+	} {
 		t.Run(c.name, func(t *testing.T) {
-			vg := newGroup(t, 4<<30)
+			vg := newGroup(t, 6<<30) // eleven classic snapshots have room for everything each
 			if c.pool != "" {
 				newPool(t, vg, c.pool, 3<<30)
 			}
-			newDesk(t, vg, c.pool, c.kind, 320<<20).steps(10, 320<<20, true)
+			newDesk(t, vg, c.pool, c.kind, 320<<20).steps(10, 320<<20, c.alone...)
 		})
 	}
 }
