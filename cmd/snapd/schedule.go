@@ -30,9 +30,9 @@ func (c *cli) scheduleCommand() *cobra.Command {
 		GroupID: "host",
 		Short:   "Make systemd's timers those of the configuration and the labels",
 		Long: `Make systemd's timers those that the configuration and the labels of containers
-ask for. A small timer calls it, and the agent whenever it sees other labels; by
-hand it is useful after the configuration was edited. systemctl list-timers shows
-what came of it.`,
+ask for, and start the agent if snapshots live that it has to watch. A small timer
+calls it, and the agent whenever it sees other labels; by hand it is useful after
+the configuration was edited. systemctl list-timers shows what came of it.`,
 		Args: atMost(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := c.agent(true)
@@ -60,9 +60,14 @@ func (c *cli) schedule(ctx context.Context, a *agent.Agent) (systemd.Changes, er
 		return systemd.Changes{}, agent.WithHint(err, "call snapd run GROUP from cron, or from what starts programs here")
 	}
 	defer u.Close()
+	// Snapshots that have to be watched outlive a boot, and a killed agent.
+	var watching error
+	if a.Live() {
+		watching = u.Start(ctx, systemd.AgentService)
+	}
 	all, err := a.Schedules(ctx)
 	if err != nil {
-		return systemd.Changes{}, err
+		return systemd.Changes{}, errors.Join(err, watching)
 	}
 	var labels []systemd.Timer
 	for _, s := range all {
@@ -78,7 +83,7 @@ func (c *cli) schedule(ctx context.Context, a *agent.Agent) (systemd.Changes, er
 	if changes == nil {
 		changes = systemd.Changes{}
 	}
-	return changes, err
+	return changes, errors.Join(err, watching)
 }
 
 // wanted is what a configuration asks of systemd. It is the same for the

@@ -79,6 +79,9 @@ func (c *cli) showPoint(p point.Point) {
 			base = "on " + string(*s.Base)
 		}
 		line("shipped", "%s: %s as stream %s, %s: %s of stream, %s stored in %d segments", s.Repository, s.Dataset, s.Stream, base, size(s.SentBytes), size(s.StoredBytes), s.Segments)
+		if s.Why != "" {
+			line("", "%s", s.Why)
+		}
 	}
 	if p.Verified != nil {
 		line("verified", "%s", p.Verified.Format("2006-01-02 15:04:05 MST"))

@@ -304,3 +304,14 @@ func TestTargetsBelow(t *testing.T) {
 		t.Errorf("two volumes to one name: got %q, %v", got, err)
 	}
 }
+
+// Whoever writes a target wrong is shown how it is written, on each storage.
+func TestWrongTargetShowsRightOnes(t *testing.T) {
+	b := newBench(t, "", "main")
+	for _, to := range []string{"", "/srv/restored", "lvm:", "lvmm:vg/restored"} {
+		_, err := b.Restore(t.Context(), RestoreOptions{Point: "latest", To: to})
+		if !errors.Is(err, ErrUsage) || !strings.Contains(Hint(err), "--to lvm:vg/restored") {
+			t.Errorf("%q: got %v; hint %q", to, err, Hint(err))
+		}
+	}
+}

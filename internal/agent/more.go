@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"snapd/internal/fs"
@@ -56,7 +57,8 @@ type expecter interface {
 	Expect(ctx context.Context, properties map[string]string) error
 }
 
-// noter is a receiver with something to say after Finish.
+// noter is a receiver with something to say after Finish, or a stream that says
+// what it cost to find out what to send.
 type noter interface{ Notes() []string }
 
 // bases are what increments of a dataset can build on.
@@ -83,7 +85,13 @@ func streamFormat(ctx context.Context, driver fs.Driver, s fs.Snapshot) (format 
 // senderOf opens the stream of what is uploaded, in its middle too where the
 // driver can.
 func (u *upload) senderOf(base *fs.Snapshot) ship.Sender {
-	from := ship.Sender{Open: func(ctx context.Context) (io.ReadCloser, error) { return u.driver.Send(ctx, u.snap, base) }}
+	from := ship.Sender{Open: func(ctx context.Context) (io.ReadCloser, error) {
+		r, err := u.driver.Send(ctx, u.snap, base)
+		if n, ok := r.(noter); ok && err == nil {
+			u.notes = n.Notes()
+		}
+		return r, err
+	}}
 	if r, ok := u.driver.(resumer); ok {
 		from.Resume = func(ctx context.Context, at int64, state string) (io.ReadCloser, error) {
 			return r.Resume(ctx, u.snap, base, at, state)
@@ -91,6 +99,9 @@ func (u *upload) senderOf(base *fs.Snapshot) ship.Sender {
 	}
 	return from
 }
+
+// why says how the stream came to be what it is.
+func (u *upload) why() string { return strings.Join(append([]string{u.choice.Why}, u.notes...), "; ") }
 
 // estimatePatience bounds how long a ship waits to know its size.
 const estimatePatience = 10 * time.Second

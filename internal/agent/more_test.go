@@ -197,3 +197,24 @@ func TestTargetsOnZFS(t *testing.T) {
 		}
 	}
 }
+
+// costly is a storage whose streams say what it cost to make them.
+type costly struct{ *storage }
+
+type costlyStream struct{ io.ReadCloser }
+
+func (costlyStream) Notes() []string { return []string{"2048 MiB are read"} }
+
+func (s costly) Send(ctx context.Context, snap fs.Snapshot, base *fs.Snapshot) (io.ReadCloser, error) {
+	r, err := s.storage.Send(ctx, snap, base)
+	return costlyStream{r}, err
+}
+
+func TestWhatAStreamCostIsKept(t *testing.T) {
+	b := newBench(t, "", "main")
+	b.Drivers[fs.Btrfs] = costly{b.storage}
+	b.take()
+	if s := b.ship()[0].Shipped[0]; !strings.HasPrefix(s.Why, "full: ") || !strings.HasSuffix(s.Why, "; 2048 MiB are read") {
+		t.Errorf("got %q", s.Why)
+	}
+}

@@ -28,6 +28,9 @@ type RestoreOptions struct {
 // Local names this host's own snapshots as the source of a restore.
 const Local = "local"
 
+// examplesOfTo are what people can write.
+const examplesOfTo = "--to btrfs:/srv/restored, --to zfs:tank/restored or --to lvm:vg/restored"
+
 // Restored is one dataset that was restored.
 type Restored struct {
 	Driver  string  `json:"driver"`
@@ -42,17 +45,17 @@ type Restored struct {
 func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, error) {
 	driverName, target, ok := strings.Cut(o.To, ":")
 	if o.To == "" {
-		return nil, hint(usage("it is not said where to"), "add the driver and the place, such as --to btrfs:/srv/restored")
+		return nil, hint(usage("it is not said where to"), "add the storage and the place, such as %s", examplesOfTo)
 	}
 	if !ok || target == "" {
-		return nil, hint(usage("%q is no target", o.To), "write the driver and the place, such as --to btrfs:/srv/restored")
+		return nil, hint(usage("%q is no target", o.To), "write the storage and the place, such as %s", examplesOfTo)
 	}
 	if o.Beside && o.Replace {
 		return nil, usage("--beside and --replace exclude each other")
 	}
 	driver, err := a.driver(driverName)
 	if err != nil {
-		return nil, errors.Join(ErrUsage, err)
+		return nil, hint(errors.Join(ErrUsage, err), "write the storage and the place, such as %s", examplesOfTo)
 	}
 	src, err := a.source(ctx, o.Point, o.Repository)
 	if err != nil {

@@ -190,6 +190,7 @@ type upload struct {
 	streams []ship.StreamRef
 	choice  retain.Choice
 	group   string
+	notes   []string // of the stream
 }
 
 func (a *Agent) upload(ctx context.Context, p point.Point, d point.Dataset, repo *ship.Repository, u upload) (*point.Shipped, error) {
@@ -218,7 +219,7 @@ func (a *Agent) upload(ctx context.Context, p point.Point, d point.Dataset, repo
 		return nil, err
 	}
 	a.settle(ctx, u.driver, repo, u.snap, u.group)
-	return shippedOf(d, stream, u.choice.Why), nil
+	return shippedOf(d, stream, u.why()), nil
 }
 
 // alreadyThere answers for a stream whose manifest lies in the repository

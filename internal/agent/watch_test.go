@@ -18,6 +18,8 @@ type tended struct {
 
 func (s *tended) Tend(context.Context) ([]string, error) { return []string{s.tell}, nil }
 
+func (s *tended) Live() bool { return s.live }
+
 func (s *tended) Watch(context.Context) (told []string, live bool, err error) {
 	return []string{s.tell}, s.live, nil
 }
@@ -26,6 +28,9 @@ func (s *tended) Watch(context.Context) (told []string, live bool, err error) {
 // told what had to go.
 func TestCommandsTellWhatHadToGo(t *testing.T) {
 	b := newBench(t, "", "main")
+	if b.Live() {
+		t.Error("there is something to be watched where nothing says so")
+	}
 	b.Drivers[fs.Btrfs] = &tended{storage: b.storage, tell: "DROPPED the snapshot x", live: true}
 	var said []string
 	b.Report = func(e Event) {
@@ -50,6 +55,9 @@ func TestCommandsTellWhatHadToGo(t *testing.T) {
 		if !slices.Contains(said, "DROPPED the snapshot x") {
 			t.Errorf("%s: said %q", name, said)
 		}
+	}
+	if !b.Live() {
+		t.Error("there is nothing to be watched")
 	}
 	if told, live, err := b.Watch(t.Context()); err != nil || !live || strings.Join(told, "") != "DROPPED the snapshot x" {
 		t.Errorf("got %q, %v, %v", told, live, err)

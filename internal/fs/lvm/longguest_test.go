@@ -39,15 +39,25 @@ func TestLongContractXFS(t *testing.T) {
 	fstest.Run(t, harness(t, vg, "po-ol", "xfs"))
 }
 
-// TestLongSteps makes ten increments and restores every point by itself.
+// TestLongSteps makes ten increments and restores every point; on one kind every
+// one from nothing too, which takes a chain of as many streams each time.
 func TestLongSteps(t *testing.T) {
-	for _, c := range []struct{ name, pool, kind string }{{"thin ext4", "pool", "ext4"}, {"thin xfs", "pool", "xfs"}, {"classic ext4", "", "ext4"}, {"classic xfs", "", "xfs"}} {
+	every := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	for _, c := range []struct {
+		name, pool, kind string
+		alone            []int
+	}{
+		{"thin ext4", "pool", "ext4", every},
+		{"thin xfs", "pool", "xfs", []int{10}},
+		{"classic ext4", "", "ext4", []int{10}},
+		{"classic xfs", "", "xfs", []int{10}},
+	} {
 		t.Run(c.name, func(t *testing.T) {
-			vg := newGroup(t, 4<<30)
+			vg := newGroup(t, 6<<30) // eleven classic snapshots have room for everything each
 			if c.pool != "" {
 				newPool(t, vg, c.pool, 3<<30)
 			}
-			newDesk(t, vg, c.pool, c.kind, 320<<20).steps(10, 320<<20, true)
+			newDesk(t, vg, c.pool, c.kind, 320<<20).steps(10, 320<<20, c.alone...)
 		})
 	}
 }
@@ -68,6 +78,27 @@ func (k *desk) counting(s fs.Snapshot, base *fs.Snapshot) (bytes int64, took tim
 		k.t.Fatal(err)
 	}
 	return n, took
+}
+
+// extentsOf are what a stream carries.
+func (k *desk) extentsOf(file string) (all []extent) {
+	k.t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer f.Close()
+	d, err := newDecoder(f, nil)
+	for err == nil {
+		var r record
+		if r, _, err = d.next(); err == nil {
+			all = append(all, extent{r.kind, r.offset, r.length})
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		k.t.Fatal(err)
+	}
+	return all
 }
 
 // blocks writes a file of whole MiB that are all different and hold no zeros.
@@ -111,9 +142,16 @@ func TestLongLarge(t *testing.T) {
 	if step < 50<<20 || step > 56<<20 {
 		t.Errorf("the increment has %d bytes, want about 50 MiB", step)
 	}
-	// The snapshot itself has ext4 write its superblock, in one block of the pool.
-	if none > 2*leastUnit+4<<10 {
+	// To be snapshotted, ext4 is frozen and thawed, and writes its superblock
+	// both times: one block of the pool, and nothing else.
+	if none > leastUnit+4<<10 {
 		t.Errorf("with nothing changed the increment has %d bytes", none)
+	}
+	for _, e := range k.extentsOf(k.stream(third, &second)) {
+		t.Logf("with nothing changed: kind %d, %d bytes at %d", e.kind, e.length, e.offset)
+		if e.offset != 0 || e.length > leastUnit {
+			t.Error("more than the superblock's block was shipped")
+		}
 	}
 	if stepTook > fullTook/4 || noneTook > stepTook {
 		t.Error("what changed does not say how long it takes")

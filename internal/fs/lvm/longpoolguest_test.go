@@ -148,6 +148,7 @@ func TestLongWithoutThinDelta(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	k.costs(second, &first, "")
 	thinDelta := strings.Fields(command(t, "sh", "-c", "readlink -f $(command -v thin_delta)"))[0]
 	link := command(t, "sh", "-c", "command -v thin_delta")
 	command(t, "mv", link, link+".away")
@@ -158,8 +159,10 @@ func TestLongWithoutThinDelta(t *testing.T) {
 	if err != nil || got.Size() > want.Size() {
 		t.Errorf("compared: %d bytes, by metadata: %d", got.Size(), want.Size())
 	}
+	k.costs(second, nil, "64 MiB are read")
+	k.costs(second, &first, "128 MiB are read")
 	told, err := k.driver.Tend(t.Context())
-	if err != nil || len(told) != 2 || !strings.Contains(told[1], "128 MiB") {
+	if err != nil || len(told) != 4 || !strings.Contains(told[1], "128 MiB") {
 		t.Errorf("got %q, %v", told, err)
 	}
 	t.Log(strings.Join(told, "\n"))
@@ -172,6 +175,21 @@ func TestLongWithoutThinDelta(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.same("compared", second, r.(*receiver).built.volume.full())
+}
+
+// costs checks what a stream says that it costs to find out what to send.
+func (k *desk) costs(s fs.Snapshot, base *fs.Snapshot, want string) {
+	k.t.Helper()
+	r, err := k.driver.Send(k.t.Context(), s, base)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	if got := strings.Join(r.(*sending).Notes(), "; "); !strings.Contains(got, want) || want == "" && got != "" {
+		k.t.Errorf("it says %q, want %q", got, want)
+	}
+	if err := r.Close(); err != nil {
+		k.t.Error(err)
+	}
 }
 
 // TestLongPoolWithoutZeroing restores into a pool that gives out blocks with what
@@ -249,6 +267,7 @@ func TestLongClassicOverflows(t *testing.T) {
 		t.Errorf("got %v, %v; want the first, of which the digests are known", known, err)
 	}
 	third := k.snapshot()
+	k.costs(third, &first, "300 MiB are read")
 	if st, err := os.Stat(k.stream(third, &first)); err != nil || st.Size() > 260<<20 {
 		t.Errorf("an increment on digests: %v, %v", st.Size(), err)
 	}

@@ -20,7 +20,7 @@ func TestLongStepsOnClassic(t *testing.T) {
 	vg := newGroup(t, 720<<20)
 	dirty(t, newVolume(t, vg, "", "dirty", 700<<20), 700)
 	removeVolume(t, vg, "dirty")
-	newDesk(t, vg, "", "ext4", 64<<20).steps(3, 64<<20, false)
+	newDesk(t, vg, "", "ext4", 64<<20).steps(3, 64<<20)
 }
 
 // dirty fills a volume with what nobody wants to find in another.

@@ -108,8 +108,13 @@ func (r *receiver) checkGroup(ctx context.Context, all volumes) error {
 }
 
 func (r *receiver) checkTarget(all volumes) error {
-	if _, there := all.named(r.vg, r.name); !there {
+	v, there := all.named(r.vg, r.name)
+	if !there {
 		return nil
+	}
+	// Neither beside it nor in its place is what was meant.
+	if v.isPool() {
+		return fmt.Errorf("%s is a thin pool; to restore into it, write %s:%[1]s/NAME", v.full(), fs.LVM)
 	}
 	if r.suffix == "" {
 		return fmt.Errorf("%s/%s: %w; choose another target, --beside or --replace", r.vg, r.name, fs.ErrExists)

@@ -43,6 +43,7 @@ type sending struct {
 	compare comparer
 	record  *recorder
 	piece   int64 // bytes that are looked at by themselves
+	notes   []string
 	guard   *guard
 	giveUp  context.CancelCauseFunc
 	relieve func() error // a pool, after a stream was given up; nil for a classic volume
@@ -116,11 +117,13 @@ func (w *sending) openThin(all volumes, v volume, base *fs.Snapshot) error {
 		return nil
 	case base == nil && errors.Is(err, errThinDelta), base == nil && errors.Is(err, exec.ErrNotFound):
 		w.extents = once(v.size)
+		w.noteRead(v.size)
 		return w.driver.notice("%s was read whole, all %d MiB of it, since what it holds could not be asked for: %v", v.full(), v.size>>20, err)
 	case errors.Is(err, errThinDelta), errors.Is(err, exec.ErrNotFound):
 		if err := w.compareWith(was); err != nil {
 			return err
 		}
+		w.noteRead(v.size + was.size)
 		return w.driver.notice("%s and its base were read whole, %d MiB, and compared, since what changed could not be asked for: %v", v.full(), (v.size+was.size)>>20, err)
 	}
 	return err
@@ -165,6 +168,7 @@ func (w *sending) compareWith(base volume) error {
 func (w *sending) openClassic(all volumes, v volume, s fs.Snapshot, base *fs.Snapshot) error {
 	w.extents = once(v.size)
 	w.piece = unitFor(v.size)
+	w.noteRead(v.size)
 	if base != nil {
 		if base.Dataset.GUID != s.Dataset.GUID || base.GUID == s.GUID {
 			return fmt.Errorf("base %s: %w: it is a snapshot of another volume, or the same one", base.Name, fs.ErrBase)
@@ -195,8 +199,18 @@ func (w *sending) classicBase(all volumes, base fs.Snapshot) error {
 		return err
 	}
 	w.head.base, w.head.baseSize = b.instant(), b.size
+	w.noteRead(w.head.size + b.size) // the digests are lost
 	return w.compareWith(b)
 }
+
+// noteRead says what it costs that LVM does not know what changed.
+func (w *sending) noteRead(bytes int64) {
+	w.notes = []string{fmt.Sprintf("%d MiB are read to find what to send", bytes>>20)}
+}
+
+// Notes says what it costs to find out what to send, where that is more than
+// what is sent.
+func (w *sending) Notes() []string { return w.notes }
 
 func (w *sending) compareBy(c comparer) {
 	w.mu.Lock()

@@ -43,7 +43,7 @@ func (d *Driver) lookAfter(ctx context.Context) (all volumes, reading map[string
 		return nil, nil, err
 	}
 	reading, err = d.relieveAll(ctx, all)
-	return all, reading, errors.Join(err, d.tendClassic(ctx, all), d.forgetSaid(all))
+	return all, reading, errors.Join(err, d.tendClassic(ctx, all), d.forgetSaid(all), d.noteLive(all, uptime()))
 }
 
 // watchMemory is what Watch knows from the last time.

@@ -147,3 +147,42 @@ func TestChoosePoolSaysWhatWouldBeRight(t *testing.T) {
 		t.Errorf("got %v, %v", p, err)
 	}
 }
+
+// Into a pool is neither beside it nor in its place.
+func TestPoolIsNoTarget(t *testing.T) {
+	all := volumes{{vg: "vg", name: "pool", segtype: "thin-pool"}}
+	for _, suffix := range []string{"", ".before"} {
+		r := &receiver{vg: "vg", name: "pool", suffix: suffix}
+		if err := r.checkTarget(all); err == nil || errors.Is(err, fs.ErrExists) || !strings.Contains(err.Error(), "lvm:vg/pool/NAME") {
+			t.Errorf("%q: got %v", suffix, err)
+		}
+	}
+}
+
+// The mark is there from before the first snapshot until some time after the
+// last, and whoever finds it lost makes it again.
+func TestLive(t *testing.T) {
+	d := New(t.TempDir())
+	live := volumes{{uuid: "S", tags: []string{tagOurs, tagOrigin + "O"}}}
+	none := volumes{{uuid: "O"}}
+	note := func(what string, all volumes, up time.Duration, want bool) {
+		t.Helper()
+		if err := d.noteLive(all, up); err != nil || d.Live() != want {
+			t.Errorf("%s: got %v, %v; want %v", what, d.Live(), err, want)
+		}
+	}
+	const long = 2 * liveKept
+	note("nothing was ever done", none, long, false)
+	if err := d.markLive(); err != nil {
+		t.Fatal(err)
+	}
+	note("about to be taken", none, long, true)
+	before := time.Now().Add(-long)
+	if err := os.Chtimes(d.liveFile(), before, before); err != nil {
+		t.Fatal(err)
+	}
+	note("just booted", none, time.Minute, true)
+	note("they live", live, long, true)
+	note("all gone", none, long, false)
+	note("the mark was lost", live, long, true)
+}
