@@ -19,11 +19,14 @@ func inProcess(t *testing.T, w *where, fault func(string), engine func(context.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := w.options(conf, func(e agent.Event) {
+	o, err := w.options(conf, func(e agent.Event) {
 		if e.Kind != agent.Progress {
 			t.Log(e.Text)
 		}
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	o.Engine, o.Fault = engine, fault
 	a, err := agent.New(o)
 	if err != nil {

@@ -50,7 +50,8 @@ func mountsOnTheWay(paths []string) []string {
 }
 
 // mountUnit is the unit of what is mounted at a clean, absolute path: see
-// systemd.unit(5), "String escaping for inclusion in unit names".
+// systemd.unit(5), "String escaping for inclusion in unit names". (go-systemd's
+// UnitNamePathEscape writes control characters with one digit.)
 func mountUnit(path string) string {
 	var b strings.Builder
 	for i, c := range []byte(strings.TrimPrefix(path, "/")) {
