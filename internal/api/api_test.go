@@ -688,3 +688,34 @@ func TestWrongRequests(t *testing.T) {
 		t.Errorf("a call of another version: %v", err)
 	}
 }
+
+// TestSlowAgentLooks: one whose loop takes longer than it may be idle still
+// answers who was waiting before it began, and then ends.
+func TestSlowAgentLooks(t *testing.T) {
+	p := newPlace(t)
+	answered := make(chan error, 1)
+	go func() {
+		c, err := Connect(t.Context(), p.path, nil)
+		if err == nil {
+			_, err = c.List(t.Context(), "")
+		}
+		answered <- err
+	}()
+	for !p.pending(20 * time.Millisecond) {
+	}
+	served := false
+	c := calls{list: func(context.Context, string) ([]point.Point, error) { served = true; return nil, nil }}
+	s := NewServer(Options{
+		Calls: func(agent.Report) (Calls, error) { return c, nil }, Caller: root,
+		Idle: time.Millisecond, Tick: time.Second, Alive: func([]string) { time.Sleep(10 * time.Millisecond) },
+	})
+	if err := s.Serve(t.Context(), p.listener()); err != nil {
+		t.Fatal(err)
+	}
+	if !served {
+		t.Fatal("it ended before it had looked")
+	}
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+}

@@ -118,12 +118,12 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 // it has been idle for long enough, so that nothing can come in between.
 func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) error {
 	s.count(0)
+	looked := false // nobody was waiting when we last looked: on a busy host all of Idle can pass before that
 	for {
 		active, last, broken := s.state()
-		now := time.Now()
-		left := s.Idle - now.Sub(last)
+		left := s.Idle - time.Since(last)
 		stopping := ctx.Err() != nil || broken != nil
-		if active == 0 && (stopping || left <= 0 && !s.Needed()) {
+		if active == 0 && (stopping || looked && left <= 0 && !s.Needed()) {
 			return broken
 		}
 		s.Alive(s.under())
@@ -132,10 +132,10 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) er
 			continue
 		}
 		wait := min(s.Tick, max(left, time.Millisecond))
-		if active > 0 || left <= 0 {
+		if active > 0 || looked && left <= 0 {
 			wait = s.Tick
 		}
-		if err := l.SetDeadline(now.Add(wait)); err != nil {
+		if err := l.SetDeadline(time.Now().Add(wait)); err != nil { // after Alive, which may take its time
 			return err
 		}
 		if ctx.Err() != nil { // it may have come before the deadline was set
@@ -145,12 +145,14 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) er
 		var timeout net.Error
 		switch {
 		case err == nil:
+			looked = false
 			s.count(1)
 			feed.conns <- &conn{UnixConn: c, closed: func() {
 				s.count(-1)
 				_ = l.SetDeadline(time.Now()) // look whether that was the last one
 			}}
 		case errors.As(err, &timeout) && timeout.Timeout():
+			looked = true
 		case errors.Is(err, net.ErrClosed):
 			return err
 		default: // no descriptors are left, for example: it passes
