@@ -50,7 +50,7 @@ max-window = "5m"
 repositories = []
 X
 docker run -d --restart always --name writer -v "/srv/data1/a b:/one" -v "/srv/data2/a b:/two" bb \
-    sh -c 'while :; do date >/one/log; date >/two/log; sleep 0.2; done' >/dev/null
+    sh -c 'i=0; while :; do i=$((i+1)); echo $i >/one/log; echo $i >/two/log; sleep 0.5; done' >/dev/null
 # On a busy machine the engine of a guest may need longer than snapd waits for it.
 for try in 1 2 3 4 5 6; do snapd schedule >/dev/null && break; sleep 5; done
 test -e /run/systemd/generator/snapd-agent.service.d/50-repositories.conf
