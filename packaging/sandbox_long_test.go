@@ -41,6 +41,7 @@ run() {
     docker run -d --restart always --name $name "$@" bb sh -c 'i=0; while :; do i=$((i+1)); for d in /d*; do echo $i >$d/log; done; sleep 0.5; done' >/dev/null
 }
 docker rm -f writer >/dev/null
+systemctl stop snapd-agent-resume.timer snapd-agent-look.timer # who looks meanwhile whether there is something to ship is told that somebody ships
 run zedfs -v /srv/z1:/d1 -v "/srv/z 2:/d2" -v /srv/z3:/d3 -v /srv/z4:/d4
 run btree -v "/srv/data1/a b:/d1" -v "/srv/data2/a b:/d2"
 run lvmed -v /srv/l1:/d1 -v /srv/l2:/d2
