@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,7 +50,9 @@ func (s *Server) summary(ctx context.Context, c *call, result any, f *fault) {
 	level := slog.LevelInfo
 	if f != nil {
 		level = slog.LevelError
-		if errors.Is(ctx.Err(), context.Canceled) {
+		// That somebody ships already, as the hourly look finds in a first copy of
+		// days, is nothing to be woken for.
+		if errors.Is(ctx.Err(), context.Canceled) || slices.Contains(f.Kinds, "busy") {
 			level = slog.LevelWarn
 		}
 		text = fmt.Sprintf("%s; error: %s", text, strings.ReplaceAll(f.Why, "\n", "; "))
