@@ -75,12 +75,11 @@ func (h *host) goneOn(before string) {
 func TestRestartAndUpgradeInAShip(t *testing.T) {
 	h := newHost(t)
 	h.sh(`mkdir /root/next && dpkg-deb -R /root/snapd-agent.deb /root/next && sed -i 's/^Version: .*/Version: 0.1.1/' /root/next/DEBIAN/control && dpkg-deb -b /root/next /root/next.deb`)
-	h.bigFile(300)
-	// On half a processor, a ship lasts for as long as what is done to it. Each
-	// step is one line in the guest, since a line from outside needs seconds.
-	h.sh("systemctl set-property --runtime snapd-agent.service CPUQuota=40%")
+	h.bigFile(1500)
+	// Each step is one line in the guest: a line from outside needs seconds, and
+	// the ship would be over.
 	until := func(n string) string {
-		return `until [ $(` + segments + ` | wc -l) -ge $((` + n + `)) ]; do sleep 0.1; done; `
+		return `until [ $(` + segments + ` | wc -l) -ge $((` + n + `)) ]; do [ ! -e /root/run.status ] || { cat /root/run.*; exit 1; }; sleep 0.1; done >&2; `
 	}
 	pid := h.sh(`(snapd --json run shop >/root/run.json 2>/root/run.log; echo $? >/root/run.status) >/dev/null 2>&1 &
 		` + until("3") + `(` + segments + `) >/root/before
