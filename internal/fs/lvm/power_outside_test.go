@@ -6,14 +6,16 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"snapd/internal/vmtest"
 )
 
-// TestPowerCut cuts the power once in the middle of snapshots, ships and
-// restores; five times with the tag long.
+// TestPowerCut cuts the power once in the middle of a ship and a restore; five
+// times with the tag long, each in another step.
 func TestPowerCut(t *testing.T) { testPowerCut(t, 1) }
 
 const powerVolume = `set -e
@@ -37,8 +39,9 @@ func testPowerCut(t *testing.T, times int) {
 	}
 	g.Sh(t, powerVolume)
 	for i := range times {
+		step := powerSteps()[i%len(powerSteps())]
 		ended := make(chan error, 1)
-		said := &lines{more: make(chan struct{}, 1)}
+		said := &awaited{text: step, came: make(chan struct{})}
 		go func() {
 			_, err := g.Stream(t.Context(), vmtest.Command{
 				Line:   `while SNAPD_TEST_CYCLE="cut /var/lib/cycle" /root/lvm.test -test.run '^TestKilled$'; do :; done`,
@@ -47,13 +50,13 @@ func testPowerCut(t *testing.T, times int) {
 			ended <- err
 		}()
 		select {
-		case <-said.more: // it is at work
+		case <-said.came:
 		case err := <-ended:
 			t.Fatalf("it ended by itself: %v", err)
-		case <-time.After(2 * time.Minute):
-			t.Fatal("it does not begin")
+		case <-time.After(4 * time.Minute):
+			t.Fatalf("it does not come to %q", step)
 		}
-		delay := time.Duration(rand.IntN(6000)) * time.Millisecond
+		delay := time.Duration(rand.IntN(2000)) * time.Millisecond
 		select { // an instant of its own each time, not a wait for something
 		case err := <-ended:
 			t.Fatalf("it ended by itself: %v", err)
@@ -68,20 +71,31 @@ func testPowerCut(t *testing.T, times int) {
 		}
 		g.Sh(t, "losetup -f /var/lib/cut.img && vgchange -q -a y cut && vgck cut")
 		out := g.Sh(t, `SNAPD_TEST_CHECK="cut /var/lib/cycle" /root/lvm.test -test.v -test.run '^TestKilled$' || { echo "exit $?"; false; }`)
-		t.Logf("cut %d, after %v:\n%s", i, delay, out)
+		t.Logf("cut %d, %v after %q:\n%s", i, delay, step, out)
 		g.Sh(t, "e2fsck -p /dev/cut/data; e2fsck -fn /dev/cut/data")
 		// And everything works again.
 		g.Sh(t, `SNAPD_TEST_CYCLE="cut /var/lib/cycle" /root/lvm.test -test.run '^TestKilled$'`)
 	}
 }
 
-// lines tells that something came.
-type lines struct{ more chan struct{} }
+// powerSteps are what is under way when the power goes: sending and receiving,
+// taking a snapshot, the second of these, what follows the last stream, deleting.
+func powerSteps() []string {
+	return []string{"sending", "begin", "received", "finished", "snapshot taken"}
+}
 
-func (l *lines) Write(p []byte) (int, error) {
-	select {
-	case l.more <- struct{}{}:
-	default:
+// awaited tells when a line came.
+type awaited struct {
+	text string
+	came chan struct{}
+	seen strings.Builder
+	once sync.Once
+}
+
+func (a *awaited) Write(p []byte) (int, error) {
+	a.seen.Write(p)
+	if strings.Contains(a.seen.String(), a.text+"\n") {
+		a.once.Do(func() { close(a.came) })
 	}
 	return len(p), nil
 }
