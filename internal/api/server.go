@@ -142,17 +142,14 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) er
 			continue
 		}
 		c, err := l.AcceptUnix()
-		var timeout net.Error
-		switch {
+		switch looked = isTimeout(err); {
 		case err == nil:
-			looked = false
 			s.count(1)
 			feed.conns <- &conn{UnixConn: c, closed: func() {
 				s.count(-1)
 				_ = l.SetDeadline(time.Now()) // look whether that was the last one
 			}}
-		case errors.As(err, &timeout) && timeout.Timeout():
-			looked = true
+		case looked:
 		case errors.Is(err, net.ErrClosed):
 			return err
 		default: // no descriptors are left, for example: it passes
@@ -160,6 +157,11 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) er
 			s.pause(ctx, false)
 		}
 	}
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // pause lets calls under way end.
