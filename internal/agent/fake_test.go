@@ -26,6 +26,8 @@ type storage struct {
 	snaps []fs.Snapshot
 	taken uint64 // snapshots ever
 	gone  bool   // its filesystem is not mounted
+
+	sending func() // called at the beginning of each send
 }
 
 func (s *storage) dataset() fs.Dataset {
@@ -53,6 +55,9 @@ func (s *storage) Delete(_ context.Context, snap fs.Snapshot) error {
 }
 
 func (s *storage) Send(_ context.Context, snap fs.Snapshot, base *fs.Snapshot) (io.ReadCloser, error) {
+	if s.sending != nil {
+		s.sending()
+	}
 	return io.NopCloser(strings.NewReader(fmt.Sprintf("%s on %v", snap.GUID, base))), nil
 }
 

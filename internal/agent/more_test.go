@@ -218,3 +218,26 @@ func TestWhatAStreamCostIsKept(t *testing.T) {
 		t.Errorf("got %q", s.Why)
 	}
 }
+
+// TestShipTakesWhatCameMeanwhile: a point that was taken while its dataset was
+// being shipped, and whose own ship was told so, does not wait for the next run.
+func TestShipTakesWhatCameMeanwhile(t *testing.T) {
+	b := newBench(t, "", "main")
+	b.take()
+	sends := 0
+	b.storage.sending = func() {
+		if sends++; sends > 1 {
+			return
+		}
+		b.take()
+		if _, err := b.Ship(t.Context(), []string{"shop"}); !errors.Is(err, ErrBusy) {
+			t.Errorf("beside the other one: %v", err)
+		}
+	}
+	if points := b.ship(); len(points) != 2 || sends != 2 {
+		t.Errorf("%d points in %d streams", len(points), sends)
+	}
+	if points := b.ship(); len(points) != 0 {
+		t.Errorf("then %d", len(points))
+	}
+}

@@ -98,15 +98,25 @@ func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string)
 	}
 	var out []point.Point
 	var faults []error
-	for _, p := range unshipped(points, g.Name, repository) {
-		p, err := a.shipPoint(ctx, p, repo, index, repository)
-		if err == nil {
-			out = append(out, p)
-			continue
+	tried := map[point.ID]bool{}
+	for waiting := unshipped(points, g.Name, repository); len(waiting) > 0; waiting = unshipped(a.points(), g.Name, repository) {
+		// Whoever took a point meanwhile found us shipping its dataset, and
+		// left it to us.
+		waiting = slices.DeleteFunc(waiting, func(p point.Point) bool { return tried[p.ID] })
+		if len(waiting) == 0 {
+			break
 		}
-		faults = append(faults, fmt.Errorf("point %s: %w", p.ID, err))
-		if ctx.Err() != nil || !errors.Is(err, fs.ErrNotFound) {
-			break // the next point would fail the same way
+		for _, p := range waiting {
+			tried[p.ID] = true
+			p, err := a.shipPoint(ctx, p, repo, index, repository)
+			if err == nil {
+				out = append(out, p)
+				continue
+			}
+			faults = append(faults, fmt.Errorf("point %s: %w", p.ID, err))
+			if ctx.Err() != nil || !errors.Is(err, fs.ErrNotFound) {
+				return out, errors.Join(faults...) // the next point would fail the same way
+			}
 		}
 	}
 	return out, errors.Join(faults...)
