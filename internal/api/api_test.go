@@ -719,3 +719,53 @@ func TestSlowAgentLooks(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSocketTakenAway: after a restart the call waits in the queue of a socket
+// that an upgrade then closes and makes anew. It is called again, once.
+func TestSocketTakenAway(t *testing.T) {
+	p := newPlace(t)
+	done := make(chan error, 1)
+	var steps []agent.Steps
+	go func() {
+		_, err := p.client(nil).Do(t.Context(), []string{"shop"}, agent.Steps{Snapshot: true, Ship: true})
+		done <- err
+	}()
+	agentOf := func(left agent.Steps, err error) {
+		t.Helper()
+		for !p.pending(20 * time.Millisecond) {
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		c := calls{do: func(_ context.Context, _ agent.Report, _ []string, s agent.Steps) (agent.Done, error) {
+			steps = append(steps, s)
+			if err != nil {
+				cancel(err) // nobody else is taken from now on
+			}
+			return agent.Done{Left: left}, err
+		}}
+		s := NewServer(Options{Calls: func(agent.Report) (Calls, error) { return c, nil }, Caller: root, Idle: 50 * time.Millisecond, Tick: time.Second})
+		if err := s.Serve(ctx, p.listener()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	agentOf(agent.Steps{Ship: true}, ErrRestarting)
+	for !p.pending(20 * time.Millisecond) {
+	}
+	p.held.Close()
+	if err := os.Remove(p.path); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.held, err = l.File(); err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	agentOf(agent.Steps{}, nil)
+	if err := <-done; err != nil || len(steps) != 2 || steps[1] != (agent.Steps{Ship: true}) {
+		t.Errorf("%v, %+v", err, steps)
+	}
+}

@@ -31,6 +31,9 @@ const (
 	restarts = 20
 )
 
+// errUnheard says that a connection ended before the agent had said anything.
+var errUnheard = errors.New("nobody took the call")
+
 // Client carries out Calls in the agent that listens on a socket.
 type Client struct {
 	path   string
@@ -102,9 +105,18 @@ func wait(ctx context.Context, d time.Duration) error {
 // that can go on are called again in the next one.
 func (c *Client) Do(ctx context.Context, groups []string, steps agent.Steps) (agent.Done, error) {
 	all := agent.Done{Pruned: agent.Pruned{Keep: []agent.Verdict{}, Drop: []agent.Verdict{}}}
+	unheard := 0 // calls in a row that nobody took
 	for n := 0; ; n++ {
 		var done agent.Done
 		err := c.call(ctx, pathDo, request{Groups: groups, Steps: steps}, &done)
+		if n > 0 && errors.Is(err, errUnheard) && unheard == 0 {
+			// It waited in the queue of a socket that an upgrade took away. What
+			// is left after a restart may be called again in any case.
+			unheard++
+			done.Left = steps
+		} else {
+			unheard = 0
+		}
 		all.Points = merge(all.Points, done.Points)
 		all.Pruned.Keep = append(all.Pruned.Keep, done.Pruned.Keep...)
 		all.Pruned.Drop = append(all.Pruned.Drop, done.Pruned.Drop...)
@@ -215,6 +227,9 @@ func (c *Client) call(ctx context.Context, path string, req request, result any)
 		return lost(ctx, err)
 	}
 	answer, err := http.ReadResponse(bufio.NewReader(conn), r)
+	if errors.Is(err, syscall.ECONNRESET) {
+		return lost(ctx, fmt.Errorf("%w: %w", errUnheard, err))
+	}
 	if err != nil {
 		return lost(ctx, err)
 	}
