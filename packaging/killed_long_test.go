@@ -89,7 +89,9 @@ func TestRestartAndUpgradeInAShip(t *testing.T) {
 		`test $(systemctl show -P MainPID snapd-agent) != `+pid+` && ! test -e /root/run.status && dpkg -i /root/next.deb`, "Setting up snapd-agent (0.1.1)")
 	h.await(300*time.Second, "test -e /root/run.status")
 	h.says(0, "cat /root/run.status /root/run.json /root/run.log; grep -x 0 /root/run.status", `"numbers":{"main":1}`)
-	h.says(0, "grep -c 'the next one goes on' /root/run.log", "2") // the restart, and the upgrade
+	h.says(0, "grep -c 'the next one goes on' /root/run.log", "1") // a warning is shown once
+	// The restart, and the upgrade.
+	h.says(0, "journalctl -b -u snapd-agent.service | grep -c 'is being restarted; calls under way are ended'", "2")
 	h.goneOn(before)
 	h.says(0, "dpkg-query -W snapd-agent", "0.1.1")
 }
