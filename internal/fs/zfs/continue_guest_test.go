@@ -88,7 +88,11 @@ func goOnAt(t *testing.T, target string, chain []sample, at int) (r *receiver, p
 	token := sh(t, "zfs", "get", "-Hp", "-o", "value", "receive_resume_token", stage)
 	r = opened(t, target)
 	whole, part, err := r.Continue(t.Context(), guids(chain))
-	if err != nil || whole != len(chain)-1 || part != (token != "-") {
+	missing := len(chain) - whole
+	if at == len(last.data) && missing == 0 { // only io.EOF was missing, and zfs receive does not wait for that
+		missing = 1
+	}
+	if err != nil || missing != 1 || part != (token != "-") {
 		t.Fatalf("%s cut at %d: %d streams and %v are there, token %s, %v", last.name, at, whole, part, token, err)
 	}
 	if !part {
@@ -152,9 +156,6 @@ func goOnSample(t *testing.T, pool string, chain []sample, each int) {
 	for _, at := range cuts(t, last.data, each) {
 		if continued == each {
 			break
-		}
-		if at == len(last.data) {
-			continue // nothing is cut off: whether it counts as received is a race
 		}
 		r, part := goOnAt(t, pool+"/target", chain, at)
 		if part {
