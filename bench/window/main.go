@@ -33,7 +33,7 @@ import (
 
 func main() {
 	if freeze.IsGuard() {
-		os.Exit(freeze.Guard(nil))
+		os.Exit(freeze.Guard(context.Background(), nil))
 	}
 	rounds := 40
 	if len(os.Args) == 2 {
@@ -69,7 +69,7 @@ func run(ctx context.Context, w io.Writer, rounds int) (err error) {
 	b := &bench{mount: filepath.Join(dir, "btrfs"), driver: btrfs.New()}
 	defer func() {
 		if b.docker != nil {
-			err = errors.Join(err, b.docker.Stop())
+			err = errors.Join(err, b.docker.Stop(ctx))
 		}
 		_ = unix.Unmount(b.mount, unix.MNT_DETACH) // it may not be mounted
 		err = errors.Join(err, os.RemoveAll(dir))

@@ -28,7 +28,7 @@ func credentialDirs() []string {
 // checkService looks at what systemd has to do with us: the socket, the agent
 // behind it, its timers, its rights and its keys.
 func (c *cli) checkService(ctx context.Context, a *agent.Agent) []agent.Check {
-	schedules, err := a.Schedules(ctx)
+	schedules, _, err := a.Schedules(ctx)
 	if err != nil {
 		return nil // the check of the engine has said so
 	}

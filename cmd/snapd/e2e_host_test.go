@@ -235,7 +235,7 @@ func startDocker(t *testing.T, h *host) *dockertest.Docker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := docker.Stop(); err != nil {
+		if err := docker.Stop(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})

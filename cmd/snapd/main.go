@@ -15,7 +15,7 @@ import (
 
 func main() {
 	if freeze.IsGuard() { // this process watches over another one's window
-		os.Exit(guard())
+		os.Exit(guard(context.Background()))
 	}
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup

@@ -65,7 +65,7 @@ func (c *cli) schedule(ctx context.Context, a *agent.Agent) (systemd.Changes, er
 	if a.Live() {
 		watching = u.Start(ctx, systemd.AgentService)
 	}
-	all, err := a.Schedules(ctx)
+	all, mounts, err := a.Schedules(ctx)
 	if err != nil {
 		return systemd.Changes{}, errors.Join(err, watching)
 	}
@@ -74,10 +74,6 @@ func (c *cli) schedule(ctx context.Context, a *agent.Agent) (systemd.Changes, er
 		if s.FromLabels {
 			labels = append(labels, systemd.Timer{Group: s.Group, Calendar: s.Calendar})
 		}
-	}
-	mounts, err := a.MountPoints(ctx)
-	if err != nil {
-		return systemd.Changes{}, err
 	}
 	changes, err := u.Apply(ctx, wanted(a.Config), labels, mounts, filepath.Join(c.where.runDir, timersName))
 	if changes == nil {

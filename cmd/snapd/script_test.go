@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if freeze.IsGuard() {
-		os.Exit(guard())
+		os.Exit(guard(context.Background()))
 	}
 	testscript.Main(m, map[string]func(){
 		"snapd": func() {

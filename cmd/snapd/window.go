@@ -18,8 +18,8 @@ import (
 func engine(ctx context.Context) (*workload.Engine, error) { return workload.Connect(ctx, "") }
 
 // guard is the life of a process that watches over another one's window.
-func guard() int {
-	return freeze.Guard(func(ctx context.Context, host string) (freeze.Engine, error) { return workload.Connect(ctx, host) })
+func guard(ctx context.Context) int {
+	return freeze.Guard(ctx, func(ctx context.Context, host string) (freeze.Engine, error) { return workload.Connect(ctx, host) })
 }
 
 // units looks systemd units up, and where their cgroups are in the v2 tree.

@@ -14,14 +14,17 @@ type Schedule struct {
 }
 
 // Schedules looks which groups there are and returns those with a schedule, by
-// name. A group with a problem has none: it could not run.
-func (a *Agent) Schedules(ctx context.Context) ([]Schedule, error) {
+// name. A group with a problem has none: it could not run. mounts are those of
+// this host that the groups lie on, as far as that is known without asking their
+// storage: whoever unmounts these has to come after us.
+func (a *Agent) Schedules(ctx context.Context) (all []Schedule, mounts []string, err error) {
 	s, err := a.look(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer s.close() //nolint:errcheck // only read from
-	return a.schedulesOf(s.groups), nil
+	mounts, err = mountPoints(s.groups)
+	return a.schedulesOf(s.groups), mounts, err
 }
 
 func (a *Agent) schedulesOf(groups []workload.Group) []Schedule {
@@ -34,17 +37,9 @@ func (a *Agent) schedulesOf(groups []workload.Group) []Schedule {
 	return out
 }
 
-// MountPoints are the mounts of this host that groups lie on, as far as that is
-// known without asking their storage: whoever ends us or unmounts these has to
-// come after us.
-func (a *Agent) MountPoints(ctx context.Context) ([]string, error) {
-	s, err := a.look(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer s.close() //nolint:errcheck // only read from
+func mountPoints(groups []workload.Group) ([]string, error) {
 	var paths []string
-	for _, g := range s.groups {
+	for _, g := range groups {
 		paths = append(paths, g.Paths...)
 		for _, u := range g.Mounts {
 			if u.Mount.Writable && u.Mount.Source != "" {

@@ -99,12 +99,10 @@ func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string)
 	var out []point.Point
 	var faults []error
 	tried := map[point.ID]bool{}
-	for waiting := unshipped(points, g.Name, repository); len(waiting) > 0; waiting = unshipped(a.points(), g.Name, repository) {
-		// Whoever took a point meanwhile found us shipping its dataset, and
-		// left it to us.
-		waiting = slices.DeleteFunc(waiting, func(p point.Point) bool { return tried[p.ID] })
+	for {
+		waiting := slices.DeleteFunc(unshipped(points, g.Name, repository), func(p point.Point) bool { return tried[p.ID] })
 		if len(waiting) == 0 {
-			break
+			return out, errors.Join(faults...)
 		}
 		for _, p := range waiting {
 			tried[p.ID] = true
@@ -118,8 +116,10 @@ func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string)
 				return out, errors.Join(faults...) // the next point would fail the same way
 			}
 		}
+		// Whoever took a point meanwhile found us shipping its dataset, and left
+		// it to us.
+		points = a.points()
 	}
-	return out, errors.Join(faults...)
 }
 
 // unshipped are the points of a group that a repository does not hold whole.

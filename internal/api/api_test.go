@@ -57,20 +57,26 @@ func newPlace(t *testing.T) *place {
 		t.Fatal(err)
 	}
 	p := &place{t: t, path: filepath.Join(dir, "s")}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p.held, err = l.File(); err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false)
-	l.Close()
+	p.listen()
 	t.Cleanup(func() {
 		p.held.Close()
 		os.RemoveAll(dir)
 	})
 	return p
+}
+
+// listen makes the socket.
+func (p *place) listen() {
+	p.t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.path})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if p.held, err = l.File(); err != nil {
+		p.t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
 }
 
 // listener is what systemd passes to one agent.
@@ -755,15 +761,7 @@ func TestSocketTakenAway(t *testing.T) {
 	if err := os.Remove(p.path); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p.held, err = l.File(); err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false)
-	l.Close()
+	p.listen()
 	agentOf(agent.Steps{}, nil)
 	if err := <-done; err != nil || len(steps) != 2 || steps[1] != (agent.Steps{Ship: true}) {
 		t.Errorf("%v, %+v", err, steps)

@@ -105,17 +105,14 @@ func wait(ctx context.Context, d time.Duration) error {
 // that can go on are called again in the next one.
 func (c *Client) Do(ctx context.Context, groups []string, steps agent.Steps) (agent.Done, error) {
 	all := agent.Done{Pruned: agent.Pruned{Keep: []agent.Verdict{}, Drop: []agent.Verdict{}}}
-	unheard := 0 // calls in a row that nobody took
+	unheard := false // nobody took the last call
 	for n := 0; ; n++ {
 		var done agent.Done
 		err := c.call(ctx, pathDo, request{Groups: groups, Steps: steps}, &done)
-		if n > 0 && errors.Is(err, errUnheard) && unheard == 0 {
+		if unheard = n > 0 && !unheard && errors.Is(err, errUnheard); unheard {
 			// It waited in the queue of a socket that an upgrade took away. What
 			// is left after a restart may be called again in any case.
-			unheard++
 			done.Left = steps
-		} else {
-			unheard = 0
 		}
 		all.Points = merge(all.Points, done.Points)
 		all.Pruned.Keep = append(all.Pruned.Keep, done.Pruned.Keep...)

@@ -69,13 +69,13 @@ func (c *container) engine(ctx context.Context) (*workload.Engine, error) {
 
 func (c *container) processes(string) []freeze.Member { return nil }
 
-func (c *container) stop(context.Context) error {
+func (c *container) stop(ctx context.Context) error {
 	if c.docker == nil {
 		return nil
 	}
 	docker := c.docker
 	c.docker = nil
-	return docker.Stop()
+	return docker.Stop(ctx)
 }
 
 func subvolume(ctx context.Context, path string) error {

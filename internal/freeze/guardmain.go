@@ -34,7 +34,7 @@ func IsGuard() bool { return len(os.Args) == 3 && os.Args[0] == guardName }
 // said that it is done, shortly after the deadline, and on a signal; and as
 // long as that process lives and might still freeze somebody, it looks again.
 // connect is used only for members that the engine has to let go.
-func Guard(connect Connect) int {
+func Guard(ctx context.Context, connect Connect) int {
 	n, err := strconv.Atoi(os.Args[2])
 	if err != nil || n < guardFirst {
 		return 2
@@ -43,7 +43,7 @@ func Guard(connect Connect) int {
 	if err := w.prepare(n); err != nil {
 		return 1
 	}
-	if !w.stand() {
+	if !w.stand(ctx) {
 		return 1
 	}
 	return 0
@@ -112,7 +112,7 @@ func (w *watch) prepare(files int) error {
 
 // stand waits for what happens, and tells whether nobody stands still in the
 // end.
-func (w *watch) stand() bool {
+func (w *watch) stand(ctx context.Context) bool {
 	runtime.LockOSThread()
 	_ = raise(alarmPriority) // the process ends with it
 	// Locked as it is used: all of a Go program's address space would be much,
@@ -132,14 +132,14 @@ func (w *watch) stand() bool {
 			if !w.opened { // nobody was told anything
 				return w.unlink() == nil
 			}
-			return w.afterDeath()
+			return w.afterDeath(ctx)
 		case eventDeadline:
-			return w.lookAgain(ByPause)
+			return w.lookAgain(ctx, ByPause)
 		case eventSignal:
 			if !w.opened {
 				return true
 			}
-			return w.lookAgain(ByPause, ByStop)
+			return w.lookAgain(ctx, ByPause, ByStop)
 		}
 	}
 }
@@ -229,10 +229,10 @@ func (w *watch) hear() event {
 // process has said that it is done, or has ended: it may have been held up
 // between looking at the clock and freezing somebody. Those that the engine
 // let stand still in the given ways are let go once.
-func (w *watch) lookAgain(hows ...How) bool {
+func (w *watch) lookAgain(ctx context.Context, hows ...How) bool {
 	_ = unix.Sendto(guardSocket, []byte{saysThawed}, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, nil)
 	w.thaw()
-	go w.mendEngine(hows...)
+	go w.mendEngine(ctx, hows...)
 	end := time.Time{}
 	if slices.Contains(hows, ByStop) { // a signal: do not outlast it for long
 		end = time.Now().Add(guardLinger)
@@ -247,7 +247,7 @@ func (w *watch) lookAgain(hows ...How) bool {
 		case eventDone:
 			return true
 		case eventEnd:
-			return w.afterDeath()
+			return w.afterDeath(ctx)
 		case eventSignal:
 			end = time.Now().Add(guardLinger)
 		}
@@ -298,7 +298,7 @@ func (w *watch) thawDisks(patience time.Duration) bool {
 // afterDeath lets everybody go for good: the process is gone, with every
 // thread that was still freezing something, and freezes nobody any more. What
 // is mended needs no journal.
-func (w *watch) afterDeath() bool {
+func (w *watch) afterDeath(ctx context.Context) bool {
 	w.thaw()
 	moving := w.thawDisks(diskLimit)
 	for _, t := range w.cgroups {
@@ -306,7 +306,7 @@ func (w *watch) afterDeath() bool {
 			moving = false
 		}
 	}
-	if !w.mendEngine(ByPause, ByStop) || !moving {
+	if !w.mendEngine(ctx, ByPause, ByStop) || !moving {
 		return false
 	}
 	if err := w.journal.mark(stateThawed); err != nil {
@@ -329,11 +329,11 @@ func (w *watch) unlink() error {
 
 // mendEngine has the engine let go those that stood still in one of the given
 // ways, in reverse order, and tells whether all of them move.
-func (w *watch) mendEngine(hows ...How) bool {
+func (w *watch) mendEngine(ctx context.Context, hows ...How) bool {
 	if !slices.ContainsFunc(w.members, func(m recordedMember) bool { return slices.Contains(hows, m.How) }) {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), guardEngine)
+	ctx, cancel := context.WithTimeout(ctx, guardEngine)
 	defer cancel()
 	for {
 		if w.askEngine(ctx, hows) == nil {

@@ -41,7 +41,7 @@ type victim struct {
 
 func TestMain(m *testing.M) {
 	if IsGuard() {
-		os.Exit(Guard(nil))
+		os.Exit(Guard(context.Background(), nil))
 	}
 	switch os.Getenv(envRole) {
 	case "window":

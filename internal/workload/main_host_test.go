@@ -38,7 +38,7 @@ func run(m *testing.M) (code int) {
 		return 1
 	}
 	defer func() {
-		if err := docker.Stop(); err != nil {
+		if err := docker.Stop(ctx); err != nil {
 			fmt.Println("stop the engine:", err)
 			code = 1
 		}

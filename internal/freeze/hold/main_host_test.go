@@ -64,7 +64,7 @@ func runTests(m *testing.M) (code int) {
 		return 1
 	}
 	defer func() {
-		if err := docker.Stop(); err != nil {
+		if err := docker.Stop(ctx); err != nil {
 			fmt.Println("stop the engine:", err)
 			code = 1
 		}

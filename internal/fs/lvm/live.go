@@ -29,11 +29,10 @@ func (d *Driver) markLive() error {
 	if _, err := d.stateDir(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(d.liveFile(), nil, 0o600); err != nil {
+	if err := touch(d.liveFile()); err != nil {
 		return fmt.Errorf("mark that snapshots have to be watched: %w", err)
 	}
-	now := time.Now()
-	return os.Chtimes(d.liveFile(), now, now)
+	return nil
 }
 
 // noteLive makes the mark what LVM says, on a host that is up for so long.

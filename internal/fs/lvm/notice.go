@@ -57,11 +57,16 @@ func (d *Driver) noticeOnce(state, format string, args ...any) error {
 	if err := d.notice(format, args...); err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+	if err := touch(file); err != nil {
 		return fmt.Errorf("keep what was told: %w", err)
 	}
+	return nil
+}
+
+// touch makes an empty file, or one that is there new.
+func touch(file string) error {
 	now := time.Now()
-	return os.Chtimes(file, now, now)
+	return errors.Join(os.WriteFile(file, nil, 0o600), os.Chtimes(file, now, now))
 }
 
 // forgetSaid forgets what was told of states that have ended.

@@ -1,6 +1,7 @@
 package lvm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -242,7 +243,7 @@ func (all volumes) oursIn(pool volume, but map[string]bool) volumes {
 			ours = append(ours, v)
 		}
 	}
-	slices.SortStableFunc(ours, func(a, b volume) int { return int(a.order()) - int(b.order()) })
+	slices.SortStableFunc(ours, func(a, b volume) int { return cmp.Compare(a.order(), b.order()) })
 	return ours
 }
 

@@ -213,8 +213,12 @@ func (r *receiver) Kept() string {
 	return r.stage
 }
 
-// waits tells of an abandoned stage whether a restore may still go on with it.
-func waits(target, creation string) bool {
+// waitsUntil is until when a restore may still go on with an abandoned stage,
+// the zero time when none can.
+func waitsUntil(target, creation string) time.Time {
 	seconds, err := strconv.ParseInt(creation, 10, 64)
-	return err == nil && target != "-" && strings.Contains(target, "/") && time.Since(time.Unix(seconds, 0)) < keptFor
+	if err != nil || !strings.Contains(target, "/") {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).Add(keptFor)
 }

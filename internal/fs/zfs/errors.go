@@ -59,12 +59,12 @@ func complaints() []complaint {
 // explain adds to an error of a command the sentinel that callers test for and
 // what the person who reads it can do.
 func explain(err error) error {
+	if failed, ok := errors.AsType[*run.Error](err); ok {
+		failed.Stderr, _, _ = strings.Cut(failed.Stderr, "\nusage:") // of no use to who never typed it
+	}
 	said, ok := stderr(err)
 	if !ok {
 		return err
-	}
-	if failed, ok := errors.AsType[*run.Error](err); ok {
-		failed.Stderr, _, _ = strings.Cut(failed.Stderr, "\nusage:") // of no use to who never typed it
 	}
 	for _, c := range complaints() {
 		for _, words := range c.says {

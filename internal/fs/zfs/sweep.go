@@ -37,22 +37,49 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 	return removed, failed
 }
 
-func sweepPool(ctx context.Context, pool string) ([]string, error) {
-	rows, err := table(ctx, pool, 4, "zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", "name,creation,"+fs.PropertyOwner+","+fs.PropertyTarget, pool)
+// abandoned is a dataset in which nobody alive builds a restore any more.
+type abandoned struct {
+	name, target string
+	used         uint64    // bytes
+	waits        time.Time // until when a restore may go on with it; zero: none can
+}
+
+// abandonedIn lists those of a pool.
+func abandonedIn(ctx context.Context, pool string) ([]abandoned, error) {
+	rows, err := table(ctx, pool, 5, "zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", "name,creation,used,"+fs.PropertyOwner+","+fs.PropertyTarget, pool)
 	if err != nil {
 		return nil, ignoreGone(err) // exported meanwhile
 	}
-	var removed []string
-	var failed error
+	var out []abandoned
 	for _, row := range rows {
-		if !fs.IsStageName(path.Base(row[0])) || alive(row[2]) || row[2] == "-" && young(row[1]) || waits(row[3], row[1]) {
+		if !fs.IsStageName(path.Base(row[0])) || alive(row[3]) || row[3] == "-" && young(row[1]) {
 			continue
 		}
-		if err := destroyStage(ctx, row[0]); err != nil {
+		used, err := strconv.ParseUint(row[2], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("zfs list says that %s uses %q", row[0], row[2])
+		}
+		out = append(out, abandoned{name: row[0], target: row[4], used: used, waits: waitsUntil(row[4], row[1])})
+	}
+	return out, nil
+}
+
+func sweepPool(ctx context.Context, pool string) ([]string, error) {
+	all, err := abandonedIn(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	var removed []string
+	var failed error
+	for _, a := range all {
+		if time.Now().Before(a.waits) {
+			continue
+		}
+		if err := destroyStage(ctx, a.name); err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		removed = append(removed, row[0])
+		removed = append(removed, a.name)
 	}
 	return removed, failed
 }
@@ -66,18 +93,15 @@ func (d *Driver) Interrupted(ctx context.Context) ([]string, error) {
 	}
 	var out []string
 	for _, pool := range pools {
-		rows, err := table(ctx, pool, 5, "zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", "name,creation,used,"+fs.PropertyOwner+","+fs.PropertyTarget, pool)
-		if err := ignoreGone(err); err != nil {
+		all, err := abandonedIn(ctx, pool)
+		if err != nil {
 			return out, fmt.Errorf("look for interrupted restores in pool %s: %w", pool, err)
 		}
-		for _, row := range rows {
-			if !fs.IsStageName(path.Base(row[0])) || alive(row[3]) || !waits(row[4], row[1]) {
-				continue
+		for _, a := range all {
+			if time.Now().Before(a.waits) {
+				out = append(out, fmt.Sprintf("an interrupted restore to zfs:%s waits in %s (%s): the same restore goes on with it, and what was not gone on with is removed after %s",
+					a.target, a.name, humanize.IBytes(a.used), a.waits.Format("2006-01-02 15:04")))
 			}
-			bytes, _ := strconv.ParseUint(row[2], 10, 64)
-			seconds, _ := strconv.ParseInt(row[1], 10, 64)
-			out = append(out, fmt.Sprintf("an interrupted restore to zfs:%s waits in %s (%s): the same restore goes on with it, and what was not gone on with is removed after %s",
-				row[4], row[0], humanize.IBytes(bytes), time.Unix(seconds, 0).Add(keptFor).Format("2006-01-02 15:04")))
 		}
 	}
 	return out, nil

@@ -76,7 +76,7 @@ func start(ctx context.Context, dir string, flags []string) (_ *Docker, err erro
 	}
 	if err != nil {
 		err = fmt.Errorf("%w; it said: %s", err, tail(filepath.Join(dir, "dockerd.log")))
-		return nil, errors.Join(err, d.Stop())
+		return nil, errors.Join(err, d.Stop(ctx))
 	}
 	return d, nil
 }
@@ -199,9 +199,9 @@ func (d *Docker) Suspend() error {
 func (d *Docker) Resume() error { return unix.Kill(d.pid, unix.SIGCONT) }
 
 // Stop removes all containers, ends the engine and removes everything it left
-// in its directory, whatever state it is in.
-func (d *Docker) Stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+// in its directory, whatever state it is in, also when ctx is cancelled.
+func (d *Docker) Stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	errs := d.removeAll(ctx)
 	if d.pid > 0 {

@@ -243,7 +243,7 @@ func TestEngineStoppedAndRestartedInTheMiddle(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := d.Stop(); err != nil {
+		if err := d.Stop(ctx); err != nil {
 			t.Error(err)
 		}
 	}()

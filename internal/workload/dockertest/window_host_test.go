@@ -34,7 +34,7 @@ const envVictim = "SNAPD_DOCKERTEST_VICTIM"
 
 func TestMain(m *testing.M) {
 	if freeze.IsGuard() {
-		os.Exit(freeze.Guard(func(ctx context.Context, host string) (freeze.Engine, error) { return workload.Connect(ctx, host) }))
+		os.Exit(freeze.Guard(context.Background(), func(ctx context.Context, host string) (freeze.Engine, error) { return workload.Connect(ctx, host) }))
 	}
 	if input := os.Getenv(envVictim); input != "" {
 		fmt.Println(beVictim(input))
@@ -56,7 +56,7 @@ func run(m *testing.M) (code int) {
 		return 1
 	}
 	defer func() {
-		if err := docker.Stop(); err != nil {
+		if err := docker.Stop(ctx); err != nil {
 			fmt.Println("stop the engine:", err)
 			code = 1
 		}
