@@ -42,6 +42,7 @@ type abandoned struct {
 	name, target string
 	used         uint64    // bytes
 	waits        time.Time // until when a restore may go on with it; zero: none can
+	young        bool      // somebody alive may just be marking it
 }
 
 // abandonedIn lists those of a pool.
@@ -52,14 +53,14 @@ func abandonedIn(ctx context.Context, pool string) ([]abandoned, error) {
 	}
 	var out []abandoned
 	for _, row := range rows {
-		if !fs.IsStageName(path.Base(row[0])) || alive(row[3]) || row[3] == "-" && young(row[1]) {
+		if !fs.IsStageName(path.Base(row[0])) || alive(row[3]) {
 			continue
 		}
 		used, err := strconv.ParseUint(row[2], 10, 64)
 		if err != nil {
 			return nil, fmt.Errorf("zfs list says that %s uses %q", row[0], row[2])
 		}
-		out = append(out, abandoned{name: row[0], target: row[4], used: used, waits: waitsUntil(row[4], row[1])})
+		out = append(out, abandoned{name: row[0], target: row[4], used: used, waits: waitsUntil(row[4], row[1]), young: row[3] == "-" && young(row[1])})
 	}
 	return out, nil
 }
@@ -72,7 +73,7 @@ func sweepPool(ctx context.Context, pool string) ([]string, error) {
 	var removed []string
 	var failed error
 	for _, a := range all {
-		if time.Now().Before(a.waits) {
+		if a.young || time.Now().Before(a.waits) {
 			continue
 		}
 		if err := destroyStage(ctx, a.name); err != nil {
