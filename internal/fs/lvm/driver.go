@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -110,11 +111,24 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", fs.ErrBusy, err)
 	case has("Failed to find logical volume"):
 		return fmt.Errorf("%w: %w", fs.ErrNotFound, err)
+	case strayDevice.MatchString(failed.Stderr):
+		m := strayDevice.FindStringSubmatch(failed.Stderr)
+		return fmt.Errorf("%w; the pool has a volume of which LVM does not know, as when the power goes while LVM makes one: when lvs -a -o name,thin_id shows none of this pool with thin id %[3]s, remove it with: dmsetup message %[2]s 0 'delete %[3]s'", err, m[1], m[2])
+	case poolRefused.MatchString(failed.Stderr):
+		return fmt.Errorf("%w; this is common after a power cut: lvconvert --repair %s", err, poolRefused.FindStringSubmatch(failed.Stderr)[1])
 	case has("Permission denied", "Operation not permitted") && os.Geteuid() != 0:
 		return fmt.Errorf("%w; run this as root", err)
 	}
 	return err
 }
+
+// strayDevice is what LVM says of a thin device that it did not expect: it names
+// the device by a number of its own choice, and the next time by the same.
+var strayDevice = regexp.MustCompile(`Thin pool (\S+) \S+ already contain thin device with device_id (\d+)`)
+
+// poolRefused is what LVM says when thin_check found something, were it only
+// blocks that the kernel was allocating when the power went.
+var poolRefused = regexp.MustCompile(`Check of pool (\S+) failed`)
 
 // explainIO does as explain for reading and writing a device.
 func explainIO(err error) error {
