@@ -10,8 +10,9 @@ import (
 )
 
 // threeStorages makes datasets on each storage (on ZFS filesystems, a volume and
-// an encrypted one), all with filesystems that a container writes to, and one group for each: its members are frozen, its
-// container has a hook and a lock, and its repository is sent what was taken.
+// an encrypted one), all with filesystems that a container writes to, and one group
+// for each: its members are frozen, its container has a hook and a lock, and its
+// repository is sent what was taken.
 const threeStorages = `set -e
 truncate -s 1G /srv/z1.img /srv/z2.img
 truncate -s 3G /srv/pv.img
@@ -66,30 +67,47 @@ snapd schedule >/dev/null
 // TestSandbox: everything that runs in the agent works under its unit's
 // sandbox, and under the narrower ones for hosts with one storage: hooks, locks,
 // the guard, the window, and the drivers of all storages, with a real container
-// over several domains.
+// over several domains. Each storage, under each sandbox, is a test of its own,
+// so that one that fails keeps nobody from seeing the others.
 func TestSandbox(t *testing.T) {
 	h := newHost(t)
 	h.sh(threeStorages)
-	var seen strings.Builder
 	storages := []sandboxed{
 		{name: "zfs", group: "zedfs", datasets: 4, frozen: 1, restore: "--to zfs:z1/back", remove: "zfs destroy -r z1/back"},
 		{name: "btrfs", group: "btree", datasets: 2, restore: "--to btrfs:/srv/data1/back", remove: "find /srv/data1/back -mindepth 1 -maxdepth 4 -inum 256 -exec btrfs -q subvolume delete {} +; rm -rf /srv/data1/back"},
 		{name: "lvm", group: "lvmed", datasets: 2, frozen: 2, restore: "--dataset vg/one --to lvm:vg/pool/back", remove: "lvremove -qy vg/back"},
 	}
-	fmt.Fprintf(&seen, "snapd-agent.service: %s\n", h.exposure())
-	const dropIn = "/etc/systemd/system/snapd-agent.service.d/10-storage.conf"
+	h.keep("sandbox", h.exposure())
 	for _, s := range storages {
-		h.works(s.name+", the whole sandbox", s)
-		h.guarded(s.group)
-		h.sh("mkdir -p $(dirname " + dropIn + ") && cp /usr/share/snapd-agent/drop-ins/" + s.name + "-only.conf " + dropIn + " && systemctl daemon-reload && systemctl stop snapd-agent.service")
-		h.verified()
-		fmt.Fprintf(&seen, "with %s-only.conf: %s\n", s.name, h.exposure())
-		h.works(s.name+", its own sandbox", s)
-		h.guarded(s.group)
-		h.leavesOut(s, storages)
-		h.sh("rm " + dropIn + " && systemctl daemon-reload && systemctl stop snapd-agent.service")
+		t.Run(s.name, func(t *testing.T) {
+			t.Run("whole", func(t *testing.T) {
+				h := h.afresh(t, s)
+				h.works("the whole sandbox", s)
+				h.guarded(s.group)
+			})
+			t.Run("own", func(t *testing.T) {
+				h := h.afresh(t, s)
+				h.sh("mkdir -p $(dirname " + onlyOne + ") && cp /usr/share/snapd-agent/drop-ins/" + s.name + "-only.conf " + onlyOne + " && systemctl daemon-reload")
+				h.verified()
+				h.keep("sandbox-"+s.name, h.exposure())
+				h.works("its own sandbox", s)
+				h.guarded(s.group)
+				h.leavesOut(s, storages)
+			})
+		})
 	}
-	h.keep("sandbox", seen.String())
+}
+
+// onlyOne is where an administrator puts the drop-in for one storage.
+const onlyOne = "/etc/systemd/system/snapd-agent.service.d/10-storage.conf"
+
+// afresh is the same host for another test, without what the one before may have
+// left when it failed.
+func (h *host) afresh(t *testing.T, s sandboxed) *host {
+	t.Helper()
+	h = &host{Guest: h.Guest, t: t}
+	h.sh("rm -f " + onlyOne + "; kill -CONT $(systemctl show -P MainPID snapd-agent.service); systemctl daemon-reload; systemctl stop snapd-agent.service; { " + s.remove + "; } >/dev/null 2>&1; true")
+	return h
 }
 
 // sandboxed is a group on one storage.
@@ -140,7 +158,7 @@ func (h *host) works(what string, s sandboxed) {
 	if faults := h.sh(fmt.Sprintf("journalctl -u snapd-agent --since '%s' -o cat --no-pager | grep -iE 'warn|denied|permitted|read-only|cannot|udev' ; journalctl -u snapd-agent --since '%[1]s' -p warning -o cat --no-pager; true", since)); faults != "" {
 		h.t.Errorf("%s: the journal says %s", what, faults)
 	}
-	h.sh("snapd --kit /root/kit verify")
+	h.says(0, "snapd --kit /root/kit verify")
 	h.says(0, "snapd --kit /root/kit restore latest:"+s.group+" "+s.restore+" && "+s.remove)
 }
 
