@@ -42,6 +42,9 @@ func (c *cli) checkService(ctx context.Context, a *agent.Agent) []agent.Check {
 	if !checks[0].OK && len(schedules) == 0 {
 		return checks
 	}
+	if checks[0].OK {
+		checks = append(checks, s.helpers(ctx)...)
+	}
 	checks = append(checks, s.lastEnd(ctx), s.shutdown(), s.memory(a.State))
 	checks = append(checks, s.paths()...)
 	for _, r := range a.Config.Repositories {
@@ -110,6 +113,41 @@ func (s serviceCheck) shutdown() agent.Check {
 		return agent.Check{Check: name, OK: true, Why: fmt.Sprintf("systemd %d keeps users from it; root is only delayed, by 5 s unless InhibitDelayMaxSec= in logind.conf says more", v)}
 	}
 	return agent.Check{Check: name, OK: true, Why: "is refused, to root too"}
+}
+
+// helpers are the units beside the agent and the timers of groups.
+func (s serviceCheck) helpers(ctx context.Context) []agent.Check {
+	var out []agent.Check
+	for _, h := range []struct{ unit, cost string }{
+		{systemd.LookTimer, "schedules of labels get no timers, and nobody watches the pools of LVM after a boot"},
+		{systemd.ResumeTimer, "a ship that was interrupted goes on only with the next run of its group"},
+	} {
+		out = append(out, checkHelper(h.unit, h.cost, s.state(ctx, h.unit)))
+	}
+	for _, h := range []struct{ unit, cost, do string }{
+		{systemd.LookService, "timers of labels may be missing", "snapd schedule"},
+		{systemd.ResumeService, "a ship that was interrupted waits", "snapd ship"},
+		{systemd.ThawService, "something may still stand still", "snapd thaw"},
+	} {
+		if s.state(ctx, h.unit).Active == "failed" {
+			out = append(out, agent.Check{Check: h.unit, Why: "it failed the last time: " + h.cost, Do: "see why with: journalctl -u " + h.unit + "; then run: " + h.do})
+		}
+	}
+	return out
+}
+
+// checkHelper: these timers are started with the socket, and may be stopped or
+// masked by hand.
+func checkHelper(timer, cost string, st systemd.State) agent.Check {
+	switch {
+	case st.Loaded == "masked":
+		return agent.Check{Check: timer, OK: true, Why: "is masked, which somebody wanted: " + cost}
+	case st.Loaded != "loaded":
+		return agent.Check{Check: timer, Why: "is " + st.Loaded + ": " + cost, Do: "install the Debian package anew, which brings it"}
+	case st.Active != "active":
+		return agent.Check{Check: timer, Why: "is " + st.Active + ": " + cost, Do: "run: systemctl start " + timer}
+	}
+	return agent.Check{Check: timer, OK: true, Why: "is active"}
 }
 
 // memory is where restore points are remembered.

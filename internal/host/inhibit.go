@@ -1,6 +1,3 @@
-// Package host speaks to systemd: it is the only package that knows D-Bus. It
-// holds logind's inhibitor locks, so that nobody shuts the host down while
-// members stand still, and looks units up.
 package host
 
 import (

@@ -14,17 +14,19 @@ import (
 
 // Names of our units.
 const (
-	AgentService = "snapd-agent.service"
-	AgentSocket  = "snapd-agent.socket"
-	LookService  = "snapd-agent-look.service"  // writes the timers of labels
-	LookTimer    = "snapd-agent-look.timer"    // starts it now and then
-	ResumeTimer  = "snapd-agent-resume.timer"  // goes on with interrupted ships
-	runPrefix    = "snapd-agent-run@"          // GROUP.service runs one group
-	writableFile = "50-repositories.conf"      // drop-in of AgentService
-	wantsDir     = "timers.target.wants"       // what boots with the timers
-	dropInDir    = AgentService + ".d"         // of AgentService
-	timersTarget = runPrefix + "*" + timerKind // pattern of all our timers
-	timerKind    = ".timer"
+	AgentService  = "snapd-agent.service"
+	AgentSocket   = "snapd-agent.socket"
+	LookService   = "snapd-agent-look.service"   // writes the timers of labels
+	LookTimer     = "snapd-agent-look.timer"     // starts it now and then
+	ResumeService = "snapd-agent-resume.service" // goes on with interrupted ships
+	ResumeTimer   = "snapd-agent-resume.timer"   // starts it now and then
+	ThawService   = "snapd-agent-thaw.service"   // lets go of what a killed agent held
+	runPrefix     = "snapd-agent-run@"           // GROUP.service runs one group
+	writableFile  = "50-repositories.conf"       // drop-in of AgentService
+	wantsDir      = "timers.target.wants"        // what boots with the timers
+	dropInDir     = AgentService + ".d"          // of AgentService
+	timersTarget  = runPrefix + "*" + timerKind  // pattern of all our timers
+	timerKind     = ".timer"
 )
 
 // Timer runs one group at its times.
