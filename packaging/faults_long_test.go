@@ -69,6 +69,7 @@ paths = ["/srv/data2/a b"]
 repositories = ["s3"]
 X`)
 	see("no credential", 3, "snapd run away", "no access key was found here", "/etc/credstore")
+	see("no credential: the journal's fields", 0, "journalctl -b -o json SNAPD_GROUP=away --output-fields=PRIORITY,SNAPD_GROUP,SNAPD_CALL,SNAPD_ERROR --no-pager | tail -n 1", `"SNAPD_ERROR":"`, "no access key was found here")
 	see("no credential: doctor", 1, "snapd doctor", "the agent has no keys for repository s3")
 	h.sh(`mkdir -p /etc/credstore.encrypted && printf '[default]\naws_access_key_id = a\naws_secret_access_key = b\n' | systemd-creds encrypt --with-key=host --name=snapd-agent.s3 - /etc/credstore.encrypted/snapd-agent.s3 && systemctl stop snapd-agent.service`)
 	see("with a sealed credential that has no rights", 1, "snapd ship away", "the keys are known but lack a right")

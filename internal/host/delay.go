@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -48,7 +49,7 @@ func goingDown(err error) bool {
 }
 
 type delay struct {
-	conn *login1.Conn
+	bus  *dbus.Conn
 	lock *os.File
 	once sync.Once
 	over chan struct{} // closed by done
@@ -56,25 +57,33 @@ type delay struct {
 	sign <-chan struct{} // a shutdown was announced
 }
 
-func (d *delay) take(why string) error {
-	conn, err := login1.New()
+// Names of logind on the bus.
+const (
+	logind       = "org.freedesktop.login1"
+	announcement = "PrepareForShutdown"
+)
+
+func (d *delay) take(why string) (err error) {
+	// As go-systemd does it: by number, so that no user is looked up.
+	bus, err := dbus.ConnectSystemBus(dbus.WithAuth(dbus.AuthExternal(strconv.Itoa(os.Getuid()))))
 	if err != nil {
 		return fmt.Errorf("%w (%w)", ErrNoLogind, err)
 	}
-	signals := conn.Subscribe("PrepareForShutdown")
-	sign := make(chan struct{})
-	lock, err := conn.Inhibit("shutdown", "snapd", why, "delay")
-	if err != nil {
-		conn.Close()
-		return fmt.Errorf("%w (delay lock: %w)", ErrNoLogind, err)
+	signals := make(chan *dbus.Signal, 10)
+	bus.Signal(signals)
+	err = bus.AddMatchSignal(dbus.WithMatchSender(logind), dbus.WithMatchInterface(logind+".Manager"), dbus.WithMatchMember(announcement))
+	var lock *os.File
+	if err == nil {
+		lock, err = delayLock(why)
 	}
-	d.conn, d.lock, d.sign = conn, lock, sign
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w (delay lock: %w)", ErrNoLogind, err), bus.Close())
+	}
+	sign := make(chan struct{})
+	d.bus, d.lock, d.sign = bus, lock, sign
 	d.all.Go(func() {
 		for s := range signals { // closed with the connection
-			if s.Name != "org.freedesktop.login1.Manager.PrepareForShutdown" || len(s.Body) == 0 {
-				continue
-			}
-			if begins, ok := s.Body[0].(bool); ok && begins {
+			if begins(s) && ofLogind(bus, s) {
 				close(sign)
 				return
 			}
@@ -83,8 +92,33 @@ func (d *delay) take(why string) error {
 	return nil
 }
 
+func delayLock(why string) (*os.File, error) {
+	conn, err := login1.New()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.Inhibit("shutdown", "snapd", why, "delay")
+}
+
+func begins(s *dbus.Signal) bool {
+	if s.Name != logind+".Manager."+announcement || len(s.Body) == 0 {
+		return false
+	}
+	begins, ok := s.Body[0].(bool)
+	return ok && begins
+}
+
+// ofLogind tells whether logind itself sent a signal. Any user of this host may
+// send one of that name, and to us alone, which asks no match.
+func ofLogind(bus *dbus.Conn, s *dbus.Signal) bool {
+	var owner string
+	err := bus.BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, logind).Store(&owner)
+	return err == nil && owner != "" && s.Sender == owner
+}
+
 func (d *delay) wait(cancel context.CancelCauseFunc, cause error) {
-	defer d.conn.Close()
+	defer d.bus.Close() //nolint:errcheck // nothing is left to be said on it
 	select {
 	case <-d.over:
 		return
