@@ -20,6 +20,7 @@ func TestKilled(t *testing.T) {
 	h.says(0, "systemctl show -P Result snapd-agent.service; journalctl -b -u snapd-agent -u snapd-agent-thaw -n 20 --no-pager", "signal")
 	h.says(0, "snapd snapshot two", "frozen")
 
+	h.aloneKilled()
 	h.stuck()
 
 	// In a ship: the next one begins by itself, and sends only what is missing.
@@ -31,6 +32,19 @@ func TestKilled(t *testing.T) {
 	h.await(300*time.Second, `snapd --json list shop | jq -e '.points[-1].numbers.main > 0'`)
 	h.goneOn(before)
 	h.says(0, "cat /root/run.log", "the agent ended before it answered")
+}
+
+// aloneKilled: when the agent itself is killed, as by the kernel when memory runs
+// out, its guard lives on and lets go, without waiting for systemd.
+func (h *host) aloneKilled() {
+	h.t.Helper()
+	h.sh(inWindow)
+	out := h.sh(`guard=$(pgrep -o -f '^snapd-guard ') && begin=$(date +%s%N) && systemctl kill --kill-whom=main -s KILL snapd-agent.service && until ` + writerFrozen + ` | grep -qx 0; do :; done
+		echo $((($(date +%s%N) - begin) / 1000000)) ms; until ! [ -e /proc/$guard ]; do sleep 0.1; done`)
+	h.keep("thawed-by-guard", out)
+	h.await(30*time.Second, `! ls /run/snapd-agent/window-*`)
+	h.await(30*time.Second, "systemctl show -P Result snapd-agent.service | grep -x signal")
+	h.says(0, "snapd snapshot two", "frozen")
 }
 
 // stuck: an agent whose loop stands still in a window is ended by the watchdog,
