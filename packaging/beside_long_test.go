@@ -57,7 +57,7 @@ func (h *host) fetchSnaps() {
 		h.t.Fatal(err)
 	}
 	debs := filepath.Join(dir, "debs")
-	fetch := exec.CommandContext(h.t.Context(), "../scripts/guest/debs", filepath.Join(dir, "status"), debs, "snapd")
+	fetch := exec.CommandContext(h.t.Context(), "../scripts/guest-debs", filepath.Join(dir, "status"), debs, "snapd")
 	if out, err := fetch.CombinedOutput(); err != nil {
 		h.t.Fatalf("fetch Debian's snapd: %v\n%s", err, out)
 	}
