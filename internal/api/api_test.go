@@ -441,6 +441,38 @@ func TestMembersAreLimited(t *testing.T) {
 	}
 }
 
+// TestSilentMembersKeepNobodyOut: a user who connects as often as can be, and says
+// nothing, takes root no connection.
+func TestSilentMembersKeepNobodyOut(t *testing.T) {
+	p := newPlace(t)
+	var silent atomic.Int32
+	p.serve(calls{status: func() (agent.Status, error) { return agent.Status{}, nil }}, func(o *Options) {
+		o.Caller = func(*net.UnixConn) (Caller, error) {
+			if silent.Add(-1) >= 0 {
+				return Caller{UID: 1000, Member: true}, nil
+			}
+			return Caller{Root: true}, nil
+		}
+	})
+	const many = most + 20
+	silent.Store(many)
+	for range many {
+		c, err := net.Dial("unix", p.path)
+		for end := time.Now().Add(10 * time.Second); errors.Is(err, unix.EAGAIN) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			c, err = net.Dial("unix", p.path) // its queue is full
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	begin := time.Now()
+	_, err := p.client(nil).Status(t.Context())
+	if took := time.Since(begin); err != nil || took > headerPatience/2 {
+		t.Errorf("root beside %d silent connections: %v, after %v", many, err, took)
+	}
+}
+
 // TestNoCallIsLostAroundTheIdleMoment plays systemd with agents that are idle
 // after two milliseconds, and 50 callers that pause about as long.
 func TestNoCallIsLostAroundTheIdleMoment(t *testing.T) {

@@ -17,6 +17,10 @@ const (
 	memberPause = time.Minute
 	// memberCalls is how many calls of one user may be under way.
 	memberCalls = 8
+	// memberConns is how many connections one user may have, so that nobody keeps
+	// root's calls out by connecting and saying nothing. Those beyond
+	// memberCalls are told why they are refused; those beyond this are not.
+	memberConns = 4 * memberCalls
 )
 
 // limits count what was asked for. Its memory is that of one agent, which
@@ -26,9 +30,32 @@ type limits struct {
 	mu    sync.Mutex
 	taken map[string]time.Time // by group: when a member was last let through
 	calls map[int]int          // by user: how many are under way
+	conns map[int]int          // by user: how many connections there are
 }
 
-func newLimits() *limits { return &limits{taken: map[string]time.Time{}, calls: map[int]int{}} }
+func newLimits() *limits {
+	return &limits{taken: map[string]time.Time{}, calls: map[int]int{}, conns: map[int]int{}}
+}
+
+// connect lets a connection in, unless its user has too many. Who was let in
+// must disconnect.
+func (l *limits) connect(who Caller) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !who.Root && l.conns[who.UID] >= memberConns {
+		return false
+	}
+	l.conns[who.UID]++
+	return true
+}
+
+func (l *limits) disconnect(who Caller) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conns[who.UID]--; l.conns[who.UID] <= 0 {
+		delete(l.conns, who.UID)
+	}
+}
 
 // enter counts a call in, unless its user has too many. leave counts it out.
 func (l *limits) enter(who Caller) error {

@@ -144,11 +144,7 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) er
 		c, err := l.AcceptUnix()
 		switch looked = isTimeout(err); {
 		case err == nil:
-			s.count(1)
-			feed.conns <- &conn{UnixConn: c, closed: func() {
-				s.count(-1)
-				_ = l.SetDeadline(time.Now()) // look whether that was the last one
-			}}
+			s.take(c, l, feed)
 		case looked:
 		case errors.Is(err, net.ErrClosed):
 			return err
@@ -157,6 +153,24 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) er
 			s.pause(ctx, false)
 		}
 	}
+}
+
+// take hands a connection on, unless its user has too many.
+func (s *Server) take(c *net.UnixConn, l *net.UnixListener, feed *feed) {
+	who, err := s.Caller(c)
+	if err != nil {
+		who = Caller{UID: -1} // told so when it says what it wants; all of them count as one user
+	}
+	if !s.limits.connect(who) {
+		_ = c.Close() // it has said nothing yet
+		return
+	}
+	s.count(1)
+	feed.conns <- &conn{UnixConn: c, closed: func() {
+		s.limits.disconnect(who)
+		s.count(-1)
+		_ = l.SetDeadline(time.Now()) // look whether that was the last one
+	}}
 }
 
 func isTimeout(err error) bool {
