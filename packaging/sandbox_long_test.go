@@ -96,6 +96,24 @@ func TestSandbox(t *testing.T) {
 			})
 		})
 	}
+	t.Run("suspended", func(t *testing.T) { h.afresh(t, storages[2]).unsuspends() })
+}
+
+// unsuspends: a volume that a killed command of LVM left suspended is let go of by
+// whatever thaws, each in its own sandbox.
+func (h *host) unsuspends() {
+	h.t.Helper()
+	const state = "cat /sys/block/$(basename $(readlink -f /dev/mapper/vg-one))/dm/suspended"
+	for unit, line := range map[string]string{
+		"snapd-agent.service":      "systemctl is-active snapd-agent.service && systemctl stop snapd-agent.service", // its ExecStopPost=
+		"snapd-agent-thaw.service": "systemctl start snapd-agent-thaw.service",
+	} {
+		h.says(0, "snapd list lvmed >/dev/null && dmsetup suspend vg-one && "+state, "1")
+		h.says(0, line+" && "+state+"; journalctl -b -u "+unit+" -n 5 -o cat --no-pager", "0\n", "mended: logical volume vg-one")
+		if out, status := h.run("timeout 60 sh -c 'date >/srv/l1/after && sync -f /srv/l1/after' || { dmsetup resume vg-one; exit 1; }"); status != 0 {
+			h.t.Errorf("after %s who writes waits: %s", unit, out)
+		}
+	}
 }
 
 // onlyOne is where an administrator puts the drop-in for one storage.

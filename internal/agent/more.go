@@ -57,6 +57,12 @@ type expecter interface {
 	Expect(ctx context.Context, properties map[string]string) error
 }
 
+// unsuspender is a driver whose commands, when they are killed, can leave
+// datasets suspended: whoever writes there waits.
+type unsuspender interface {
+	Unsuspend(ctx context.Context, datasets []fs.Dataset) ([]string, error)
+}
+
 // noter is a receiver with something to say after Finish, or a stream that says
 // what it cost to find out what to send.
 type noter interface{ Notes() []string }

@@ -151,6 +151,9 @@ func (a *Agent) stayUp(why string, err *error) func() {
 func (a *Agent) sweep(ctx context.Context, s *scene) error {
 	recovered, err := freeze.Recover(ctx, a.windowOptions(s, 0))
 	tellRecovered(a.Report, recovered)
+	for _, what := range a.unsuspend(ctx) {
+		a.warn("", "mended: %s", what)
+	}
 	a.endOrphans()
 	if err := a.sweepTaken(ctx); err != nil { // costs room, and keeps nobody from new points
 		a.warn("", "remove snapshots of points that were never recorded: %v", err)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"snapd/internal/freeze"
+	"snapd/internal/fs"
+	"snapd/internal/point"
 )
 
 // Thaw lets go of whatever a window left behind whose process died, and says
@@ -17,7 +19,41 @@ func (a *Agent) Thaw(ctx context.Context) ([]string, error) {
 	for _, r := range recovered {
 		out = append(out, fmt.Sprintf("%s (%s, frozen at %s)", r.Member, r.Outcome, r.Window.Format("15:04:05")))
 	}
+	out = append(out, a.unsuspend(ctx)...)
 	return append(out, a.mendHolds(ctx)...), err
+}
+
+// unsuspend lets go of datasets that a killed command of their storage has left
+// suspended.
+func (a *Agent) unsuspend(ctx context.Context) (out []string) {
+	for _, d := range a.Drivers {
+		u, ok := d.(unsuspender)
+		if !ok {
+			continue
+		}
+		resumed, err := u.Unsuspend(ctx, a.known())
+		out = append(out, resumed...)
+		if err != nil {
+			a.warn("", "%v", err)
+		}
+	}
+	return out
+}
+
+// known are the datasets that restore points were taken of, or are being.
+func (a *Agent) known() (out []fs.Dataset) {
+	for _, r := range []*point.Record{a.record, a.taking} {
+		points, err := r.All()
+		if err != nil {
+			a.warn("", "%v", err)
+		}
+		for _, p := range points {
+			for _, d := range p.Datasets {
+				out = append(out, datasetOf(d))
+			}
+		}
+	}
+	return out
 }
 
 // mendHolds ends what keeps a lock for a killed snapd, and runs the hooks that
