@@ -166,8 +166,12 @@ func (h *host) works(what string, s sandboxed) {
 			h.t.Errorf("%s: the point is not what it should be: of these, %s are not so: %q", what, out, want)
 		}
 	}
-	h.says(0, fmt.Sprintf(`snapd --json prune --dry-run %s | jq -c '[.drop[].where] | unique'`, s.group), `["here","main"]`)
+	// Of what lies here a base may have to stay, but never all of it.
+	const here = ` | jq '[.keep[], .drop[] | select(.where == "here")] | length'`
+	h.says(0, "snapd --json prune --dry-run "+s.group+" >/root/plan; jq -c '[.drop[].where] | unique' /root/plan", `"main"`)
+	before := h.sh("cat /root/plan" + here)
 	h.says(0, "snapd --json run "+s.group, `"quiesced"`)
+	h.says(0, "test $(snapd --json prune --dry-run "+s.group+here+") -le "+before)
 	h.says(0, fmt.Sprintf(`snapd --json prune --dry-run %s | jq -e '(.drop | length) == 0'`, s.group), "true")
 	h.says(0, "snapd --json list "+s.group+" | jq -c '[.points[] | select(.numbers.main > 0)] | length' | grep -x 1", "1")
 	if pid := h.sh("systemctl show -P MainPID snapd-agent"); pid == "0" {
