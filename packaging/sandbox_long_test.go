@@ -103,6 +103,7 @@ func TestSandbox(t *testing.T) {
 // whatever thaws, each in its own sandbox.
 func (h *host) unsuspends() {
 	h.t.Helper()
+	h.says(0, "snapd snapshot lvmed", "quiesced") // only where there are points of ours
 	const state = "cat /sys/block/$(basename $(readlink -f /dev/mapper/vg-one))/dm/suspended"
 	for unit, line := range map[string]string{
 		"snapd-agent.service":      "systemctl is-active snapd-agent.service && systemctl stop snapd-agent.service", // its ExecStopPost=
