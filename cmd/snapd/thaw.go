@@ -10,7 +10,7 @@ func (c *cli) thawCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "thaw",
 		GroupID: "host",
-		Short:   "Let go of whatever a killed snapd left frozen or locked, and run the hooks it owes",
+		Short:   "Let go of whatever a killed snapd left frozen, suspended or locked, and run the hooks it owes",
 		Args:    atMost(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := c.agent(true)
@@ -26,7 +26,7 @@ func (c *cli) thawCommand() *cobra.Command {
 					fmt.Fprintln(c.stdout, "mended:", printable(t))
 				}
 				if len(thawed) == 0 && err == nil {
-					fmt.Fprintln(c.stdout, "Nothing was left frozen or locked.")
+					fmt.Fprintln(c.stdout, "Nothing was left frozen, suspended or locked.")
 				}
 			}
 			return err
