@@ -24,8 +24,9 @@ type Harness struct {
 	Driver fs.Driver
 	// Names that a dataset may have there, as nasty as the storage allows.
 	Names []string
-	// NewDataset makes an empty dataset of at least 512 MiB, mounted for
-	// writing, and returns its directory. Name is one of Names or plain.
+	// NewDataset makes an empty dataset with room for at least 128 MiB (for
+	// RunBig 4 GiB), mounted for writing, and returns its directory. Name is
+	// one of Names or plain.
 	NewDataset func(t testing.TB, name string) (dir string)
 	// NewTarget returns a target for a restore that does not exist yet.
 	NewTarget func(t testing.TB, name string) string

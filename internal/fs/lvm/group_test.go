@@ -82,14 +82,14 @@ func mkfs(t testing.TB, kind, node, dir string, options ...string) {
 	t.Helper()
 	switch kind {
 	case "xfs":
-		command(t, "mkfs.xfs", "-q", "-f", node)
+		command(t, append(append([]string{"mkfs.xfs", "-q", "-f"}, options...), node)...)
+		mountAt(t, node, dir)
 	default:
-		command(t, "mkfs.ext4", "-q", "-F", node)
+		command(t, append(append([]string{"mkfs.ext4", "-q", "-F"}, options...), node)...)
 		// What the kernel initializes in the background would be different
 		// in every run.
-		options = append([]string{"-o", "noinit_itable"}, options...)
+		mountAt(t, node, dir, "-o", "noinit_itable")
 	}
-	mountAt(t, node, dir, options...)
 }
 
 func mountAt(t testing.TB, node, dir string, options ...string) {

@@ -17,47 +17,47 @@ import (
 	"snapd/internal/fs/fstest"
 )
 
-// TestLongContract is the contract on thin volumes, with ext4.
+// TestLongContract is the whole contract on each kind of volume with each
+// filesystem.
 func TestLongContract(t *testing.T) {
-	vg := newGroup(t, 6<<30)
-	newPool(t, vg, "po-ol", 5<<30)
-	fstest.Run(t, harness(t, vg, "po-ol", "ext4"))
+	for _, c := range []struct{ name, pool, kind string }{
+		{"thin ext4", "po-ol", "ext4"}, {"thin xfs", "po-ol", "xfs"},
+		{"classic ext4", "", "ext4"}, {"classic xfs", "", "xfs"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			vg := newGroup(t, 6<<30)
+			if c.pool != "" {
+				newPool(t, vg, c.pool, 4<<30)
+			}
+			h := harness(t, vg, c.pool, c.kind)
+			h.Names = append(h.Names, "plain", "with-dash", "two--dashes", "under_score", "UPPER", "-", "_", "trailing-")
+			fstest.Run(t, h)
+		})
+	}
 }
 
-// TestLongContractClassic is the contract on classic volumes, with XFS.
-func TestLongContractClassic(t *testing.T) {
-	vg := newGroup(t, 12<<30)
-	h := harness(t, vg, "", "xfs")
-	h.Names = append(h.Names, "plain", "with-dash", "two--dashes", "under_score", "UPPER", "-", "_", "trailing-")
-	fstest.Run(t, h)
-}
-
-// TestLongContractXFS is the contract on thin volumes, with XFS.
-func TestLongContractXFS(t *testing.T) {
-	vg := newGroup(t, 5<<30)
-	newPool(t, vg, "po-ol", 4<<30)
-	fstest.Run(t, harness(t, vg, "po-ol", "xfs"))
-}
-
-// TestLongSteps makes ten increments and restores every point; on one kind every
-// one from nothing too, which takes a chain of as many streams each time.
+// TestLongSteps makes ten increments and compares every point as its stream is
+// applied. Some are restored by themselves too, from nothing and to the end,
+// which takes a chain of as many streams each time: on one kind all of them.
 func TestLongSteps(t *testing.T) {
 	every := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	const small, least = 96 << 20, 320 << 20 // mkfs.xfs makes none below 300 MiB
 	for _, c := range []struct {
 		name, pool, kind string
+		size             int64
 		alone            []int
 	}{
-		{"thin ext4", "pool", "ext4", every},
-		{"thin xfs", "pool", "xfs", []int{10}},
-		{"classic ext4", "", "ext4", []int{10}},
-		{"classic xfs", "", "xfs", []int{10}},
+		{"thin ext4", "pool", "ext4", small, every},
+		{"thin xfs", "pool", "xfs", least, []int{5}},
+		{"classic ext4", "", "ext4", small, []int{5}},
+		{"classic xfs", "", "xfs", least, []int{5}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			vg := newGroup(t, 6<<30) // eleven classic snapshots have room for everything each
 			if c.pool != "" {
 				newPool(t, vg, c.pool, 3<<30)
 			}
-			newDesk(t, vg, c.pool, c.kind, 320<<20).steps(10, 320<<20, c.alone...)
+			newDesk(t, vg, c.pool, c.kind, c.size).steps(10, c.size, c.alone...)
 		})
 	}
 }
