@@ -23,6 +23,8 @@ name. A point of several datasets goes below
 it, each under what remains of its name. Nothing that exists is overwritten.
 On ZFS, what an interrupted restore received is kept for a week, and the same
 restore goes on with it.
+With --check, ext4 or XFS on a restored logical volume is checked by its own
+tool, on a copy that goes afterwards; what is damaged stays where it is.
 
 On another host:  snapd --kit kit.txt restore latest --to btrfs:/srv/restored`,
 		Args: exactlyOne("restore point", "latest:shop"),
@@ -45,6 +47,9 @@ On another host:  snapd --kit kit.txt restore latest --to btrfs:/srv/restored`,
 			if !c.json {
 				for _, r := range restored {
 					fmt.Fprintf(c.stdout, "restored %s to %s:%s (%s in %.1f s)\n", printable(r.Dataset), r.Driver, printable(r.Target), size(r.Bytes), r.Seconds)
+					if r.Checked != "" {
+						fmt.Fprintf(c.stdout, "  its filesystem: %s\n", r.Checked)
+					}
 				}
 			}
 			return err
@@ -55,6 +60,7 @@ On another host:  snapd --kit kit.txt restore latest --to btrfs:/srv/restored`,
 	f.StringVar(&o.Dataset, "dataset", "", "only this dataset of the point")
 	f.BoolVar(&o.Beside, "beside", false, "if the target exists, use a new name next to it")
 	f.BoolVar(&o.Replace, "replace", false, "if the target exists, keep it under another name and take its place")
+	f.BoolVar(&o.Check, "check", false, "then check the filesystem on a logical volume (ext4, XFS)")
 	f.BoolVar(&local, "local", false, "from this host's own snapshots, without a repository")
 	return cmd
 }

@@ -101,6 +101,7 @@ func Hint(err error) string {
 		{ErrNotRoot, "run it as root, for example with sudo"},
 		{ErrBusy, "wait for the other one, or look at it with: snapd status"},
 		{ship.ErrNoIdentity, "name what opens it with --kit FILE (the recovery kit that snapd init made) or --identity FILE"},
+		{fs.ErrDamaged, "restore an older point beside it, or let e2fsck or xfs_repair mend this one"},
 		{ErrNotThere, "snapd list shows the restore points"},
 		{fs.ErrExists, "name another target, or say --beside (a new name next to it) or --replace (what is there is kept under another name)"},
 		{fs.ErrNoSpace, "make room and run the same command again; what was there before is untouched"},

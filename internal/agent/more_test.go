@@ -241,3 +241,64 @@ func TestShipTakesWhatCameMeanwhile(t *testing.T) {
 		t.Errorf("then %d", len(points))
 	}
 }
+
+// checked is a storage whose restores can be checked.
+type checked struct {
+	*storage
+	finds map[string]error // by target
+}
+
+func (c checked) Receive(_ context.Context, target string, _ fs.Placement) (fs.Receiver, error) {
+	return &built{target: target}, nil
+}
+
+func (c checked) CheckFilesystem(_ context.Context, d fs.Dataset) (string, error) {
+	return "", c.finds[d.Name]
+}
+
+// built receives anything.
+type built struct{ target string }
+
+func (b *built) Apply(_ context.Context, stream io.Reader, _, _ string) error {
+	_, err := io.Copy(io.Discard, stream)
+	return err
+}
+
+func (b *built) Finish(context.Context) (fs.Dataset, error) {
+	return fs.Dataset{Driver: fs.Btrfs, Name: b.target}, nil
+}
+
+func (b *built) Close() error { return nil }
+
+// TestRestoreChecks: what was restored is checked when that is asked for, and
+// stays whatever is found; a storage that cannot is refused before the restore.
+func TestRestoreChecks(t *testing.T) {
+	b := newBench(t, "", "main")
+	b.take()
+	restore := func(to string, check bool) (string, error) {
+		got, err := b.Restore(t.Context(), RestoreOptions{Point: "latest", To: "btrfs:" + to, Repository: Local, Check: check})
+		if len(got) == 0 {
+			return "nothing", err
+		}
+		return got[0].Checked, err
+	}
+	if got, err := restore("/x", true); got != "nothing" || !errors.Is(err, ErrUsage) {
+		t.Errorf("on a storage that checks nothing: got %s, %v", got, err)
+	}
+	b.Drivers[fs.Btrfs] = checked{b.storage, map[string]error{
+		"/damaged": fs.ErrDamaged, "/swap": fs.ErrNotMine, "/busy": fs.ErrNoSpace,
+	}}
+	for _, c := range []struct {
+		target string
+		check  bool
+		want   string
+		err    error
+	}{
+		{"/sound", true, "sound", nil}, {"/damaged", true, "damaged", ErrDamaged}, {"/swap", true, "unknown", nil},
+		{"/busy", true, "", ErrPartial}, {"/damaged", false, "", nil},
+	} {
+		if got, err := restore(c.target, c.check); got != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%+v: got %q, %v", c, got, err)
+		}
+	}
+}

@@ -23,6 +23,7 @@ type RestoreOptions struct {
 	Repository string // "" means the first that has it; Local means from the snapshots of this host
 	Beside     bool   // use a new name next to a target that exists
 	Replace    bool   // keep what exists at the target under another name
+	Check      bool   // have the filesystems checked that are on what was restored
 }
 
 // Local names this host's own snapshots as the source of a restore.
@@ -38,6 +39,9 @@ type Restored struct {
 	Target  string  `json:"target"`
 	Bytes   int64   `json:"bytes"` // read from the streams
 	Seconds float64 `json:"seconds"`
+	Checked string  `json:"checked,omitempty"` // sound, damaged or unknown; "" when nobody asked
+
+	made fs.Dataset
 }
 
 // Restore brings datasets of a point back. Nothing is seen at a target before
@@ -56,6 +60,11 @@ func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, erro
 	driver, err := a.driver(driverName)
 	if err != nil {
 		return nil, hint(errors.Join(ErrUsage, err), "write the storage and the place, such as %s", examplesOfTo)
+	}
+	if o.Check {
+		if err := canCheck(driver, driverName); err != nil {
+			return nil, err
+		}
 	}
 	src, err := a.source(ctx, o.Point, o.Repository)
 	if err != nil {
@@ -82,6 +91,10 @@ func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, erro
 	restored, err := a.restoreAll(ctx, src, datasets, driver, targets, o)
 	if err != nil {
 		undo()
+		return restored, err
+	}
+	if o.Check {
+		err = a.checkAll(ctx, driver, restored)
 	}
 	return restored, err
 }
@@ -208,7 +221,7 @@ func (a *Agent) restoreOne(ctx context.Context, src *source, d point.Dataset, dr
 		return Restored{}, err
 	}
 	a.tellNotes(receiver)
-	return Restored{Driver: d.Driver, Dataset: d.Dataset, Target: made.Name, Bytes: bytes, Seconds: a.Now().Sub(start).Seconds()}, nil
+	return Restored{Driver: d.Driver, Dataset: d.Dataset, Target: made.Name, Bytes: bytes, Seconds: a.Now().Sub(start).Seconds(), made: made}, nil
 }
 
 // receiver opens the target, with another name when it exists and the caller

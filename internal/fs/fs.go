@@ -72,6 +72,7 @@ var (
 	ErrNoSpace  = errors.New("no space left")
 	ErrBase     = errors.New("base does not fit")
 	ErrBusy     = errors.New("in use")
+	ErrDamaged  = errors.New("the filesystem is damaged")
 )
 
 // Driver drives one storage system. All methods may be called from several

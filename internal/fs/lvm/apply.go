@@ -195,7 +195,7 @@ func (r *receiver) finish(ctx context.Context) (fs.Dataset, error) {
 	v.name = r.name
 	r.notes = []string{
 		fmt.Sprintf("%s is not active, now or at boot, since its filesystem has the UUID of the original; lvchange -a y -K %[1]s activates it, lvchange -k n %[1]s lets it come up at boot", v.full()),
-		fmt.Sprintf("check it before use: e2fsck -f /dev/%s; XFS replays its log when mounted (-o nouuid beside the original), then xfs_repair -n", v.full()),
+		fmt.Sprintf("restore --check checks its filesystem, or, once it is active, e2fsck -f /dev/%s; XFS replays its log when mounted (-o nouuid beside the original), then xfs_repair -n", v.full()),
 	}
 	return datasetOf(v), nil
 }
@@ -221,21 +221,4 @@ func (r *receiver) moveAside(ctx context.Context) (undo func() error, err error)
 
 func (r *receiver) rename(ctx context.Context, from, to string) error {
 	return r.driver.change(ctx, "lvrename", "-q", r.vg, from, to)
-}
-
-// group asks for a volume group that may be empty.
-func (d *Driver) group(ctx context.Context, name string) (string, error) {
-	out, err := run.Output(ctx, "vgs", "--noheadings", "--binary", "-o", "vg_uuid,vg_exported,vg_partial", name)
-	if err != nil {
-		failed := (*run.Error)(nil)
-		if errors.As(err, &failed) && strings.Contains(failed.Stderr, "not found") {
-			return "", fmt.Errorf("volume group %s: %w; vgs shows which there are", name, fs.ErrNotFound)
-		}
-		return "", explain(err)
-	}
-	words := strings.Fields(string(out))
-	if len(words) != 3 {
-		return "", fmt.Errorf("vgs says %q of volume group %s", out, name)
-	}
-	return words[0], groupTrouble(name, words[1] == "1", words[2] == "1", "")
 }

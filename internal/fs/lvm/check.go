@@ -10,11 +10,13 @@ import (
 
 	"snapd/internal/fs"
 	"snapd/internal/run"
+
+	"golang.org/x/sys/unix"
 )
 
 // CheckFilesystem has the filesystem on a restored volume checked by its own
-// tool (e2fsck, xfs_repair) and returns what that said; fs.ErrNotMine where
-// there is neither ext4 nor XFS. The tool works on a copy-on-write copy that
+// tool (e2fsck, xfs_repair) and returns what that said; fs.ErrDamaged when it
+// finds damage, fs.ErrNotMine where there is neither ext4 nor XFS. The tool works on a copy-on-write copy that
 // goes afterwards, in which the journal can be replayed as the first mount
 // would: the volume itself is not touched.
 func (d *Driver) CheckFilesystem(ctx context.Context, dataset fs.Dataset) (string, error) {
@@ -74,18 +76,37 @@ func runCheck(ctx context.Context, node string) (string, error) {
 		// undone; status 1 says it did. The second must find nothing.
 		out, err := run.Output(ctx, "e2fsck", "-p", node)
 		if failed := (*run.Error)(nil); err != nil && (!errors.As(err, &failed) || failed.Code != 1) {
-			return string(out), err
+			return string(out), verdict(err, string(out))
 		}
 		more, err := run.Output(ctx, "e2fsck", "-f", "-n", node)
-		return string(out) + string(more), err
+		return string(out) + string(more), verdict(err, string(more))
 	case "xfs":
-		if err := replayXFS(node); err != nil {
+		err := replayXFS(node)
+		if errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EINVAL) { // what XFS says of metadata that makes no sense
+			err = fmt.Errorf("%w: its log cannot be replayed: %w", fs.ErrDamaged, err)
+		}
+		if err != nil {
 			return "", err
 		}
 		out, err := run.Output(ctx, "xfs_repair", "-n", node)
-		return string(out), err
+		return string(out), verdict(err, string(out))
 	}
 	return "", fmt.Errorf("%w: it holds %s", fs.ErrNotMine, strings.TrimSpace(string(kind)))
+}
+
+// verdict tells a tool that found damage from one that could not look.
+func verdict(err error, said string) error {
+	failed := (*run.Error)(nil)
+	if !errors.As(err, &failed) || failed.Code <= 0 {
+		return err
+	}
+	return fmt.Errorf("%w: %w: %s", fs.ErrDamaged, err, lastLines(said))
+}
+
+// lastLines is the end of what a tool said, where it stands what it found.
+func lastLines(said string) string {
+	lines := strings.Split(strings.TrimSpace(said), "\n")
+	return strings.Join(lines[max(0, len(lines)-5):], "; ")
 }
 
 // replayXFS mounts where nobody sees it: XFS replays its log in no other way.

@@ -103,8 +103,7 @@ func (r *receiver) checkGroup(ctx context.Context, all volumes) error {
 	if !lvName.MatchString(r.vg) {
 		return fmt.Errorf("%q is no name of a volume group", r.vg)
 	}
-	_, err := r.driver.group(ctx, r.vg)
-	return err
+	return r.driver.checkGroup(ctx, r.vg)
 }
 
 func (r *receiver) checkTarget(all volumes) error {

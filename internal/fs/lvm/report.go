@@ -149,27 +149,64 @@ func (d *Driver) list(ctx context.Context, groups ...string) (volumes, error) {
 	return nil, explain(err)
 }
 
+// checkGroup says why a volume group must be left alone, also one that has no
+// volumes: fs.ErrNotFound when there is none of that name.
+func (d *Driver) checkGroup(ctx context.Context, name string) error {
+	d.commands.Lock()
+	defer d.commands.Unlock()
+	out, err := run.Output(ctx, "vgs", "--reportformat", "json", "--binary", "-o", "vg_name,vg_exported,vg_partial,vg_lock_type", name)
+	if failed := (*run.Error)(nil); errors.As(err, &failed) && strings.Contains(failed.Stderr, "not found") {
+		return fmt.Errorf("volume group %s: %w; vgs shows which there are", name, fs.ErrNotFound)
+	}
+	if err != nil {
+		return explain(err)
+	}
+	return parseGroup(out)
+}
+
+// parseGroup reads what vgs printed of one group.
+func parseGroup(out []byte) error {
+	rows, err := parseRows(out, "vg")
+	if err == nil && len(rows) != 1 {
+		err = fmt.Errorf("of %d groups", len(rows))
+	}
+	if err != nil {
+		return fmt.Errorf("read what vgs printed: %w", err)
+	}
+	p := rowParser{row: rows[0]}
+	trouble := p.trouble()
+	return errors.Join(p.err, trouble)
+}
+
+// parseRows reads a report of LVM's as JSON: of volumes (lv), or groups (vg).
+func parseRows(out []byte, of string) (rows []map[string]string, err error) {
+	var doc struct {
+		Report []map[string][]map[string]string `json:"report"`
+	}
+	if err := json.Unmarshal(out, &doc); err != nil {
+		return nil, err
+	}
+	for _, r := range doc.Report {
+		rows = append(rows, r[of]...)
+	}
+	return rows, nil
+}
+
 // parseReport reads what lvs printed. A volume of several segments is printed
 // several times.
 func parseReport(out []byte) (volumes, error) {
-	var doc struct {
-		Report []struct {
-			LV []map[string]string `json:"lv"`
-		} `json:"report"`
-	}
-	if err := json.Unmarshal(out, &doc); err != nil {
+	rows, err := parseRows(out, "lv")
+	if err != nil {
 		return nil, fmt.Errorf("read what lvs printed: %w", err)
 	}
 	var all volumes
-	for _, r := range doc.Report {
-		for _, row := range r.LV {
-			v, err := parseVolume(row)
-			if err != nil {
-				return nil, fmt.Errorf("read what lvs printed of %s/%s: %w", row["vg_name"], row["lv_name"], err)
-			}
-			if _, seen := all.byUUID(v.uuid); !seen {
-				all = append(all, v)
-			}
+	for _, row := range rows {
+		v, err := parseVolume(row)
+		if err != nil {
+			return nil, fmt.Errorf("read what lvs printed of %s/%s: %w", row["vg_name"], row["lv_name"], err)
+		}
+		if _, seen := all.byUUID(v.uuid); !seen {
+			all = append(all, v)
 		}
 	}
 	return all, nil

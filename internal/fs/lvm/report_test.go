@@ -50,6 +50,24 @@ func TestParseReport(t *testing.T) {
 	}
 }
 
+func TestParseGroup(t *testing.T) {
+	const report = `{"report":[{"vg":[{"vg_name":"data", "vg_exported":"EXP", "vg_partial":"PART", "vg_lock_type":"LOCK"}]}],"log":[]}`
+	for _, c := range []struct{ exported, partial, lock, want string }{
+		{"0", "0", "", ""}, {"1", "0", "", "vgimport data"}, {"0", "1", "", "lacks a physical volume"}, {"0", "0", "sanlock", "shared"},
+	} {
+		text := strings.NewReplacer("EXP", c.exported, "PART", c.partial, "LOCK", c.lock).Replace(report)
+		err := parseGroup([]byte(text))
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: got %v", c, err)
+		}
+	}
+	for _, bad := range []string{"", "x", `{"report":[{"vg":[]}]}`, `{"report":[{"vg":[{"vg_name":"data"}]}]}`} {
+		if err := parseGroup([]byte(bad)); err == nil {
+			t.Errorf("%q is a group", bad)
+		}
+	}
+}
+
 func TestParsePoolStatus(t *testing.T) {
 	got, err := parsePoolStatus("0 2097152 thin-pool 3 842/8192 939/16384 97 rw discard_passdown queue_if_no_space - 1024 \n")
 	if want := (poolStatus{3, fill{842, 8192}, fill{939, 16384}, "97", "rw"}); err != nil || got != want {

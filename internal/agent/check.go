@@ -1,0 +1,55 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"snapd/internal/fs"
+)
+
+// checker is a driver that can have the filesystem on a restored volume checked
+// by its own tool, without changing it. It is fs.ErrDamaged where that found
+// damage, and fs.ErrNotMine where there is no filesystem that it knows.
+type checker interface {
+	CheckFilesystem(ctx context.Context, dataset fs.Dataset) (said string, err error)
+}
+
+// What came of a check.
+const (
+	checkedSound   = "sound"
+	checkedDamaged = "damaged"
+	checkedUnknown = "unknown" // nothing that can be checked is on it
+)
+
+// canCheck refuses before anything is restored what could not be done after it.
+func canCheck(driver fs.Driver, name string) error {
+	if _, ok := driver.(checker); !ok {
+		return usage("--check is for logical volumes: %s has checksums of its own", name)
+	}
+	return nil
+}
+
+// checkAll checks what was restored. What is damaged stays where it is: it is
+// what the point has.
+func (a *Agent) checkAll(ctx context.Context, driver fs.Driver, restored []Restored) error {
+	var faults []error
+	for i := range restored {
+		r := &restored[i]
+		a.step("", "checking the filesystem on %s", r.Target)
+		_, err := driver.(checker).CheckFilesystem(ctx, r.made)
+		switch {
+		case err == nil:
+			r.Checked = checkedSound
+		case errors.Is(err, fs.ErrDamaged):
+			r.Checked = checkedDamaged
+			faults = append(faults, fmt.Errorf("%w: %w", ErrDamaged, err))
+		case errors.Is(err, fs.ErrNotMine):
+			r.Checked = checkedUnknown
+			a.warn("", "%v", err)
+		default:
+			faults = append(faults, fmt.Errorf("%w: %s is restored, and not checked: %w", ErrPartial, r.Target, err))
+		}
+	}
+	return errors.Join(faults...)
+}
