@@ -224,6 +224,52 @@ func TestLongPoolWithoutZeroing(t *testing.T) {
 	k.same("increment", second, r.(*receiver).built.volume.full())
 }
 
+// TestLongClassicIsExtended fills a classic snapshot that got little room, since
+// little had been written: it is extended before it is lost, as often as need be.
+func TestLongClassicIsExtended(t *testing.T) {
+	vg := newGroup(t, 1<<30)
+	k := newDesk(t, vg, "", "ext4", 200<<20)
+	k.write("a", 4<<20)
+	k.snapshot()           // from now on it is known what is written
+	removeSnapshots(t, vg) // and only the next is looked at
+	s := k.snapshot()
+	sizeNow := func() (size, use float64) {
+		t.Helper()
+		out := command(t, "lvs", "--noheadings", "--nosuffix", "--units", "m", "-o", "lv_size,data_percent", vg+"/"+fs.LVMSnapshotName(s.Name, s.Dataset.GUID))
+		if _, err := fmt.Sscan(out, &size, &use); err != nil {
+			t.Fatal(err)
+		}
+		return size, use
+	}
+	before, _ := sizeNow()
+	if before > 80 {
+		t.Errorf("after nothing was written a snapshot of 200 MiB gets room for %v MiB", before)
+	}
+	for i := range 3 {
+		was, _ := sizeNow()
+		k.write(fmt.Sprint("new ", i), 16<<20)
+		command(t, "sync", "-f", k.dir)
+		_, live, err := k.driver.Watch(t.Context())
+		now, use := sizeNow()
+		if err != nil || !live || use >= classicFull {
+			t.Errorf("%d: it has %v of %v MiB and is %v %% full; live %v, %v", i, now, was, use, live, err)
+		}
+		t.Logf("16 MiB more: from %v to %v MiB, %v %% full", was, now, use)
+	}
+	if now, _ := sizeNow(); now <= before {
+		t.Errorf("it had %v MiB and has %v", before, now)
+	}
+	r, err := k.driver.Receive(t.Context(), k.place("restored"), fs.Placement{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := applyFile(t, r, k.stream(s, nil), s.GUID, ""); err != nil {
+		t.Fatal(err)
+	}
+	k.same("after it was extended", s, r.(*receiver).built.volume.full())
+}
+
 // TestLongClassicOverflows loses a classic snapshot in the middle of a stream:
 // the stream fails, its owner's volume does not.
 func TestLongClassicOverflows(t *testing.T) {
