@@ -294,8 +294,11 @@ func TestRestoreChecks(t *testing.T) {
 		want   string
 		err    error
 	}{
-		{"/sound", true, "sound", nil}, {"/damaged", true, "damaged", ErrDamaged}, {"/swap", true, "unknown", nil},
-		{"/busy", true, "", ErrPartial}, {"/damaged", false, "", nil},
+		{"/sound", true, "sound", nil},
+		{"/damaged", true, "damaged", ErrDamaged},
+		{"/swap", true, "unknown", nil},
+		{"/busy", true, "", ErrPartial},
+		{"/damaged", false, "", nil},
 	} {
 		if got, err := restore(c.target, c.check); got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%+v: got %q, %v", c, got, err)

@@ -21,8 +21,10 @@ import (
 // filesystem.
 func TestLongContract(t *testing.T) {
 	for _, c := range []struct{ name, pool, kind string }{
-		{"thin ext4", "po-ol", "ext4"}, {"thin xfs", "po-ol", "xfs"},
-		{"classic ext4", "", "ext4"}, {"classic xfs", "", "xfs"},
+		{"thin ext4", "po-ol", "ext4"},
+		{"thin xfs", "po-ol", "xfs"},
+		{"classic ext4", "", "ext4"},
+		{"classic xfs", "", "xfs"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			vg := newGroup(t, 6<<30)
@@ -222,7 +224,7 @@ func (k *desk) hashAll(s fs.Snapshot) (int64, time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer giveBack(buf)
+	defer giveBack(buf) //nolint:errcheck // memory of a test
 	for at := int64(0); at < v.size; at += dataMax {
 		n := min(dataMax, v.size-at)
 		if _, err := f.ReadAt(buf[:n], at); err != nil {

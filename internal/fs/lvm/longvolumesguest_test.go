@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"snapd/internal/fs"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"snapd/internal/fs"
 )
 
 // TestLongStepsOnClassic restores onto what somebody had there before: a classic

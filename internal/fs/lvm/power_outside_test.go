@@ -83,7 +83,7 @@ func testPowerCut(t *testing.T, times int) {
 		if err := g.CutPower(); err != nil {
 			t.Fatal(err)
 		}
-		<-ended
+		<-ended //nolint:errcheck // its connection was cut as well
 		if err := g.PowerOn(t.Context()); err != nil {
 			t.Fatal(err)
 		}
