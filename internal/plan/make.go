@@ -61,7 +61,7 @@ func (m *maker) refuseEarly() error {
 	}
 	switch {
 	case len(in.Datasets) == 0:
-		return m.refuse("there is no dataset to snapshot", "give the group a volume, a bind mount or a path on Btrfs or ZFS")
+		return m.refuse("there is no dataset to snapshot", "give the group a volume, a bind mount or a path on Btrfs, ZFS or LVM")
 	case in.OnOverrun == config.OverrunCrash && m.plan.Domains > 1:
 		return m.refuse(fmt.Sprintf(`on-overrun = "crash" needs datasets that are taken at one instant, and %s are not`, m.many()),
 			`set on-overrun = "fail", or bring the datasets into one pool`)
