@@ -235,6 +235,9 @@ func (r *resolver) add(ctx context.Context, who, path, user string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", who, err)
 	}
+	if mode == unix.S_IFBLK && strings.HasPrefix(who, pathOfGroup) {
+		return r.device(ctx, who, path, m)
+	}
 	if mode != unix.S_IFDIR && mode != unix.S_IFREG {
 		r.note("%s is a socket, a device or a pipe", who)
 		return nil
@@ -255,6 +258,25 @@ func (r *resolver) add(ctx context.Context, who, path, user string) error {
 	}
 	r.keep(place, path, user)
 	r.spots = append(r.spots, owned{where, place.Dataset})
+	return nil
+}
+
+// device adds a block device that the configuration names by its node, such as
+// the disk of a virtual machine. It must lie where the kernel makes nodes: of
+// one elsewhere a driver could take the filesystem that the node lies on.
+func (r *resolver) device(ctx context.Context, who, path string, m *mountInfo) error {
+	var place fs.Place
+	err := fs.ErrNotMine
+	if m.FSType == "devtmpfs" {
+		place, err = r.locate(ctx, path)
+	}
+	if errors.Is(err, fs.ErrNotMine) {
+		return fmt.Errorf("%s %w: it is a block device, and of those snapd takes logical volumes of LVM only; name a path on the filesystem that it has, or %s", who, ErrNoStorage, r.leaveOut(who))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: find the dataset of %s: %w", who, path, err)
+	}
+	r.keep(place, path, "")
 	return nil
 }
 

@@ -3,17 +3,22 @@
 package workload_test
 
 import (
+	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"snapd/internal/config"
 	"snapd/internal/fs"
 	"snapd/internal/workload"
 	"snapd/internal/workload/dockertest"
+
+	"golang.org/x/sys/unix"
 )
 
 // resolve looks up the group called name among the containers that run now.
@@ -195,6 +200,61 @@ func TestResolveRefuses(t *testing.T) {
 	}
 	if _, err := resolve(t, nil, "plain", "[group.plain]\npaths = [\"/proc\"]"); err == nil || !strings.Contains(err.Error(), "nothing to snapshot") {
 		t.Errorf("a path of the kernel: %v", err)
+	}
+}
+
+// disks is a driver that takes one block device, by its node.
+type disks struct {
+	fs.Driver
+	node string
+}
+
+func (d disks) Locate(_ context.Context, path string) (fs.Place, error) {
+	if path != d.node {
+		return fs.Place{}, fs.ErrNotMine
+	}
+	return fs.Place{Dataset: fs.Dataset{Driver: fs.LVM, Name: "vg/disk", GUID: "1"}, Path: "."}, nil
+}
+
+// TestResolveDevices: a block device that the configuration names is taken, also
+// by a link to its node, or refused; it is never passed over.
+func TestResolveDevices(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "image")
+	command(t, "truncate", "-s", "1M", image)
+	out, err := exec.Command("losetup", "-f", "--show", image).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := strings.TrimSpace(string(out))
+	t.Cleanup(func() { command(t, "losetup", "-d", node) })
+	link := filepath.Join(t.TempDir(), "disk")
+	if err := os.Symlink(node, link); err != nil {
+		t.Fatal(err)
+	}
+	of := func(path string, d fs.Driver) (workload.Resolved, error) {
+		g := workload.Group{}
+		g.Name, g.Paths = "raw", []string{path}
+		return workload.Host{}.Resolve(t.Context(), g, []fs.Driver{locator{}, d})
+	}
+	for _, path := range []string{node, link} {
+		if got, err := of(path, disks{node: node}); err != nil || !slices.Equal(datasets(got), []string{"vg/disk"}) {
+			t.Errorf("%s: got %v, %v", path, datasets(got), err)
+		}
+	}
+	if _, err := of(node, disks{}); !errors.Is(err, workload.ErrNoStorage) || !strings.Contains(err.Error(), "block device") {
+		t.Errorf("one that no driver takes: %v", err)
+	}
+	// A node elsewhere leads to the same device, but lies on a filesystem.
+	info, err := os.Stat(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(subvolume(t, btrfs(t), "s"), "node")
+	if err := unix.Mknod(elsewhere, unix.S_IFBLK|0o600, int(info.Sys().(*syscall.Stat_t).Rdev)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := of(elsewhere, disks{node: node}); !errors.Is(err, workload.ErrNoStorage) {
+		t.Errorf("a node that lies on Btrfs: got %v, %v", datasets(got), err)
 	}
 }
 
