@@ -230,6 +230,7 @@ func TestLongClassicIsExtended(t *testing.T) {
 	vg := newGroup(t, 1<<30)
 	k := newDesk(t, vg, "", "ext4", 200<<20)
 	k.write("a", 4<<20)
+	command(t, "sync", "-f", k.dir)
 	k.snapshot()           // from now on it is known what is written
 	removeSnapshots(t, vg) // and only the next is looked at
 	s := k.snapshot()
