@@ -32,7 +32,9 @@ func TestLongContract(t *testing.T) {
 				newPool(t, vg, c.pool, 4<<30)
 			}
 			h := harness(t, vg, c.pool, c.kind)
-			h.Names = append(h.Names, "plain", "with-dash", "two--dashes", "under_score", "UPPER", "-", "_", "trailing-")
+			if c.name == "classic xfs" { // LVM's rules for names know no filesystems
+				h.Names = append(h.Names, "plain", "with-dash", "two--dashes", "under_score", "UPPER", "-", "_", "trailing-")
+			}
 			fstest.Run(t, h)
 		})
 	}
