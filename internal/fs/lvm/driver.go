@@ -113,7 +113,7 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", fs.ErrNotFound, err)
 	case strayDevice.MatchString(failed.Stderr):
 		m := strayDevice.FindStringSubmatch(failed.Stderr)
-		return fmt.Errorf("%w; the pool has a volume of which LVM does not know, as when the power goes while LVM makes one: when lvs -a -o name,thin_id shows none of this pool with thin id %[3]s, remove it with: dmsetup message %[2]s 0 'delete %[3]s'", err, m[1], m[2])
+		return fmt.Errorf("%w; the power went while LVM had the pool make this volume, and it does not know that it was made; unless older metadata of the group was restored here (vgcfgrestore), that volume is all that has the id, and LVM makes it anew after: dmsetup message %[2]s 0 'delete %[3]s'", err, m[1], m[2])
 	case poolRefused.MatchString(failed.Stderr):
 		return fmt.Errorf("%w; this is common after a power cut: lvconvert --repair %s", err, poolRefused.FindStringSubmatch(failed.Stderr)[1])
 	case has("Permission denied", "Operation not permitted") && os.Geteuid() != 0:
@@ -122,8 +122,10 @@ func explain(err error) error {
 	return err
 }
 
-// strayDevice is what LVM says of a thin device that it did not expect: it names
-// the device by a number of its own choice, and the next time by the same.
+// strayDevice is what LVM says of a thin device that it wanted to make and that is
+// there: it writes down what it wants, has the pool make it and, with a write of
+// its own, number the transaction; the power can go between the two. Until that
+// device is gone LVM makes and removes no volume in the pool.
 var strayDevice = regexp.MustCompile(`Thin pool (\S+) \S+ already contain thin device with device_id (\d+)`)
 
 // poolRefused is what LVM says when thin_check found something, were it only

@@ -88,21 +88,29 @@ func testPowerCut(t *testing.T, times int) {
 			t.Fatal(err)
 		}
 		t.Log(g.Sh(t, powerBack))
-		out := g.Sh(t, `SNAPD_TEST_CHECK="cut /var/lib/cycle" /root/lvm.test -test.v -test.run '^TestKilled$' || { echo "exit $?"; false; }`)
+		out := withAdvice(t, g, `SNAPD_TEST_CHECK="cut /var/lib/cycle" /root/lvm.test -test.v -test.run '^TestKilled$'`)
 		t.Logf("cut %d, %v after %q:\n%s", i, delay, step, out)
 		g.Sh(t, "e2fsck -p /dev/cut/data; e2fsck -fn /dev/cut/data")
-		// And everything works again; if not, then what the error says to do helps.
-		const again = `SNAPD_TEST_CYCLE="cut /var/lib/cycle" /root/lvm.test -test.run '^TestKilled$'`
-		if r, err := g.Run(t.Context(), again); err != nil || r.Status != 0 {
-			advice := regexp.MustCompile(`remove it with: (dmsetup message cut-pool-tpool 0 'delete (\d+)')`).FindStringSubmatch(r.Stdout)
-			if advice == nil {
-				t.Fatalf("cut %d, %v after %q: exit status %d, %v\n%s%s", i, delay, step, r.Status, err, r.Stdout, r.Stderr)
-			}
-			t.Logf("LVM lost track of the volume that it made: %s", advice[1])
-			g.Sh(t, "! lvs -a --noheadings -o thin_id cut | grep -w "+advice[2]+" && "+advice[1])
-			g.Sh(t, again)
-		}
+		// And everything works again.
+		withAdvice(t, g, `SNAPD_TEST_CYCLE="cut /var/lib/cycle" /root/lvm.test -test.run '^TestKilled$'`)
 	}
+}
+
+// withAdvice runs a line; when it fails with advice on what LVM lost track of,
+// that is followed, once, and the line must succeed.
+func withAdvice(t *testing.T, g *vmtest.Guest, line string) string {
+	t.Helper()
+	r, err := g.Run(t.Context(), line)
+	if err == nil && r.Status == 0 {
+		return r.Stdout
+	}
+	advice := regexp.MustCompile(`LVM makes it anew after: (dmsetup message cut-pool-tpool 0 'delete \d+')`).FindStringSubmatch(r.Stdout)
+	if advice == nil {
+		t.Fatalf("exit status %d, %v\n%s%s", r.Status, err, r.Stdout, r.Stderr)
+	}
+	t.Logf("LVM lost track of the volume that it was making: %s", advice[1])
+	g.Sh(t, advice[1])
+	return g.Sh(t, line)
 }
 
 // powerSteps are what is under way when the power goes: sending and receiving,

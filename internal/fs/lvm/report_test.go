@@ -316,7 +316,7 @@ func TestPowerCutsAreExplained(t *testing.T) {
 		`device-mapper: message ioctl on  (253:2) failed: File exists
   Failed to process message "create_snap 5 3".
   Thin pool my--vg-pool-tpool (253:2) already contain thin device with device_id 5.
-  Manual intervention may be required to remove device dev_id=5 in thin pool metadata.`: "with thin id 5, remove it with: dmsetup message my--vg-pool-tpool 0 'delete 5'",
+  Manual intervention may be required to remove device dev_id=5 in thin pool metadata.`: "LVM makes it anew after: dmsetup message my--vg-pool-tpool 0 'delete 5'",
 		"Check of pool my-vg/pool failed (status:64). Manual repair required!": "lvconvert --repair my-vg/pool",
 	} {
 		if err := explain(&run.Error{Argv: []string{"lvcreate"}, Code: 5, Stderr: said}); !strings.HasSuffix(err.Error(), want) {
