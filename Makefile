@@ -50,8 +50,8 @@ test-long: $(GUEST) ## long matrices: kills at every step, 160 restored points o
 	@$(GO) test -count=1 -tags 'outside long' -timeout 90m ./packaging
 	@$(MAKE) --no-print-directory test-long-lvm
 
-test-long-lvm: $(GUEST) ## the long matrices of LVM alone: the contracts, full pools, ten increments, twenty kills, five power cuts (an hour)
-	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestLong' -timeout 120m ./internal/fs/lvm
+test-long-lvm: $(GUEST) ## the long matrices of LVM alone: the contracts, full pools, ten increments, twenty kills, five power cuts, the whole way (three hours)
+	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestLong' -timeout 240m ./internal/fs/lvm
 	@$(GO) test -tags 'outside long' -run 'TestLong' -timeout 60m ./internal/fs/lvm
 
 lint: ## all linters, module tidiness, known vulnerabilities
