@@ -56,10 +56,11 @@ func TestPoolsAreWatched(t *testing.T) {
 	if err := h.Reboot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	const watches = `systemctl show -p StatusText snapd-agent.service | grep "watches the pools of LVM"`
+	// The status of a unit outlives its process.
+	const watches = `systemctl is-active -q snapd-agent.service && systemctl show -p StatusText snapd-agent.service | grep "watches the pools of LVM"`
 	t.Logf("watched %s after the first shell of the boot", h.await(2*time.Minute, watches).Round(time.Second))
 	h.says(0, "systemctl kill -s KILL snapd-agent.service")
-	h.await(30*time.Second, "! "+watches)
+	h.await(30*time.Second, "! systemctl is-active -q snapd-agent.service")
 	// What the timer does every ten minutes.
 	h.says(0, "systemctl start snapd-agent-look.service")
 	t.Logf("and %s after the next look", h.await(time.Minute, watches).Round(time.Second))
