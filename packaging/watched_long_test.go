@@ -74,5 +74,5 @@ func TestPoolsAreWatched(t *testing.T) {
 	}
 	h.says(0, "journalctl -b -k --no-pager | grep device-mapper || true; journalctl -b -u snapd-agent.service --no-pager | tail -n 20")
 	// The next command tells a person, too.
-	h.says(0, "snapd status pooled", "DROPPED the snapshot")
+	h.says(0, "snapd status", "DROPPED the snapshot")
 }

@@ -24,7 +24,7 @@ two restore points, a destroyed volume, and a restore that is compared to the
 last byte. With SNAPD_DEMO_MINIO=FILE it starts that MinIO server and ships
 there, else to a directory. It takes what is on the host (dockerd or a running
 engine, btrfs-progs, busybox-static); "make demo" installs them.`,
-		Args: atMost(0, "none"),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 {
 				return agent.ErrNotRoot

@@ -25,7 +25,7 @@ func (c *cli) initCommand() *cobra.Command {
 names. The identity that can read is made with the configuration and is not
 kept on this host: it is in the recovery kit, written to the file of --kit
 or printed once.`,
-		Args: atMost(0, "none"),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 && c.where.config == "" {
 				return agent.ErrNotRoot

@@ -14,7 +14,7 @@ func (c *cli) listCommand() *cobra.Command {
 		Use:     "list [GROUP]",
 		GroupID: "look",
 		Short:   "List restore points here and in the repositories",
-		Args:    atMost(1, "GROUP"),
+		Args:    atMostOne("group"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, done, err := c.calls(cmd.Context(), false)
 			if err != nil {
@@ -42,13 +42,20 @@ func noPoints(group string) string {
 	return fmt.Sprintf("No restore points of a group %q: snapd list shows those of all groups, snapd run %s takes and ships one.", group, group)
 }
 
-func atMost(n int, what string) cobra.PositionalArgs {
+func atMostOne(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
-		if len(args) > n {
-			return errors.Join(agent.ErrUsage, errors.New("too many arguments: at most one "+what))
+		if len(args) > 1 {
+			return errors.Join(agent.ErrUsage, errors.New("too many arguments: name at most one "+what))
 		}
 		return nil
 	}
+}
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return errors.Join(agent.ErrUsage, fmt.Errorf("it takes no arguments: leave out %q", args[0]))
+	}
+	return nil
 }
 
 func exactlyOne(what, example string) cobra.PositionalArgs {

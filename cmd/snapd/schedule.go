@@ -33,7 +33,7 @@ func (c *cli) scheduleCommand() *cobra.Command {
 ask for, and start the agent if snapshots live that it has to watch. A small timer
 calls it, and the agent whenever it sees other labels; by hand it is useful after
 the configuration was edited. systemctl list-timers shows what came of it.`,
-		Args: atMost(0, "none"),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := c.agent(true)
 			if err != nil {
@@ -144,7 +144,7 @@ func (c *cli) reloadCommand() *cobra.Command {
 		Use:    "reload",
 		Short:  "Have the agent read its configuration anew",
 		Hidden: true,
-		Args:   atMost(0, "none"),
+		Args:   noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := api.Connect(cmd.Context(), filepath.Join(c.where.runDir, socketName), c.screen.report)
 			if errors.Is(err, os.ErrPermission) {

@@ -38,7 +38,7 @@ func (c *cli) serveCommand() *cobra.Command {
 		Long: `Be the agent: answer the calls of other snapd commands on the socket that
 systemd passed in, and end when nobody has called for a while. systemd starts it
 again with the next call. Nobody needs to call this by hand.`,
-		Args: atMost(0, "none"),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, gid, err := systemd.Listener()
 			if err != nil {

@@ -13,7 +13,7 @@ func (c *cli) statusCommand() *cobra.Command {
 		Use:     "status",
 		GroupID: "look",
 		Short:   "Say how each group stands and what needs attention",
-		Args:    atMost(0, "none"),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, done, err := c.calls(cmd.Context(), false)
 			if err != nil {

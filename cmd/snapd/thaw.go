@@ -11,7 +11,7 @@ func (c *cli) thawCommand() *cobra.Command {
 		Use:     "thaw",
 		GroupID: "host",
 		Short:   "Let go of whatever a killed snapd left frozen, suspended or locked, and run the hooks it owes",
-		Args:    atMost(0, "none"),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := c.agent(true)
 			if err != nil {

@@ -16,7 +16,7 @@ func (c *cli) versionCommand() *cobra.Command {
 		Use:     "version",
 		GroupID: "host",
 		Short:   "Print the version",
-		Args:    atMost(0, "none"),
+		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			commit := "unknown"
 			if info, ok := debug.ReadBuildInfo(); ok {
