@@ -76,10 +76,10 @@ func runCheck(ctx context.Context, node string) (string, error) {
 		// undone; status 1 says it did. The second must find nothing.
 		out, err := run.Output(ctx, "e2fsck", "-p", node)
 		if failed := (*run.Error)(nil); err != nil && (!errors.As(err, &failed) || failed.Code != 1) {
-			return string(out), verdict(err, string(out))
+			return string(out), verdict(err, string(out), e2fsckFound)
 		}
 		more, err := run.Output(ctx, "e2fsck", "-f", "-n", node)
-		return string(out) + string(more), verdict(err, string(more))
+		return string(out) + string(more), verdict(err, string(more), e2fsckFound)
 	case "xfs":
 		err := replayXFS(node)
 		if errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EINVAL) { // what XFS says of metadata that makes no sense
@@ -89,15 +89,20 @@ func runCheck(ctx context.Context, node string) (string, error) {
 			return "", err
 		}
 		out, err := run.Output(ctx, "xfs_repair", "-n", node)
-		return string(out), verdict(err, string(out))
+		return string(out), verdict(err, string(out), func(status int) bool { return status == 1 })
 	}
 	return "", fmt.Errorf("%w: it holds %s", fs.ErrNotMine, strings.TrimSpace(string(kind)))
 }
 
+// e2fsckFound tells of e2fsck's exit status whether it says of damage. Its bits:
+// 4 is what was found and not mended, 8 that the tool itself could not go on, as
+// when the copy has no room left; then nothing is known (e2fsck(8)).
+func e2fsckFound(status int) bool { return status&4 != 0 && status&8 == 0 }
+
 // verdict tells a tool that found damage from one that could not look.
-func verdict(err error, said string) error {
-	failed := (*run.Error)(nil)
-	if !errors.As(err, &failed) || failed.Code <= 0 {
+func verdict(err error, said string, found func(status int) bool) error {
+	failed, ended := errors.AsType[*run.Error](err)
+	if !ended || failed.Code <= 0 || !found(failed.Code) {
 		return err
 	}
 	return fmt.Errorf("%w: %w: %s", fs.ErrDamaged, err, lastLines(said))

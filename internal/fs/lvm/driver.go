@@ -115,7 +115,7 @@ func explain(err error) error {
 		m := strayDevice.FindStringSubmatch(failed.Stderr)
 		return fmt.Errorf("%w; the power went while LVM had the pool make this volume, and it does not know that it was made; unless older metadata of the group was restored here (vgcfgrestore), that volume is all that has the id, and LVM makes it anew after: dmsetup message %[2]s 0 'delete %[3]s'", err, m[1], m[2])
 	case poolRefused.MatchString(failed.Stderr):
-		return fmt.Errorf("%w; this is common after a power cut: lvconvert --repair %s", err, poolRefused.FindStringSubmatch(failed.Stderr)[1])
+		return fmt.Errorf("%w; that is common after a power cut; mend it with: lvconvert --repair %s", err, poolRefused.FindStringSubmatch(failed.Stderr)[1])
 	case has("Permission denied", "Operation not permitted") && os.Geteuid() != 0:
 		return fmt.Errorf("%w; run this as root", err)
 	}

@@ -324,3 +324,17 @@ func TestPowerCutsAreExplained(t *testing.T) {
 		}
 	}
 }
+
+// TestVerdict: only what a tool found is damage; a copy that ran out of room, or a
+// tool that was killed, says nothing of the filesystem.
+func TestVerdict(t *testing.T) {
+	for status, damaged := range map[int]bool{4: true, 5: true, 8: false, 12: false, 16: false, 32: false, -1: false} {
+		err := verdict(&run.Error{Argv: []string{"e2fsck"}, Code: status}, "said", e2fsckFound)
+		if err == nil || errors.Is(err, fs.ErrDamaged) != damaged {
+			t.Errorf("e2fsck ends with %d: %v", status, err)
+		}
+	}
+	if err := verdict(nil, "", e2fsckFound); err != nil {
+		t.Error(err)
+	}
+}
