@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"snapd/internal/advice"
+
 	"aead.dev/minisign"
 )
 
@@ -32,17 +34,17 @@ func NewSigner() (*Signer, error) {
 func LoadSigner(file string) (*Signer, error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil, WithHint(fmt.Errorf("read signing key: %w", err), "`snapd init` makes one")
+		return nil, advice.With(fmt.Errorf("read signing key: %w", err), "run snapd init, which makes one")
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, WithHint(fmt.Errorf("signing key %s can be read by others (mode %04o)", file, info.Mode().Perm()), "chmod 0600 "+file)
+		return nil, advice.With(fmt.Errorf("signing key %s can be read by others (mode %04o)", file, info.Mode().Perm()), "run: chmod 0600 %s", file)
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read signing key: %w", err)
 	}
 	if minisign.IsEncrypted(text) {
-		return nil, WithHint(fmt.Errorf("signing key %s has a password", file), "nobody can type it for the agent: remove it with minisign -C -W")
+		return nil, advice.With(fmt.Errorf("signing key %s has a password, which the agent cannot type", file), "remove the password with: minisign -C -W -s %s", file)
 	}
 	var s Signer
 	if err := s.key.UnmarshalText(text); err != nil {
