@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 )
 
 // Classic snapshots have a size of their own: what is overwritten at the
@@ -76,11 +77,11 @@ func (d *Driver) writeRate(v volume, now time.Time) (float64, error) {
 	if !v.active() {
 		return 0, nil
 	}
-	text, err := os.ReadFile(device{uint32(v.major), uint32(v.minor)}.sys("stat"))
+	text, err := os.ReadFile(v.kernel().Sys("stat"))
 	if err != nil {
 		return 0, fmt.Errorf("ask how much is written to %s: %w", v.full(), err)
 	}
-	current := writes{Boot: bootID(), Time: now}
+	current := writes{Boot: proc.BootID(), Time: now}
 	if current.Bytes, err = sectorsWritten(string(text)); err != nil {
 		return 0, fmt.Errorf("ask how much is written to %s: %w", v.full(), err)
 	}
@@ -93,7 +94,7 @@ func (d *Driver) writeRate(v volume, now time.Time) (float64, error) {
 	if text, err := os.ReadFile(file); err == nil {
 		_ = json.Unmarshal(text, &before) // damaged: as if it were not there
 	}
-	rate := rateBetween(before, current, uptime())
+	rate := rateBetween(before, current, proc.Uptime())
 	text, err = json.Marshal(current)
 	if err == nil {
 		err = writeAside(file, text)
@@ -119,23 +120,6 @@ func sectorsWritten(stat string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(words[6], 10, 64)
 	return n * sector, err
-}
-
-func bootID() string {
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(text))
-}
-
-func uptime() time.Duration {
-	text, err := os.ReadFile("/proc/uptime")
-	if err != nil {
-		return 0
-	}
-	seconds, _ := strconv.ParseFloat(strings.SplitN(string(text), " ", 2)[0], 64)
-	return time.Duration(seconds * float64(time.Second))
 }
 
 // tendClassic extends our classic snapshots that fill, and removes those that

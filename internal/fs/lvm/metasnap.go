@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
@@ -76,7 +77,7 @@ func (d *Driver) holdMetadata(ctx context.Context, pool volume) (_ *heldMetadata
 	if err := os.Remove(h.record + ".made"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if err := h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: bootID()}); err != nil {
+	if err := h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: proc.BootID()}); err != nil {
 		return nil, err
 	}
 	if err := h.script(ctx, reserveScript); err != nil {
@@ -185,7 +186,7 @@ func (h *heldMetadata) isOurs(ctx context.Context, st poolStatus, r reservation)
 		return false, nil
 	}
 	made, err := os.ReadFile(h.record + ".made")
-	if errors.Is(err, os.ErrNotExist) && r.Boot == bootID() {
+	if errors.Is(err, os.ErrNotExist) && r.Boot == proc.BootID() {
 		return false, nil // killed before it was begun: this one is another's
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
