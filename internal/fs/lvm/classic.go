@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/durable"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 )
@@ -97,7 +98,7 @@ func (d *Driver) writeRate(v volume, now time.Time) (float64, error) {
 	rate := rateBetween(before, current, proc.Uptime())
 	text, err = json.Marshal(current)
 	if err == nil {
-		err = writeAside(file, text)
+		err = durable.Write(file, text, 0o600)
 	}
 	return rate, err
 }
@@ -171,32 +172,4 @@ func (d *Driver) extendClassic(ctx context.Context, v, origin volume) error {
 		return nil
 	}
 	return err
-}
-
-// writeAside writes a file whole or not at all.
-func writeAside(file string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(file), ".aside-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(file))
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/durable"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 	"snapd/internal/run"
@@ -127,7 +128,7 @@ func (h *heldMetadata) script(ctx context.Context, text string) error {
 func (h *heldMetadata) write(r reservation) error {
 	text, err := json.Marshal(r)
 	if err == nil {
-		err = writeAside(h.record, text)
+		err = durable.Write(h.record, text, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("note who holds the metadata snapshot of thin pool %s: %w", h.pool.full(), err)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/durable"
 	"snapd/internal/proc"
 	"snapd/internal/run"
 
@@ -77,7 +78,7 @@ func (d *Driver) refusesFrozen(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return r.Refuses, writeAside(file, text)
+	return r.Refuses, durable.Write(file, text, 0o600)
 }
 
 // errFrozenRefused is the kernel's answer on those that do not nest freezes.
