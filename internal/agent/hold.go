@@ -169,26 +169,6 @@ func quietly(q point.Quiet) string {
 	return q.Container + " held its lock (hold command)"
 }
 
-// willAgree says for people what a group's applications will be asked for.
-func willAgree(g workload.Group) string {
-	var out []string
-	for _, c := range g.Members {
-		if c.Commands.Quiesce != config.QuiesceNone && c.Commands.Quiesce != "" {
-			out = append(out, fmt.Sprintf("%s is quiesced (%s)", c.Name, c.Commands.Quiesce))
-		}
-		if len(c.Commands.Hold) > 0 {
-			out = append(out, c.Name+" holds its lock (hold command)")
-		}
-		if c.Commands.Hooks() {
-			out = append(out, "hooks run in "+c.Name)
-		}
-	}
-	if len(out) == 0 {
-		return ""
-	}
-	return "; " + strings.Join(out, ", ")
-}
-
 // holdPrefix begins the mark of commands that keep locks.
 const holdPrefix = "hold-"
 

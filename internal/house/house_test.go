@@ -19,6 +19,8 @@ func mayImport() map[string][]string {
 		"cmd/snapd":              everything,
 		"internal/demo":          everything,
 		"internal/agent":         {"config", "plan", "point", "workload", "freeze", "freeze/hold", "fs", "ship", "retain", "host"},
+		"internal/daemon":        {"api", "agent", "config", "point", "host"},
+		"internal/doctor":        {"agent", "config", "fs", "host", "ship/s3", "workload"},
 		"internal/api":           {"agent", "point"},
 		"internal/advice":        {},
 		"internal/proc":          {},
