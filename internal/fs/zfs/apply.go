@@ -122,7 +122,7 @@ func checkWanted(b *head, guid, base string) error {
 func (r *receiver) stageOptions(b *head) []string {
 	out := []string{"-o", fs.PropertyOwner + "=" + proc.Mark()}
 	if r.keeps {
-		out = append(out, "-o", fs.PropertyTarget+"="+r.wanted())
+		out = append(out, "-o", fs.PropertyTarget+"="+r.wanted)
 	}
 	if b.datasetType() == typeVolume {
 		return append(out, "-o", "volmode=none")
