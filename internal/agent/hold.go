@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"snapd/internal/config"
 	"snapd/internal/freeze/hold"
@@ -27,7 +28,7 @@ func (r runner) Start(ctx context.Context, c hold.Command) (hold.Session, error)
 }
 
 func target(c workload.Container) hold.Target {
-	return hold.Target{ID: c.ID, Name: c.Name, User: c.Commands.User}
+	return hold.Target{ID: c.ID, Name: c.Name, User: string(c.Commands.User)}
 }
 
 // agreement is what the applications of a group do for one of its points.
@@ -91,7 +92,7 @@ func (g *agreement) checkpoint(ctx context.Context) {
 		g.warn("checkpoint (postgres): %v", err)
 	}
 	for _, c := range members {
-		if err := hold.Checkpoint(ctx, g.runner, target(c), g.group.HookTimeout); err != nil {
+		if err := hold.Checkpoint(ctx, g.runner, target(c), time.Duration(g.group.HookTimeout)); err != nil {
 			g.missing = true
 			g.warn("%v", err)
 			continue
@@ -121,7 +122,7 @@ func (g *agreement) acquire(ctx context.Context) error {
 		return err
 	}
 	g.held, err = hold.Acquire(ctx, locks, hold.Options{
-		Runner: g.runner, Timeout: g.group.HoldTimeout, Mark: mark, Fault: g.a.Fault,
+		Runner: g.runner, Timeout: time.Duration(g.group.HoldTimeout), Mark: mark, Fault: g.a.Fault,
 	})
 	return err
 }

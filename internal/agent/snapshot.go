@@ -180,7 +180,7 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	if err != nil {
 		return err
 	}
-	o := a.windowOptions(s, g.MaxWindow)
+	o := a.windowOptions(s, time.Duration(g.MaxWindow))
 	o.Filesystems = r.disks
 	window, err := freeze.Prepare(ctx, r.members, o)
 	if err != nil {
@@ -208,7 +208,7 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 		p.Consistency = point.Crash
 		p.Warnings = append(p.Warnings, err.Error()+"; kept as crash, as on-overrun says")
 	}
-	p.MaxWindowUS = g.MaxWindow.Microseconds()
+	p.MaxWindowUS = time.Duration(g.MaxWindow).Microseconds()
 	p.WindowUS = timings.Window.Microseconds()
 	p.Timings = point.Timings{Freeze: timings.Freeze.Microseconds(), Snapshot: timings.Snapshot.Microseconds(), Thaw: timings.Thaw.Microseconds()}
 	agreed.note(err == nil)
