@@ -21,6 +21,11 @@ func (c *cli) doctorCommand() *cobra.Command {
 				return err
 			}
 			checks := append(a.Doctor(cmd.Context(), probe), c.checkService(cmd.Context(), a)...)
+			for i, k := range checks {
+				if k.Err != nil {
+					checks[i].Do = whatToDo(k.Err)
+				}
+			}
 			c.result = struct {
 				Checks []agent.Check `json:"checks"`
 			}{checks}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/api"
 	"snapd/internal/point"
@@ -42,7 +43,7 @@ again with the next call. Nobody needs to call this by hand.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, gid, err := systemd.Listener()
 			if err != nil {
-				return errors.Join(agent.ErrUsage, err)
+				return advice.In(advice.Usage, err)
 			}
 			s := &service{cli: c, log: systemd.Logger(c.stderr), config: &keeper{where: &c.where}, turn: make(chan struct{}, 1)}
 			return s.serve(cmd.Context(), l, gid, idle)
@@ -174,8 +175,8 @@ func (s *service) alive(calls []string, idle time.Duration) {
 	}
 	if _, warning, err := s.config.current(); err != nil {
 		text = "Every call fails: " + err.Error() + " (" + text + ")"
-	} else if warning != "" {
-		text = warning + " (" + text + ")"
+	} else if warning != nil {
+		text = warning.Error() + " (" + text + ")"
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,8 +196,8 @@ func (s *service) calls(ctx context.Context, report agent.Report) (api.Calls, er
 	if err != nil {
 		return nil, err
 	}
-	if warning != "" {
-		report(agent.Event{Kind: agent.Warning, Text: warning})
+	if warning != nil {
+		report(agent.WarningOf("", warning))
 	}
 	o, err := s.cli.where.options(conf, report)
 	if err != nil {
@@ -305,7 +306,7 @@ func (p *patient) Do(ctx context.Context, groups []string, steps agent.Steps) (a
 	out, err := p.Agent.Do(ctx, groups, steps)
 	if cause := context.Cause(ctx); errors.Is(cause, api.ErrShutdown) {
 		out.Left = agent.Steps{}
-		err = agent.WithHint(errors.Join(err, cause), "nothing: a ship that was under way goes on after the boot")
+		err = advice.With(errors.Join(err, cause), "do nothing: a ship that was under way goes on after the boot")
 	}
 	return out, err
 }

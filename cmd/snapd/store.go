@@ -83,7 +83,7 @@ func probeWrites(ctx context.Context, store *s3.Store) agent.Check {
 	honours, err := store.Probe(ctx)
 	switch {
 	case err != nil:
-		return agent.Check{Check: name, Why: err.Error(), Do: agent.Hint(err)}
+		return agent.Check{Check: name, Why: err.Error(), Do: whatToDo(err)}
 	case !honours:
 		return agent.Check{
 			Check: name, Why: "the server ignores If-None-Match: two hosts with one signing key (a clone) could overwrite each other's points",
@@ -98,7 +98,7 @@ func probeProtection(ctx context.Context, store *s3.Store) agent.Check {
 	facts, err := store.Inspect(ctx)
 	switch {
 	case err != nil:
-		return agent.Check{Check: name, Why: err.Error(), Do: agent.Hint(err)}
+		return agent.Check{Check: name, Why: err.Error(), Do: whatToDo(err)}
 	case len(facts.Unknown) > 0:
 		return agent.Check{Check: name, OK: true, Why: "this host has no right to ask for " + strings.Join(facts.Unknown, " and ")}
 	case !facts.ObjectLock || facts.LockMode == "":

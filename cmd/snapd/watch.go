@@ -67,7 +67,7 @@ func (s *service) watchOnce(ctx context.Context, a *agent.Agent) {
 		s.log.Warn(text)
 	}
 	if err != nil && s.fault != err.Error() { // not the same every ten seconds
-		s.log.Warn(err.Error(), "error", err.Error())
+		s.log.Warn(inOneLine(err), "error", err.Error())
 	}
 	s.fault = ""
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/workload"
 
@@ -21,6 +22,7 @@ type Check struct {
 	OK    bool   `json:"ok"`
 	Why   string `json:"why"`
 	Do    string `json:"do"` // "" when it is well
+	Err   error  `json:"-"`  // why it is not well, for advice that only the caller knows; nil when Do says all
 }
 
 // Doctor checks this host, its storage, Docker and the repositories, and says
@@ -32,10 +34,8 @@ func (a *Agent) Doctor(ctx context.Context, probe func(ctx context.Context, r co
 	checks = append(checks, a.checkGroups(ctx)...)
 	names := slices.Sorted(maps.Keys(a.Config.Repositories))
 	if len(names) == 0 {
-		checks = append(checks, Check{
-			Check: "repositories", Why: "none is configured: restore points stay on this host, and are lost with it",
-			Do: "run: snapd init --repository s3://bucket/prefix --endpoint https://minio:9000 --kit kit.txt",
-		})
+		checks = append(checks, ill("repositories",
+			advice.In(NoRepository, errors.New("none is configured: restore points stay on this host, and are lost with it"))))
 	}
 	for _, name := range names {
 		checks = append(checks, a.checkRepository(ctx, name))
@@ -49,7 +49,7 @@ func well(check, format string, args ...any) Check {
 }
 
 func ill(check string, err error) Check {
-	return Check{Check: check, Why: strings.TrimPrefix(err.Error(), ErrUsage.Error()+": "), Do: Hint(err)}
+	return Check{Check: check, Why: err.Error(), Do: advice.Of(err), Err: err}
 }
 
 // checkRunDir: a journal must not survive a power cut, which thaws by itself.
@@ -59,10 +59,8 @@ func (a *Agent) checkRunDir() Check {
 		return ill("run directory", fmt.Errorf("%s: %w", a.Run, err))
 	}
 	if st.Type != unix.TMPFS_MAGIC {
-		return Check{
-			Check: "run directory", Why: a.Run + " is not on a tmpfs: after a power cut snapd thaw would find stale journals there",
-			Do: "mount a tmpfs on /run, as every systemd host has, or name another directory with --run-dir",
-		}
+		return ill("run directory",
+			advice.In(NoTmpfs, fmt.Errorf("%s is not on a tmpfs: after a power cut snapd thaw would find stale journals there", a.Run)))
 	}
 	return well("run directory", "%s is on a tmpfs", a.Run)
 }

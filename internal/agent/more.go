@@ -143,7 +143,7 @@ func (a *Agent) settle(ctx context.Context, driver fs.Driver, repo *ship.Reposit
 		return
 	}
 	if err := m.Shipped(context.WithoutCancel(ctx), repo.ID, s); err != nil {
-		a.warn(group, "%v; the stream is shipped, but its snapshot has to stay as the base of increments", err)
+		a.warnOfError(group, fmt.Errorf("%w; the stream is shipped, but its snapshot has to stay as the base of increments", err))
 	}
 }
 
@@ -186,7 +186,7 @@ func (a *Agent) describe(ctx context.Context, r *resolved, p *point.Point) {
 		}
 		props, err := d.Properties(ctx, of)
 		if err != nil {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("the properties of its datasets are not in the point: %v", err))
+			p.Warnings = append(p.Warnings, "the properties of its datasets are not in the point: "+inOneLine(err))
 		}
 		maps.Copy(all, props)
 	}
@@ -195,7 +195,7 @@ func (a *Agent) describe(ctx context.Context, r *resolved, p *point.Point) {
 	}
 	text, err := json.Marshal(all)
 	if err != nil {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("the properties of its datasets are not in the point: %v", err))
+		p.Warnings = append(p.Warnings, "the properties of its datasets are not in the point: "+inOneLine(err))
 		return
 	}
 	p.Properties = text

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"snapd/internal/advice"
 )
 
 // ErrNone means that this host has no cgroup v2 tree.
@@ -136,7 +138,7 @@ func names(part, id string) bool {
 // that leaves the tree belongs to a cgroup namespace above ours.
 func Dir(mount, path string) (string, error) {
 	if path == "" || strings.Contains("/"+path+"/", "/../") {
-		return "", fmt.Errorf("cgroup %q lies outside the tree that is seen here: snapd must run in the host's cgroup namespace", path)
+		return "", advice.With(fmt.Errorf("cgroup %q lies outside the tree that is seen here", path), "run snapd in the host's cgroup namespace")
 	}
 	return filepath.Join(mount, path), nil
 }

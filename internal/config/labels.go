@@ -1,9 +1,12 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+
+	"snapd/internal/advice"
 )
 
 // LabelPrefix starts every label that concerns us.
@@ -17,9 +20,18 @@ type Labels struct {
 	Commands CommandSettings // what is run in this container
 }
 
+// LabelError is what is wrong with one label.
+type LabelError struct {
+	Label string
+	Err   error
+}
+
+func (e *LabelError) Error() string { return "label " + e.Label + ": " + e.Err.Error() }
+func (e *LabelError) Unwrap() error { return e.Err }
+
 // ParseLabels reads the labels of a container. A label that the image has
 // with the same value is ignored: a pulled image must not enrol itself. The
-// error names the label; a label that asks for what this version cannot do
+// error is a *LabelError; a label that asks for what this version cannot do
 // is an error too, because a point that silently lacks it would be a lie.
 func ParseLabels(container, image map[string]string) (Labels, error) {
 	var out Labels
@@ -30,7 +42,7 @@ func ParseLabels(container, image map[string]string) (Labels, error) {
 			continue
 		}
 		if err := out.set(name, text); err != nil {
-			return Labels{}, fmt.Errorf("label %s: %w", key, err)
+			return Labels{}, &LabelError{Label: key, Err: err}
 		}
 	}
 	return out, nil
@@ -45,7 +57,7 @@ func (l *Labels) set(name, text string) error {
 	case "enable":
 		on, err := strconv.ParseBool(text)
 		if err != nil {
-			return fmt.Errorf("%q is neither true nor false", text)
+			return advice.With(fmt.Errorf("%q is neither true nor false", text), "write true or false")
 		}
 		l.Enable = &on
 	case "group":
@@ -67,10 +79,10 @@ func (l *Labels) set(name, text string) error {
 			}
 		}
 		if len(l.Settings.Volumes) == 0 {
-			return fmt.Errorf("names no volume: list volumes or paths in the container, separated by commas")
+			return advice.With(errors.New("names no volume"), "list volumes or paths in the container, separated by commas")
 		}
 	default:
-		return fmt.Errorf("no such label%s", didYouMean(name, append(known, commandLabels()...)))
+		return meant(errors.New("no such label"), name, append(known, commandLabels()...))
 	}
 	return nil
 }

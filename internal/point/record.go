@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"snapd/internal/advice"
 )
 
 // Record is the local record of points: one file each, below a directory.
@@ -85,10 +87,10 @@ func (r *Record) Get(id ID) (Point, error) {
 		return p, fmt.Errorf("read point %s: %w", id, err)
 	}
 	if err := json.Unmarshal(text, &p); err != nil {
-		return p, fmt.Errorf("read point %s: %s is damaged (%w); remove the file: the repository still has what was shipped", id, r.file(id), err)
+		return p, advice.With(fmt.Errorf("read point %s: %s is damaged (%w)", id, r.file(id), err), "remove the file: the repository still has what was shipped")
 	}
 	if p.ID != id {
-		return p, fmt.Errorf("read point %s: %s speaks of point %s; remove the file", id, r.file(id), p.ID)
+		return p, advice.With(fmt.Errorf("read point %s: %s speaks of point %s", id, r.file(id), p.ID), "remove the file")
 	}
 	return p, nil
 }
