@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/ship"
@@ -110,10 +111,10 @@ func (w *where) load() (*config.Config, error) {
 		return config.Parse(file, nil) // labels alone can say all there is
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: there is no %s; snapd init makes a first one", agent.ErrUsage, file)
+		return nil, advice.With(advice.Usagef("there is no %s", file), "run: snapd init, which makes a first one, or name another file with --config")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: read the configuration: %w", agent.ErrUsage, err)
+		return nil, advice.Usagef("read the configuration: %w", err)
 	}
 	conf, err := config.Parse(file, content)
 	if err != nil {
@@ -124,23 +125,24 @@ func (w *where) load() (*config.Config, error) {
 	}
 	r, known := conf.Repositories[w.repository]
 	if !known {
-		return nil, fmt.Errorf("%w: there is no [repository.%s] in %s%s", agent.ErrUsage, w.repository, file, nearest(w.repository, conf.Repositories))
+		return nil, noSuchRepository(w.repository, file, conf.Repositories)
 	}
 	conf.Repositories = map[string]config.Repository{w.repository: r}
 	return conf, nil
 }
 
-func nearest(name string, repositories map[string]config.Repository) string {
+func noSuchRepository(name, file string, repositories map[string]config.Repository) error {
+	err := advice.Usagef("there is no [repository.%s] in %s", name, file)
 	if near := config.Nearest(name, slices.Collect(maps.Keys(repositories))); near != "" {
-		return "; did you mean " + near + "?"
+		return advice.With(err, "say --repository %s, if that is meant", near)
 	}
-	return ""
+	return advice.With(err, "name one that is there, or an address such as s3://bucket/prefix")
 }
 
 func (w *where) loadKit() (*config.Config, error) {
 	content, err := os.ReadFile(w.kit)
 	if err != nil {
-		return nil, fmt.Errorf("%w: read the recovery kit: %w", agent.ErrUsage, err)
+		return nil, advice.With(advice.Usagef("read the recovery kit: %w", err), "name the file that snapd init wrote with --kit")
 	}
 	return config.ParseKit(w.kit, content)
 }
@@ -149,7 +151,7 @@ func (w *where) loadKit() (*config.Config, error) {
 func (w *where) single() (*config.Config, error) {
 	r, err := config.NewRepository("main", w.repository, w.endpoint, w.region)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", agent.ErrUsage, err)
+		return nil, advice.In(advice.Usage, err)
 	}
 	r.Signer = w.signer
 	return &config.Config{Repositories: map[string]config.Repository{r.Name: r}, Groups: map[string]config.Settings{}}, nil
@@ -169,7 +171,7 @@ func (w *where) open(ctx context.Context, r config.Repository, report agent.Repo
 	for _, text := range r.Recipients {
 		recipient, err := parseRecipient(text)
 		if err != nil {
-			return nil, fmt.Errorf("%w: repository %s: %w", agent.ErrUsage, r.Name, err)
+			return nil, advice.Usagef("repository %s: %w", r.Name, err)
 		}
 		o.Recipients = append(o.Recipients, recipient)
 	}
@@ -185,14 +187,14 @@ func (w *where) keys(r config.Repository) (*ship.Signer, ship.PublicKey, error) 
 	if text := r.Signer; text != "" {
 		trusted, err := ship.ParsePublicKey(text)
 		if err != nil {
-			return nil, trusted, fmt.Errorf("%w: signer: %w", agent.ErrUsage, err)
+			return nil, trusted, advice.With(advice.Usagef("signer: %w", err), "name the public key of the host that wrote the repository (RW…), as it stands in the recovery kit")
 		}
 		return nil, trusted, nil
 	}
 	signer, err := ship.LoadSigner(cmp.Or(systemd.Credential("snapd-agent.signing-key"), r.SigningKeyFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ship.PublicKey{}, fmt.Errorf("%w: who signed repository %s is not known here: there is no %s; run snapd init, or name the key with --signer or --kit",
-			agent.ErrUsage, r.Name, r.SigningKeyFile)
+		return nil, ship.PublicKey{}, advice.With(advice.Usagef("who signed repository %s is not known here: there is no %s", r.Name, r.SigningKeyFile),
+			"run snapd init, or name the key with --signer or --kit")
 	}
 	if err != nil {
 		return nil, ship.PublicKey{}, err
@@ -213,12 +215,12 @@ func (w *where) identities(r config.Repository) ([]age.Identity, error) {
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("%w: read the identity: %w", agent.ErrUsage, err)
+		return nil, advice.With(advice.Usagef("read the identity: %w", err), "name a file that holds an age identity (AGE-SECRET-KEY-…) with --identity, or the recovery kit with --kit")
 	}
 	defer f.Close() //nolint:errcheck // only read from
 	ids, err := age.ParseIdentities(f)
 	if err != nil {
-		return nil, fmt.Errorf("%w: read the identity in %s: %w", agent.ErrUsage, file, err)
+		return nil, advice.With(advice.Usagef("read the identity in %s: %w", file, err), "name a file that holds an age identity (AGE-SECRET-KEY-…) with --identity, or the recovery kit with --kit")
 	}
 	return ids, nil
 }
@@ -227,5 +229,5 @@ func parseRecipient(text string) (age.Recipient, error) {
 	if strings.HasPrefix(text, "age1") {
 		return age.ParseX25519Recipient(text)
 	}
-	return nil, fmt.Errorf("%q is not an age recipient (age1…)", text)
+	return nil, advice.With(fmt.Errorf("%q is not an age recipient", text), "write a public key of age (age1…) into recipients")
 }

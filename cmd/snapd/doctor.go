@@ -22,6 +22,11 @@ func (c *cli) doctorCommand() *cobra.Command {
 				return err
 			}
 			checks := doctor.Run(cmd.Context(), doctor.Options{Agent: a, Bucket: bucket, Units: wanted(a.Config)})
+			for i, k := range checks {
+				if k.Err != nil {
+					checks[i].Do = whatToDo(k.Err)
+				}
+			}
 			c.result = struct {
 				Checks []doctor.Check `json:"checks"`
 			}{checks}

@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 
-	"snapd/internal/agent"
+	"snapd/internal/advice"
 
 	"github.com/spf13/cobra"
 )
@@ -60,7 +60,7 @@ To see it all: snapd demo`,
 			if len(args) == 0 {
 				return nil
 			}
-			return fmt.Errorf("%w: there is no command %q%s", agent.ErrUsage, args[0], suggestion(cmd, args[0]))
+			return advice.With(advice.Usagef("there is no command %q", args[0]), "%s", suggestion(cmd, args[0]))
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		// Whatever a user does next after a kill sets things right.
@@ -71,7 +71,7 @@ To see it all: snapd demo`,
 	c.where.register(flags)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		c.json = c.json || slices.Contains(c.args, "--json") // it may stand after the flag that is wrong
-		return fmt.Errorf("%w: %w", agent.ErrUsage, err)
+		return advice.With(advice.In(advice.Usage, err), "see the flags of the command with --help")
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "daily", Title: "Every day:"},
@@ -93,7 +93,7 @@ To see it all: snapd demo`,
 
 func suggestion(cmd *cobra.Command, word string) string {
 	if near := cmd.SuggestionsFor(word); len(near) > 0 {
-		return "; did you mean " + near[0] + "?"
+		return fmt.Sprintf("write %s, if that is meant; snapd --help lists the commands", near[0])
 	}
-	return "; snapd --help lists them"
+	return "see the commands with: snapd --help"
 }

@@ -54,6 +54,9 @@ func (s *screen) warn(e agent.Event) {
 	s.said[text] = true
 	s.clear()
 	fmt.Fprintf(s.w, "warning: %s\n", text)
+	if do := whatToDoAbout(e); do != "" {
+		fmt.Fprintf(s.w, "  to do: %s\n", do)
+	}
 }
 
 func (s *screen) progress(e agent.Event) {

@@ -1,10 +1,9 @@
 package main
 
 import (
-	"errors"
 	"time"
 
-	"snapd/internal/agent"
+	"snapd/internal/advice"
 	"snapd/internal/daemon"
 
 	systemd "snapd/internal/host"
@@ -25,7 +24,7 @@ again with the next call. Nobody needs to call this by hand.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, gid, err := systemd.Listener()
 			if err != nil {
-				return errors.Join(agent.ErrUsage, err)
+				return advice.In(advice.Usage, err)
 			}
 			w := &c.where
 			return daemon.New(daemon.Options{

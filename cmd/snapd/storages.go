@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"snapd/internal/agent"
+	"snapd/internal/advice"
 	"snapd/internal/fs/btrfs"
 	"snapd/internal/fs/lvm"
 	"snapd/internal/fs/zfs"
@@ -47,8 +47,8 @@ func (w *where) chosenDrivers() (chosen map[string]storage.Driver, leftOut strin
 	for _, word := range words {
 		driver, known := all[word]
 		if !known {
-			return nil, "", fmt.Errorf("%w: %s=%s: there is no storage %q; there are %s",
-				agent.ErrUsage, storagesVariable, text, word, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
+			return nil, "", advice.With(advice.Usagef("%s=%s: there is no storage %q", storagesVariable, text, word),
+				"name some of those that there are: %s", strings.Join(slices.Sorted(maps.Keys(all)), ", "))
 		}
 		chosen[word] = driver
 	}

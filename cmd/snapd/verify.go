@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/fs/btrfs"
 	"snapd/internal/fs/lvm"
@@ -60,7 +61,7 @@ func checkStream(format string, r io.Reader) error {
 		_, err := lvm.CheckStream(r)
 		return err
 	}
-	return fmt.Errorf("this version of snapd cannot read streams of the format %q", format)
+	return advice.With(fmt.Errorf("this version of snapd cannot read streams of the format %q", format), "update snapd on this host")
 }
 
 func joinIDs(ids []point.ID) string {

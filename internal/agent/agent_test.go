@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/freeze"
 	"snapd/internal/fs"
@@ -300,7 +301,7 @@ func TestTargetsBelow(t *testing.T) {
 	if got, err := targetsBelow("to/pool", two); err != nil || strings.Join(got, " ") != "to/pool/a to/pool/b" {
 		t.Errorf("two volumes into a pool: got %q, %v", got, err)
 	}
-	if got, err := targetsBelow("to/pool/name", two); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "names one volume") {
+	if got, err := targetsBelow("to/pool/name", two); !errors.Is(err, advice.Usage) || !strings.Contains(err.Error(), "names one volume") {
 		t.Errorf("two volumes to one name: got %q, %v", got, err)
 	}
 }
@@ -310,8 +311,8 @@ func TestWrongTargetShowsRightOnes(t *testing.T) {
 	b := newBench(t, "", "main")
 	for _, to := range []string{"", "/srv/restored", "lvm:", "lvmm:vg/restored"} {
 		_, err := b.Restore(t.Context(), RestoreOptions{Point: "latest", To: to})
-		if !errors.Is(err, ErrUsage) || !strings.Contains(Hint(err), "--to lvm:vg/restored") {
-			t.Errorf("%q: got %v; hint %q", to, err, Hint(err))
+		if !errors.Is(err, advice.Usage) || !strings.Contains(advice.Of(err), "--to lvm:vg/restored") {
+			t.Errorf("%q: got %v; hint %q", to, err, advice.Of(err))
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/point"
 	"snapd/internal/ship"
@@ -232,7 +233,7 @@ func TestShipTakesWhatCameMeanwhile(t *testing.T) {
 			return
 		}
 		b.take()
-		if _, err := b.Ship(t.Context(), []string{"shop"}); !errors.Is(err, ErrBusy) {
+		if _, err := b.Ship(t.Context(), []string{"shop"}); !errors.Is(err, advice.Busy) {
 			t.Errorf("beside the other one: %v", err)
 		}
 	}
@@ -284,7 +285,7 @@ func TestRestoreChecks(t *testing.T) {
 		}
 		return got[0].Checked, err
 	}
-	if got, err := restore("/x", true); got != "nothing" || !errors.Is(err, ErrUsage) {
+	if got, err := restore("/x", true); got != "nothing" || !errors.Is(err, advice.Usage) {
 		t.Errorf("on a storage that checks nothing: got %s, %v", got, err)
 	}
 	b.Drivers[fs.Btrfs] = checked{b.storage, map[string]error{
@@ -297,9 +298,9 @@ func TestRestoreChecks(t *testing.T) {
 		err    error
 	}{
 		{"/sound", true, "sound", nil},
-		{"/damaged", true, "damaged", ErrDamaged},
+		{"/damaged", true, "damaged", advice.Damaged},
 		{"/swap", true, "unknown", nil},
-		{"/busy", true, "", ErrPartial},
+		{"/busy", true, "", advice.Partial},
 		{"/damaged", false, "", nil},
 	} {
 		if got, err := restore(c.target, c.check); got != c.want || !errors.Is(err, c.err) {

@@ -89,12 +89,12 @@ func (g *agreement) checkpoint(ctx context.Context) {
 	members, err := g.members(ctx, func(c config.Commands) bool { return c.Quiesce == config.QuiescePostgres })
 	if err != nil {
 		g.missing = true
-		g.warn("checkpoint (postgres): %v", err)
+		g.warn("checkpoint (postgres): %s", inOneLine(err))
 	}
 	for _, c := range members {
 		if err := hold.Checkpoint(ctx, g.runner, target(c), time.Duration(g.group.HookTimeout)); err != nil {
 			g.missing = true
-			g.warn("%v", err)
+			g.warn("%s", inOneLine(err))
 			continue
 		}
 		g.agreed = append(g.agreed, point.Quiet{Container: c.Name, By: string(config.QuiescePostgres)})
@@ -143,7 +143,7 @@ func (g *agreement) note(whole bool) {
 	p.HeldUS, p.Timings.Hold = g.held.Held().Microseconds(), g.held.Took().Microseconds()
 	if g.wasLost != nil {
 		p.Consistency = point.Crash
-		g.warn("%v; kept as crash, as on-overrun says", g.wasLost)
+		g.warn("%s; kept as crash, as on-overrun says", inOneLine(g.wasLost))
 		return
 	}
 	for _, l := range g.held.All() {
@@ -192,7 +192,7 @@ func (a *Agent) endOrphans() []string {
 		a.warn("", "%s", out[len(out)-1])
 	}
 	if err != nil {
-		a.warn("", "%v", err)
+		a.warnOfError("", err)
 	}
 	return out
 }

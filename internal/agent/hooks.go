@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/freeze"
 	"snapd/internal/freeze/hold"
@@ -120,8 +121,8 @@ func (h *hooks) before(ctx context.Context) error {
 			continue
 		}
 		if err := h.run(ctx, "before", hook).Failure(); err != nil {
-			err = fmt.Errorf("hook before the point in container %s: %w", c.Name, err)
-			return hint(err, "nothing was frozen, and no point was taken; mend the command, try it with: docker exec %s …", c.Name)
+			err = fmt.Errorf("hook before the point in container %s: %w; nothing was frozen, and no point was taken", c.Name, err)
+			return advice.With(err, "correct the command, and try it with: docker exec %s …", c.Name)
 		}
 		h.a.fault(StepBefore)
 	}
@@ -139,7 +140,7 @@ func (h *hooks) after(ctx context.Context) error {
 			errs = errors.Join(errs, fmt.Errorf("hook after the point in container %s: %w", p.Name, err))
 		}
 		if o.Err != nil && !errors.Is(o.Err, hold.ErrTooLong) {
-			errs = errors.Join(errs, errors.New("the next snapshot, or snapd thaw, runs that hook"), p.Later())
+			errs = errors.Join(errs, advice.With(errors.New("that hook has yet to run"), "run: snapd thaw, or wait for the next snapshot, which runs it too"), p.Later())
 			continue
 		}
 		errs = errors.Join(errs, p.Kept())
@@ -168,7 +169,7 @@ func (a *Agent) thawLeft(ctx context.Context, s *scene) {
 	recovered, err := freeze.Recover(ctx, a.windowOptions(s, 0))
 	tellRecovered(a.Report, recovered)
 	if err != nil {
-		a.warn("", "%v", err)
+		a.warnOfError("", err)
 	}
 }
 
@@ -177,7 +178,7 @@ func (a *Agent) thawLeft(ctx context.Context, s *scene) {
 func (a *Agent) keepPromises(ctx context.Context, s *scene) []string {
 	owed, err := hold.Outstanding(a.promises())
 	if err != nil {
-		a.warn("", "%v", err)
+		a.warnOfError("", err)
 	}
 	if len(owed) == 0 {
 		return nil
@@ -194,7 +195,7 @@ func (a *Agent) keepPromises(ctx context.Context, s *scene) []string {
 			err = p.Later()
 		}
 		if err != nil {
-			a.warn(p.Group, "%v", err)
+			a.warnOfError(p.Group, err)
 		}
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/point"
 )
@@ -29,9 +30,6 @@ type RestoreOptions struct {
 // Local names this host's own snapshots as the source of a restore.
 const Local = "local"
 
-// examplesOfTo are what people can write.
-const examplesOfTo = "--to btrfs:/srv/restored, --to zfs:tank/restored or --to lvm:vg/restored"
-
 // Restored is one dataset that was restored.
 type Restored struct {
 	Driver  string  `json:"driver"`
@@ -49,17 +47,17 @@ type Restored struct {
 func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, error) {
 	driverName, target, ok := strings.Cut(o.To, ":")
 	if o.To == "" {
-		return nil, hint(usage("it is not said where to"), "add the storage and the place, such as %s", examplesOfTo)
+		return nil, advice.In(NoTarget, advice.Usagef("no target is named"))
 	}
 	if !ok || target == "" {
-		return nil, hint(usage("%q is no target", o.To), "write the storage and the place, such as %s", examplesOfTo)
+		return nil, advice.In(NoTarget, advice.Usagef("%q is no target", o.To))
 	}
 	if o.Beside && o.Replace {
-		return nil, usage("--beside and --replace exclude each other")
+		return nil, advice.In(EitherOr, advice.Usagef("what is at the target cannot both be left there and be replaced"))
 	}
 	driver, err := a.driver(driverName)
 	if err != nil {
-		return nil, hint(errors.Join(ErrUsage, err), "write the storage and the place, such as %s", examplesOfTo)
+		return nil, advice.In(NoTarget, advice.In(advice.Usage, err))
 	}
 	if o.Check {
 		if err := canCheck(driver, driverName); err != nil {
@@ -76,7 +74,7 @@ func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, erro
 	}
 	for _, d := range datasets {
 		if d.Driver != driverName {
-			return nil, usage("%s was taken on %s and cannot be restored to %s", d.Dataset, d.Driver, driverName)
+			return nil, advice.With(advice.Usagef("%s was taken on %s and cannot be restored to %s", d.Dataset, d.Driver, driverName), "name a target on %s", d.Driver)
 		}
 	}
 	a.sweepStorage(ctx)
@@ -126,7 +124,7 @@ func (a *Agent) restoreAll(ctx context.Context, src *source, datasets []point.Da
 	for i, d := range datasets {
 		r, err := a.restoreOne(ctx, src, d, driver, receivers[i], targets[i])
 		if err != nil && len(out) > 0 {
-			return out, hint(errors.Join(ErrPartial, say(i, err)), "those that were restored stay; restore the others one by one with --dataset")
+			return out, advice.In(OneByOne, advice.In(advice.Partial, say(i, err)))
 		}
 		if err != nil {
 			return nil, say(i, err)
@@ -147,7 +145,7 @@ func chosen(p point.Point, only string) ([]point.Dataset, error) {
 		}
 		names = append(names, d.Dataset)
 	}
-	return nil, usage("point %s has no dataset %q; it has: %s", p.ID, only, strings.Join(names, ", "))
+	return nil, advice.With(advice.Usagef("point %s has no dataset %q", p.ID, only), "name one of those that it has: %s", strings.Join(names, ", "))
 }
 
 // targetsBelow places several datasets below the target, each under what
@@ -163,8 +161,7 @@ func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 		return []string{target}, nil
 	}
 	if datasets[0].Driver == fs.LVM && strings.Count(target, "/") > 1 {
-		return nil, hint(usage("%s:%s names one volume, and the point has %d", fs.LVM, target, len(datasets)),
-			"restore all to %s:GROUP or %[1]s:GROUP/POOL, each under its own name, or one of them with --dataset", fs.LVM)
+		return nil, advice.In(OneName, advice.Usagef("%s:%s names one volume, and the point has %d", fs.LVM, target, len(datasets)))
 	}
 	common := path.Dir(datasets[0].Dataset)
 	for _, d := range datasets[1:] {
@@ -179,16 +176,16 @@ func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 		case "":
 			rest = "root"
 		case ".", "..": // names come out of a bucket
-			return nil, usage("dataset %q of the point has no name that can stand below a target", d.Dataset)
+			return nil, advice.In(OneByOne, advice.Usagef("dataset %q of the point has no name that can stand below a target", d.Dataset))
 		}
 		if d.Driver != fs.ZFS {
 			rest = strings.ReplaceAll(rest, "/", "-")
 		} else if path.Clean("/"+rest) != "/"+rest {
-			return nil, usage("dataset %q of the point has no name that can stand below a target", d.Dataset)
+			return nil, advice.In(OneByOne, advice.Usagef("dataset %q of the point has no name that can stand below a target", d.Dataset))
 		}
 		out[i] = path.Join(target, rest)
 		if slices.Contains(out[:i], out[i]) {
-			return nil, hint(usage("two datasets of the point would both be restored to %s", out[i]), "restore them one by one with --dataset")
+			return nil, advice.In(OneByOne, advice.Usagef("two datasets of the point would both be restored to %s", out[i]))
 		}
 	}
 	return out, nil

@@ -156,7 +156,7 @@ func (a *Agent) sweep(ctx context.Context, s *scene) error {
 	}
 	a.endOrphans()
 	if err := a.sweepTaken(ctx); err != nil { // costs room, and keeps nobody from new points
-		a.warn("", "remove snapshots of points that were never recorded: %v", err)
+		a.warnOfError("", fmt.Errorf("remove snapshots of points that were never recorded: %w", err))
 	}
 	return err
 }
@@ -195,7 +195,7 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	r.stood = window.Stood()
 	closeErr := window.Close() // what was taken is as good
 	if closeErr != nil {
-		p.Warnings = append(p.Warnings, closeErr.Error())
+		p.Warnings = append(p.Warnings, inOneLine(closeErr))
 	}
 	if err == nil {
 		err = a.startedMeanwhile(context.WithoutCancel(ctx), s, g, r, p)
@@ -206,7 +206,7 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	}
 	if err != nil {
 		p.Consistency = point.Crash
-		p.Warnings = append(p.Warnings, err.Error()+"; kept as crash, as on-overrun says")
+		p.Warnings = append(p.Warnings, inOneLine(err)+"; kept as crash, as on-overrun says")
 	}
 	p.MaxWindowUS = time.Duration(g.MaxWindow).Microseconds()
 	p.WindowUS = timings.Window.Microseconds()

@@ -46,7 +46,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	}
 	for _, p := range s.problems {
 		if p.Group == "" {
-			a.warn("", "%s", p)
+			a.warnOfError("", p.Err())
 			continue
 		}
 		// A group that cannot be used is none of s.groups, and needs attention most.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/freeze"
 	"snapd/internal/plan"
 	"snapd/internal/point"
@@ -26,7 +27,7 @@ func (a *Agent) startedMeanwhile(ctx context.Context, s *scene, g workload.Group
 	}
 	late, err := a.intruders(ctx, s, g, r, over)
 	if err != nil {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("whether a container was started in the middle cannot be told: %v", err))
+		p.Warnings = append(p.Warnings, "whether a container was started in the middle cannot be told: "+inOneLine(err))
 		return nil
 	}
 	if len(late) == 0 {
@@ -34,7 +35,7 @@ func (a *Agent) startedMeanwhile(ctx context.Context, s *scene, g workload.Group
 	}
 	who := "container " + strings.Join(late, ", ") + " was started while the restore point was being taken, and writes to the group's files"
 	if r.plan.Domains > 1 && !sealed(r.plan, r) {
-		return hint(fmt.Errorf("%s: its %d domains are not of one instant", who, r.plan.Domains), "run the same command again")
+		return advice.With(fmt.Errorf("%s: its %d domains are not of one instant", who, r.plan.Domains), "run the same command again")
 	}
 	p.Consistency = point.Crash
 	p.Warnings = append(p.Warnings, who+": the point is as after a power cut")
@@ -122,7 +123,7 @@ func unwell(r *resolved) error {
 	var faults []error
 	for _, s := range r.stood {
 		if s.Unwell != "" {
-			faults = append(faults, hint(fmt.Errorf("%w: the restore point is kept, but container %s %s", ErrPartial, s.Name, s.Unwell),
+			faults = append(faults, advice.With(advice.In(advice.Partial, fmt.Errorf("the restore point is kept, but container %s %s", s.Name, s.Unwell)),
 				"look at its log: docker logs %s", s.Name))
 		}
 	}
@@ -160,7 +161,7 @@ func recoveryOptions(ctx context.Context, run string, engine func(context.Contex
 		o.Engine = e
 		return o, func() { _ = e.Close() } // only asked
 	case !errors.Is(err, workload.ErrNoEngine):
-		report(Event{Kind: Warning, Text: err.Error() + "; cgroups and filesystems are thawed all the same"})
+		report(WarningOf("", fmt.Errorf("%w; cgroups and filesystems are thawed all the same", err)))
 	}
 	return o, func() {}
 }

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"regexp"
 
+	"snapd/internal/advice"
+
 	"github.com/kballard/go-shellquote"
 )
 
@@ -48,7 +50,7 @@ const (
 // UnmarshalText accepts one of the names above.
 func (q *Quiesce) UnmarshalText(text []byte) error {
 	if s := string(text); s == "mysql" || s == "mongodb" {
-		return fmt.Errorf(`%q is not built in: take the recipe for it in docs/QUIESCE.md, which is a "hold" command`, s)
+		return advice.With(fmt.Errorf("%q is not built in", s), `take the recipe for it in docs/QUIESCE.md, which is a "hold" command`)
 	}
 	return oneOf(q, text, QuiesceNone, QuiescePostgres, QuiesceMariaDB)
 }
@@ -61,10 +63,10 @@ type Words []string
 func (w *Words) UnmarshalText(text []byte) error {
 	words, err := shellquote.Split(string(text))
 	if err != nil {
-		return fmt.Errorf("%q cannot be split into words: %w", text, err)
+		return advice.With(fmt.Errorf("%q cannot be split into words: %w", text, err), "close every quote that is opened")
 	}
 	if len(words) == 0 || words[0] == "" {
-		return errors.New("names no command")
+		return advice.With(errors.New("names no command"), "write a command, or remove it")
 	}
 	*w = words
 	return nil
@@ -78,7 +80,7 @@ var userName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-
 // UnmarshalText reads a name or number, or two with a colon between.
 func (u *User) UnmarshalText(text []byte) error {
 	if !userName.Match(text) {
-		return fmt.Errorf(`%q is not a user of a container: write "postgres", "999" or "999:999"`, text)
+		return advice.With(fmt.Errorf("%q is not a user of a container", text), `write "postgres", "999" or "999:999"`)
 	}
 	*u = User(text)
 	return nil

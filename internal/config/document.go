@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // document is the file as written.
@@ -39,16 +41,16 @@ func (d repositoryDocument) check(name string) (Repository, string, error) {
 		RetryFor: time.Duration(cmp.Or(d.RetryFor, Duration(DefaultRetryFor))),
 	}
 	if err := CheckGroupName(name); err != nil {
-		return r, "", fmt.Errorf("%q cannot be a repository's name: use a-z, 0-9, dot, dash and underscore", name)
+		return r, "", advice.With(fmt.Errorf("%q cannot be a repository's name", name), "use a-z, 0-9, dot, dash and underscore")
 	}
 	if key, err := r.checkPlace(); err != nil {
 		return r, key, err
 	}
 	if r.Encryption == EncryptionNone && len(r.Recipients) > 0 {
-		return r, "recipients", errors.New(`has recipients although encryption = "none"; remove one of the two`)
+		return r, "recipients", advice.With(errors.New(`has recipients although encryption = "none"`), "remove one of the two")
 	}
 	if r.Encryption == EncryptionAge && len(r.Recipients) == 0 {
-		return r, "", errors.New(`names no recipients, so nobody could read it: run "snapd init", which makes a key, or name one ("age1…")`)
+		return r, "", advice.With(errors.New(`names no recipients, so nobody could read it`), `run snapd init, which makes a key, or name one ("age1…")`)
 	}
 	return r, "", nil
 }
@@ -56,26 +58,26 @@ func (d repositoryDocument) check(name string) (Repository, string, error) {
 func (r Repository) checkPlace() (string, error) {
 	u, err := url.Parse(r.URL)
 	if err != nil || r.URL == "" {
-		return "url", fmt.Errorf(`%q is not an address: write "s3://bucket/prefix" or "file:///directory"`, r.URL)
+		return "url", advice.With(fmt.Errorf("%q is not an address", r.URL), `write "s3://bucket/prefix" or "file:///directory"`)
 	}
 	switch u.Scheme {
 	case "file":
 		if u.Host != "" || !filepath.IsAbs(u.Path) {
-			return "url", fmt.Errorf(`%q names no absolute directory: write "file:///directory" with three slashes`, r.URL)
+			return "url", advice.With(fmt.Errorf("%q names no absolute directory", r.URL), `write "file:///directory" with three slashes`)
 		}
 		if r.Endpoint != "" {
-			return "endpoint", errors.New("belongs to S3 only; a file:// repository has none")
+			return "endpoint", advice.With(errors.New("belongs to S3 only, and a file:// repository has none"), "remove it")
 		}
 	case "s3":
 		if u.Host == "" {
-			return "url", fmt.Errorf(`%q names no bucket: write "s3://bucket/prefix"`, r.URL)
+			return "url", advice.With(fmt.Errorf("%q names no bucket", r.URL), `write "s3://bucket/prefix"`)
 		}
 		e, err := url.Parse(r.Endpoint)
 		if err != nil || e.Host == "" || e.Scheme != "https" && e.Scheme != "http" || strings.Trim(e.Path, "/") != "" {
-			return "endpoint", fmt.Errorf(`%q is not the address of an S3 server: write "https://host:port"`, r.Endpoint)
+			return "endpoint", advice.With(fmt.Errorf("%q is not the address of an S3 server", r.Endpoint), `write "https://host:port"`)
 		}
 	default:
-		return "url", fmt.Errorf("%q: a repository is s3:// or file://", r.URL)
+		return "url", advice.With(fmt.Errorf("%q: a repository is s3:// or file://", r.URL), `write "s3://bucket/prefix" or "file:///directory"`)
 	}
 	return "", nil
 }
@@ -87,12 +89,12 @@ func (c *Config) checkGroup(name string, s Settings) (key string, err error) {
 	}
 	for _, p := range s.Paths {
 		if !filepath.IsAbs(p) {
-			return "paths", fmt.Errorf("%q is not an absolute path", p)
+			return "paths", advice.With(fmt.Errorf("%q is not an absolute path", p), "write the whole path, from the root on")
 		}
 	}
 	for _, r := range s.Repositories {
 		if _, known := c.Repositories[r]; !known {
-			return "repositories", fmt.Errorf("there is no [repository.%s]%s", r, didYouMean(r, sortedKeys(c.Repositories)))
+			return "repositories", meant(fmt.Errorf("there is no [repository.%s]", r), r, sortedKeys(c.Repositories))
 		}
 	}
 	return "", nil

@@ -2,11 +2,14 @@ package config
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
 	"strconv"
 	"strings"
+
+	"snapd/internal/advice"
 )
 
 // LabelPrefix starts every label that concerns us.
@@ -20,9 +23,18 @@ type Labels struct {
 	Commands Commands // what is run in this container
 }
 
+// LabelError is what is wrong with one label.
+type LabelError struct {
+	Label string
+	Err   error
+}
+
+func (e *LabelError) Error() string { return "label " + e.Label + ": " + e.Err.Error() }
+func (e *LabelError) Unwrap() error { return e.Err }
+
 // ParseLabels reads the labels of a container. A label that the image has
 // with the same value is ignored: a pulled image must not enrol itself. The
-// error names the label; a label that asks for what this version cannot do
+// error is a *LabelError; a label that asks for what this version cannot do
 // is an error too, because a point that silently lacks it would be a lie.
 func ParseLabels(container, image map[string]string) (Labels, error) {
 	var out Labels
@@ -33,7 +45,7 @@ func ParseLabels(container, image map[string]string) (Labels, error) {
 			continue
 		}
 		if err := out.set(name, text); err != nil {
-			return Labels{}, fmt.Errorf("label %s: %w", key, err)
+			return Labels{}, &LabelError{Label: key, Err: err}
 		}
 	}
 	return out, nil
@@ -44,7 +56,7 @@ func (l *Labels) set(name, text string) error {
 	case "enable":
 		on, err := strconv.ParseBool(text)
 		if err != nil {
-			return fmt.Errorf("%q is neither true nor false", text)
+			return advice.With(fmt.Errorf("%q is neither true nor false", text), "write true or false")
 		}
 		l.Enable = &on
 		return nil
@@ -58,7 +70,7 @@ func (l *Labels) set(name, text string) error {
 			}
 		}
 		if len(l.Settings.Volumes) == 0 {
-			return fmt.Errorf("names no volume: list volumes or paths in the container, separated by commas")
+			return advice.With(errors.New("names no volume"), "list volumes or paths in the container, separated by commas")
 		}
 		return nil
 	}
@@ -67,7 +79,7 @@ func (l *Labels) set(name, text string) error {
 	if field, known := fields[name]; known {
 		return field.UnmarshalText([]byte(text))
 	}
-	return fmt.Errorf("no such label%s", didYouMean(name, append(sortedKeys(fields), "enable", "group", "volumes")))
+	return meant(errors.New("no such label"), name, append(sortedKeys(fields), "enable", "group", "volumes"))
 }
 
 // labelled are the fields that labels set, by the label in the field's tag.

@@ -6,10 +6,13 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
+
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// Error is a fault in the configuration file, at the line to mend.
+// Error is a fault in the configuration file, at the line to correct. It is of
+// the class advice.Usage.
 type Error struct {
 	File string
 	Line int    // counted from 1; 0 when it concerns the whole file
@@ -31,6 +34,19 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s: %s", where, e.Key, e.Why)
 }
 
+// fault makes an Error of what is wrong at a place, with advice.
+func fault(file string, line int, key string, err error) error {
+	do := advice.Of(err)
+	switch {
+	case do != "":
+	case line > 0:
+		do = "correct that line; the keys are described in docs/snapd.toml.md"
+	default:
+		do = "correct the file; its keys are described in docs/snapd.toml.md"
+	}
+	return advice.With(advice.In(advice.Usage, &Error{File: file, Line: line, Key: key, Why: err.Error(), err: err}), "%s", do)
+}
+
 // Parse reads a configuration file's content; file is its name for errors.
 func Parse(file string, content []byte) (*Config, error) {
 	var doc document
@@ -38,21 +54,19 @@ func Parse(file string, content []byte) (*Config, error) {
 		return nil, err
 	}
 	lines := lineIndex(content)
-	fault := func(key string, err error) error {
-		return &Error{File: file, Line: lines.of(key), Key: key, Why: err.Error(), err: err}
-	}
+	at := func(key string, err error) error { return fault(file, lines.of(key), key, err) }
 	c := &Config{File: file, Repositories: map[string]Repository{}, Groups: map[string]Settings{}}
 	for _, name := range sortedKeys(doc.Repository) {
 		r, key, err := doc.Repository[name].check(name)
 		if err != nil {
-			return nil, fault(joinKey("repository."+name, key), err)
+			return nil, at(joinKey("repository."+name, key), err)
 		}
 		c.Repositories[name] = r
 	}
 	for _, name := range sortedKeys(doc.Group) {
 		key, err := c.checkGroup(name, doc.Group[name])
 		if err != nil {
-			return nil, fault(joinKey("group."+name, key), err)
+			return nil, at(joinKey("group."+name, key), err)
 		}
 		c.Groups[name] = doc.Group[name]
 	}

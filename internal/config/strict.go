@@ -38,12 +38,12 @@ func decodeError(file string, root reflect.Type, err error) error {
 			key = key[:1]
 		}
 		last := len(key) - 1
-		return &Error{File: file, Line: line, Key: strings.Join(key, "."), Why: "no such key" + didYouMean(key[last], tomlKeys(nearestTable(root, key[:last])))}
+		return fault(file, line, strings.Join(key, "."), meant(errors.New("no such key"), key[last], tomlKeys(nearestTable(root, key[:last]))))
 	case errors.As(err, &decode):
 		line, _ := decode.Position()
-		return &Error{File: file, Line: line, Key: strings.Join(decode.Key(), "."), Why: plainly(strings.TrimPrefix(decode.Error(), "toml: "))}
+		return fault(file, line, strings.Join(decode.Key(), "."), errors.New(plainly(strings.TrimPrefix(decode.Error(), "toml: "))))
 	}
-	return &Error{File: file, Why: err.Error()}
+	return fault(file, 0, "", err)
 }
 
 // plainly says in TOML's words what the decoder says in Go's.
@@ -85,7 +85,7 @@ func checkTexts(file string, content []byte, root reflect.Type) error {
 		at := func(key []string, err error) error {
 			it := e.Key()
 			it.Next()
-			return &Error{File: file, Line: p.Shape(it.Node().Raw).Start.Line, Key: strings.Join(key, "."), Why: err.Error(), err: err}
+			return fault(file, p.Shape(it.Node().Raw).Start.Line, strings.Join(key, "."), err)
 		}
 		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:

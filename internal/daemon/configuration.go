@@ -56,17 +56,17 @@ func (k *keeper) load() error {
 
 // current returns the configuration in force, and a warning when that is not
 // what lies in the file. It fails only if there has never been a good one.
-func (k *keeper) current() (_ *config.Config, warning string, err error) {
+func (k *keeper) current() (_ *config.Config, warning, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.conf == nil || k.look() != k.stamp {
 		_ = k.load() // the error is in wrong
 	}
 	if k.conf == nil {
-		return nil, "", k.wrong
+		return nil, nil, k.wrong
 	}
 	if k.wrong != nil {
-		warning = fmt.Sprintf("the configuration is wrong, and the one read at %s stays in force: %v", k.readAt.Format("15:04:05"), k.wrong)
+		warning = fmt.Errorf("the configuration is wrong, and the one read at %s stays in force: %w", k.readAt.Format("15:04:05"), k.wrong)
 	}
 	return k.conf, warning, nil
 }

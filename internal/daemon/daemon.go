@@ -107,8 +107,8 @@ func (d *Daemon) calls(ctx context.Context, report agent.Report) (api.Calls, err
 	if err != nil {
 		return nil, err
 	}
-	if warning != "" {
-		report(agent.Event{Kind: agent.Warning, Text: warning})
+	if warning != nil {
+		report(agent.WarningOf("", warning))
 	}
 	o, err := d.Agent(conf, report)
 	if err != nil {

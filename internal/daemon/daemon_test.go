@@ -40,8 +40,8 @@ func TestAConfigurationStaysInForce(t *testing.T) {
 		t.Errorf("the status line is %q", line)
 	}
 	conf, fault = good, nil
-	if got, warning, err := d.config.current(); got != good || warning != "" || err != nil {
-		t.Errorf("once it is good: %v, %q, %v", got, warning, err)
+	if got, warning, err := d.config.current(); got != good || warning != nil || err != nil {
+		t.Errorf("once it is good: %v, %v, %v", got, warning, err)
 	}
 	before := reads
 	if got, _, _ := d.config.current(); got != good || reads != before {
@@ -52,8 +52,8 @@ func TestAConfigurationStaysInForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, warning, err := d.config.current()
-	if want := "the one read at 03:04:05 stays in force: no such key"; got != good || err != nil || !strings.Contains(warning, want) {
-		t.Errorf("while it is wrong: %v, %q, %v", got, warning, err)
+	if want := "the one read at 03:04:05 stays in force: no such key"; got != good || err != nil || !strings.Contains(warning.Error(), want) {
+		t.Errorf("while it is wrong: %v, %v, %v", got, warning, err)
 	}
 	if line := d.statusLine([]string{"ships shop"}); !strings.Contains(line, "no such key (ships shop)") {
 		t.Errorf("the status line is %q", line)

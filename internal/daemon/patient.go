@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/api"
 
@@ -40,7 +41,7 @@ func (p *patient) Do(ctx context.Context, groups []string, steps agent.Steps) (a
 	out, err := p.Agent.Do(ctx, groups, steps)
 	if cause := context.Cause(ctx); errors.Is(cause, api.ErrShutdown) {
 		out.Left = agent.Steps{}
-		err = agent.WithHint(errors.Join(err, cause), "nothing: a ship that was under way goes on after the boot")
+		err = advice.With(errors.Join(err, cause), "do nothing: a ship that was under way goes on after the boot")
 	}
 	return out, err
 }

@@ -34,8 +34,8 @@ func (d *Daemon) statusLine(calls []string) string {
 	}
 	if _, warning, err := d.config.current(); err != nil {
 		text = "Every call fails: " + err.Error() + " (" + text + ")"
-	} else if warning != "" {
-		text = warning + " (" + text + ")"
+	} else if warning != nil {
+		text = warning.Error() + " (" + text + ")"
 	}
 	return text
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 )
 
@@ -67,7 +68,7 @@ func (d *Daemon) watchOnce(ctx context.Context, a *agent.Agent) {
 		d.Log.Warn(text)
 	}
 	if err != nil && d.fault != err.Error() { // not the same every ten seconds
-		d.Log.Warn(err.Error(), "error", err.Error())
+		d.Log.Warn(err.Error(), "error", err.Error(), "do", advice.Of(err))
 	}
 	d.fault = ""
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/ship/s3"
@@ -33,6 +33,7 @@ type Check struct {
 	OK    bool   `json:"ok"`
 	Why   string `json:"why"`
 	Do    string `json:"do"` // "" when it is well
+	Err   error  `json:"-"`  // why it is not well, for advice that only the caller knows; nil when Do says all
 }
 
 // Bucket is what lies behind the address of a repository on S3.
@@ -87,7 +88,7 @@ func well(check, format string, args ...any) Check {
 }
 
 func ill(check string, err error) Check {
-	return Check{Check: check, Why: strings.TrimPrefix(err.Error(), agent.ErrUsage.Error()+": "), Do: agent.Hint(err)}
+	return Check{Check: check, Why: err.Error(), Do: advice.Of(err), Err: err}
 }
 
 // Failed counts the checks that are not well.

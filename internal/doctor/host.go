@@ -6,6 +6,9 @@ import (
 	"os"
 	"strings"
 
+	"snapd/internal/advice"
+	"snapd/internal/agent"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -22,10 +25,8 @@ func (d doctor) runDir() Check {
 		return ill("run directory", fmt.Errorf("%s: %w", d.Agent.Run, err))
 	}
 	if st.Type != unix.TMPFS_MAGIC {
-		return Check{
-			Check: "run directory", Why: d.Agent.Run + " is not on a tmpfs: after a power cut snapd thaw would find stale journals there",
-			Do: "mount a tmpfs on /run, as every systemd host has, or name another directory with --run-dir",
-		}
+		return ill("run directory",
+			advice.In(agent.NoTmpfs, fmt.Errorf("%s is not on a tmpfs: after a power cut snapd thaw would find stale journals there", d.Agent.Run)))
 	}
 	return well("run directory", "%s is on a tmpfs", d.Agent.Run)
 }

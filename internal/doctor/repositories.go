@@ -2,11 +2,13 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
 )
@@ -16,10 +18,9 @@ func (d doctor) repositories(ctx context.Context) []Check {
 	var out []Check
 	names := slices.Sorted(maps.Keys(d.Agent.Config.Repositories))
 	if len(names) == 0 {
-		out = append(out, Check{
-			Check: "repositories", Level: Warn, Why: "none is configured: restore points stay on this host, and are lost with it",
-			Do: "run: snapd init --repository s3://bucket/prefix --endpoint https://minio:9000 --kit kit.txt",
-		})
+		none := ill("repositories", advice.In(agent.NoRepository, errors.New("none is configured: restore points stay on this host, and are lost with it")))
+		none.Level = Warn
+		out = append(out, none)
 	}
 	for _, name := range names {
 		out = append(out, d.repository(ctx, name))
@@ -55,7 +56,7 @@ func probeWrites(ctx context.Context, bucket Bucket) Check {
 	honours, err := bucket.Probe(ctx)
 	switch {
 	case err != nil:
-		return Check{Check: name, Why: err.Error(), Do: agent.Hint(err)}
+		return ill(name, err)
 	case !honours:
 		return Check{
 			Check: name, Level: Warn, Why: "the server ignores If-None-Match: two hosts with one signing key (a clone) could overwrite each other's points",
@@ -70,7 +71,7 @@ func probeProtection(ctx context.Context, bucket Bucket) Check {
 	facts, err := bucket.Inspect(ctx)
 	switch {
 	case err != nil:
-		return Check{Check: name, Why: err.Error(), Do: agent.Hint(err)}
+		return ill(name, err)
 	case len(facts.Unknown) > 0:
 		return Check{Check: name, OK: true, Why: "this host has no right to ask for " + strings.Join(facts.Unknown, " and ")}
 	case !facts.ObjectLock || facts.LockMode == "":

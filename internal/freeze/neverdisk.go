@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
@@ -112,7 +113,7 @@ func checkStacked(outer *disk, set []*disk) error {
 		for _, file := range files {
 			var st unix.Stat_t
 			if err := unix.Stat(file, &st); err == nil && st.Dev == outer.Device { // else it is deleted, or of another mount namespace
-				return fmt.Errorf("freeze %s: %s lies on it, in the loop file %s: %w; make them two groups", outer, inner, file, ErrNeverFreeze)
+				return advice.With(fmt.Errorf("freeze %s: %s lies on it, in the loop file %s: %w", outer, inner, file, ErrNeverFreeze), "make them two groups")
 			}
 		}
 	}

@@ -31,7 +31,7 @@ func (g *grouping) withCommands(d *draft) []Container {
 		g.problem(Problem{
 			Group: d.name, Label: "group." + d.name + ".container." + name,
 			Why: fmt.Sprintf("no container or Compose service %q belongs to the group", name),
-			Do:  "correct the name" + didYouMean(name, names),
+			Do:  "correct the name" + meant(name, names),
 		})
 	}
 	return out

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/run"
 
@@ -94,7 +95,7 @@ func (r *receiver) runReceive(ctx context.Context, feed *rewriter) error {
 			return err
 		}
 		if major < progsForV2 {
-			return fmt.Errorf("the stream has protocol %d and this host's btrfs-progs are version %d; install version %d or later", version, major, progsForV2)
+			return advice.With(fmt.Errorf("the stream has protocol %d and this host's btrfs-progs are version %d", version, major), "install btrfs-progs of version %d or later", progsForV2)
 		}
 	}
 	// The mount becomes part of the namespace of the program's thread, and so
@@ -129,9 +130,9 @@ func explainReceive(err error) error {
 	}
 	switch text := failed.Stderr; {
 	case strings.Contains(text, "No space left on device"):
-		return fmt.Errorf("%w on the target's filesystem; free some or restore to a larger one: %w", fs.ErrNoSpace, err)
+		return advice.With(fmt.Errorf("%w on the target's filesystem: %w", fs.ErrNoSpace, err), "free some, or restore to a larger one")
 	case strings.Contains(text, "Disk quota exceeded"):
-		return fmt.Errorf("%w in the target's quota; raise it or restore elsewhere: %w", fs.ErrNoSpace, err)
+		return advice.With(fmt.Errorf("%w in the target's quota: %w", fs.ErrNoSpace, err), "raise it, or restore elsewhere")
 	}
 	return err
 }
@@ -147,8 +148,8 @@ func coverable() (string, error) {
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("none of the directories %s exists; make one, so that btrfs receive can be given a mount there that only it sees",
-		strings.Join(usual, ", "))
+	return "", advice.With(fmt.Errorf("none of the directories %s exists", strings.Join(usual, ", ")),
+		"make one, so that btrfs receive can be given a mount there that only it sees")
 }
 
 // attach gives the calling thread a mount namespace of its own and shows the

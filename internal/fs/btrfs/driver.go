@@ -19,6 +19,7 @@ import (
 	"sync"
 	"syscall"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 )
 
@@ -76,14 +77,14 @@ func explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENOSPC):
-		return fmt.Errorf("%w: %w; free some space or add a device (btrfs filesystem usage shows where it went)", fs.ErrNoSpace, err)
+		return advice.With(fmt.Errorf("%w: %w", fs.ErrNoSpace, err), "free some space or add a device (btrfs filesystem usage shows where it went)")
 	case errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%w: %w; raise the quota (btrfs qgroup show -re tells which)", fs.ErrNoSpace, err)
+		return advice.With(fmt.Errorf("%w: %w", fs.ErrNoSpace, err), "raise the quota (btrfs qgroup show -re tells which)")
 	case errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%w; remount the filesystem for writing, and look in the kernel's log for why it is read-only", err)
+		return advice.With(err, "remount the filesystem for writing, and look in the kernel's log for why it is read-only")
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
 		if os.Geteuid() != 0 {
-			return fmt.Errorf("%w; run this as root", err)
+			return advice.With(err, "run this as root")
 		}
 	}
 	return err

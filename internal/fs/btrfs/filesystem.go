@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 
@@ -54,7 +55,7 @@ func openFilesystem(fsid uuid) (*os.File, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("the Btrfs filesystem %s is not mounted: %w; mount it and try again", fsid, fs.ErrNotFound)
+	return nil, advice.With(fmt.Errorf("the Btrfs filesystem %s is not mounted: %w", fsid, fs.ErrNotFound), "mount it and try again")
 }
 
 func openMountPoint(path string) (*os.File, uuid, error) {

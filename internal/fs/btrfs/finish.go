@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 
 	"golang.org/x/sys/unix"
@@ -74,7 +75,7 @@ func (r *receiver) rename(from, to string) error {
 	case errors.Is(err, unix.EBUSY):
 		return r.busy()
 	case errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("%s: %w; move it away", path.Join(r.parent.Name(), to), fs.ErrExists)
+		return advice.With(fmt.Errorf("%s: %w", path.Join(r.parent.Name(), to), fs.ErrExists), "move it away")
 	case err != nil:
 		return &os.LinkError{Op: "rename", Old: path.Join(r.parent.Name(), from), New: path.Join(r.parent.Name(), to), Err: explain(err)}
 	}

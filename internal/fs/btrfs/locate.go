@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 
@@ -57,7 +58,7 @@ func openForLookup(hostPath string) (f *os.File, base string, err error) {
 		case in.Dev == at.Dev:
 			open, base = dir, path.Base(hostPath)
 		case at.Mode&unix.S_IFMT != unix.S_IFREG:
-			return nil, "", fmt.Errorf("%w: a special file that is mounted by itself; name the directory it comes from", fs.ErrNotMine)
+			return nil, "", advice.With(fmt.Errorf("%w: a special file that is mounted by itself", fs.ErrNotMine), "name the directory it comes from")
 		}
 	}
 	fd, err := unix.Open(open, flags, 0)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 
 	"golang.org/x/sys/unix"
@@ -137,7 +138,7 @@ func checkRoom(f *os.File) error {
 		return &os.PathError{Op: "statfs", Path: f.Name(), Err: err}
 	}
 	if free := st.Bavail * uint64(st.Bsize); free < roomNeeded {
-		return fmt.Errorf("%w: the filesystem has %d KiB left, and a snapshot would keep it full; free some space or add a device", fs.ErrNoSpace, free>>10)
+		return advice.With(fmt.Errorf("%w: the filesystem has %d KiB left, and a snapshot would keep it full", fs.ErrNoSpace, free>>10), "free some space or add a device")
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/run"
 
@@ -206,7 +207,7 @@ func sendInto(root *os.File, args *sendArgs, w int) error {
 		err = ioctl(root, iocSend, unsafe.Pointer(args)) //nolint:gosec // how the kernel takes it
 	}
 	if errors.Is(err, unix.EAGAIN) {
-		err = fmt.Errorf("%w: %w; a balance or deduplication is running, wait for it (btrfs balance status)", fs.ErrBusy, err)
+		err = advice.With(fmt.Errorf("%w: %w: a balance or deduplication is running", fs.ErrBusy, err), "wait for it (btrfs balance status)")
 	}
 	return errors.Join(err, root.Close(), unix.Close(w))
 }

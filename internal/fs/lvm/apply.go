@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 	"snapd/internal/run"
@@ -118,7 +119,7 @@ func (r *receiver) inPlace(ctx context.Context, d *decoder) (err error) {
 	}
 	if err != nil {
 		if backErr := w.undo.back(w); backErr != nil {
-			r.failed = fmt.Errorf("what an incomplete stream had changed in %s cannot be taken back: %w; begin the restore again", w.volume.full(), backErr)
+			r.failed = advice.With(fmt.Errorf("what an incomplete stream had changed in %s cannot be taken back: %w", w.volume.full(), backErr), "begin the restore again")
 			err = errors.Join(err, r.failed)
 		}
 		return err
@@ -196,7 +197,7 @@ func (r *receiver) finish(ctx context.Context) (fs.Dataset, error) {
 	v.name = r.name
 	r.notes = []string{
 		fmt.Sprintf("%s is not active, now or at boot, since its filesystem has the UUID of the original; lvchange -a y -K %[1]s activates it, lvchange -k n %[1]s lets it come up at boot", v.full()),
-		fmt.Sprintf("restore --check checks its filesystem, or, once it is active, e2fsck -f /dev/%s; XFS replays its log when mounted (-o nouuid beside the original), then xfs_repair -n", v.full()),
+		fmt.Sprintf("its filesystem can be checked by the restore itself or, once it is active, by e2fsck -f /dev/%s; XFS replays its log when mounted (-o nouuid beside the original), then xfs_repair -n", v.full()),
 	}
 	return datasetOf(v), nil
 }

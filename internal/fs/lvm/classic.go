@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/durable"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
@@ -50,8 +51,8 @@ func (d *Driver) classicSize(v volume, room map[string]int64) (int64, error) {
 		size = left / v.extent * v.extent
 	}
 	if size < min(classicLeast, wholeSize(v)) {
-		return 0, fmt.Errorf("%w: a snapshot of the classic volume %s needs at least %d MiB in volume group %s, and %d are free; add a physical volume (vgextend), or use a thin pool, whose snapshots share room",
-			fs.ErrNoSpace, v.full(), classicLeast>>20, v.vg, left>>20)
+		return 0, advice.With(fmt.Errorf("%w: a snapshot of the classic volume %s needs at least %d MiB in volume group %s, and %d are free",
+			fs.ErrNoSpace, v.full(), classicLeast>>20, v.vg, left>>20), "add a physical volume (vgextend), or use a thin pool, whose snapshots share room")
 	}
 	room[v.vg] = left - size
 	return size, nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"snapd/internal/advice"
 )
 
 // preflight looks whether the pool can take a stream, before it is given one
@@ -54,10 +56,10 @@ func (r *receiver) checkFeatures(ctx context.Context, features uint64) error {
 	for _, name := range needed {
 		switch value, known := state["feature@"+name]; {
 		case !known:
-			return fmt.Errorf("the stream needs the feature %s, and this host's ZFS does not know it; restore on a host with a newer one", name)
+			return advice.With(fmt.Errorf("the stream needs the feature %s, and this host's ZFS does not know it", name), "restore on a host with a newer ZFS")
 		case value == "disabled":
-			return fmt.Errorf("the stream needs the feature %s, and pool %s has it disabled; enable it with: zpool set feature@%s=enabled %s (older ZFS cannot read the pool then), or restore to another pool",
-				name, r.pool(), name, r.pool())
+			return advice.With(fmt.Errorf("the stream needs the feature %s, and pool %s has it disabled", name, r.pool()),
+				"enable it with: zpool set feature@%s=enabled %s (older ZFS cannot read the pool then), or restore to another pool", name, r.pool())
 		}
 	}
 	return nil
@@ -75,7 +77,7 @@ func (r *receiver) checkKey(ctx context.Context, raw bool) error {
 		return err
 	}
 	if encryption := props["encryption"]; encryption != "off" && encryption != "-" && props["keystatus"] != "available" {
-		return fmt.Errorf("%w: %s is encrypted, and so will be what is restored below it; run: zfs load-key %s", ErrKey, r.ancestor, strings.TrimSpace(props["encryptionroot"]))
+		return advice.With(fmt.Errorf("%w: %s is encrypted, and so will be what is restored below it", ErrKey, r.ancestor), "run: zfs load-key %s", strings.TrimSpace(props["encryptionroot"]))
 	}
 	return nil
 }

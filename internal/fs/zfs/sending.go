@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"snapd/internal/advice"
 )
 
 // Stream is a send stream on its way. Every byte of it is checked as it
@@ -50,7 +52,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 // destroyed and made anew between looking and sending.
 func (a asked) check(b *head) error {
 	if b.toGUID() != a.snap.guid || b.fromGUID() != a.baseGUID() {
-		return fmt.Errorf("zfs send made snapshot %d on %d, not %d on %d: they were replaced meanwhile; try again", b.toGUID(), b.fromGUID(), a.snap.guid, a.baseGUID())
+		return advice.With(fmt.Errorf("zfs send made snapshot %d on %d, not %d on %d: they were replaced meanwhile", b.toGUID(), b.fromGUID(), a.snap.guid, a.baseGUID()), "run the same command again")
 	}
 	return nil
 }
