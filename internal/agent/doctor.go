@@ -35,7 +35,7 @@ func (a *Agent) Doctor(ctx context.Context, probe func(ctx context.Context, r co
 	names := slices.Sorted(maps.Keys(a.Config.Repositories))
 	if len(names) == 0 {
 		checks = append(checks, ill("repositories",
-			advice.In(NoRepository, errors.New("none is configured: restore points stay on this host, and are lost with it"))))
+			advice.In(NoRepository, errors.New("none is configured, so that restore points stay on this host, and are lost with it"))))
 	}
 	for _, name := range names {
 		checks = append(checks, a.checkRepository(ctx, name))

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 
 	"golang.org/x/sys/unix"
@@ -100,7 +101,7 @@ func (m mount) dataset() (string, error) {
 		return name, nil
 	}
 	if strings.Contains(m.source, "@") {
-		return "", fmt.Errorf("it lies in the snapshot %s, and of a snapshot there is none: name the dataset's own path", m.source)
+		return "", advice.With(fmt.Errorf("it lies in the snapshot %s, and of a snapshot there is none", m.source), "name the dataset's own path")
 	}
 	return m.source, nil
 }
