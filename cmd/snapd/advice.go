@@ -90,9 +90,6 @@ func known(err error) string {
 			return a.do
 		}
 	}
-	if _, late := errors.AsType[*freeze.Overrun](err); late {
-		return `raise max-window of the group, or set on-overrun = "crash" if it has one dataset`
-	}
 	return ""
 }
 

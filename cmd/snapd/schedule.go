@@ -125,7 +125,7 @@ func (c *cli) generateCommand() *cobra.Command {
 				last, err := systemd.LastGood(filepath.Join(c.where.runDir, timersName))
 				wrong = errors.Join(wrong, err)
 				if w = last; len(last.Timers) > 0 {
-					wrong = fmt.Errorf("%w; the timers of the last good configuration stay", wrong)
+					wrong = fmt.Errorf("%w; the timers of the last good one stay", wrong)
 				}
 			}
 			err := errors.Join(wrong, systemd.Generate(args[0], w))

@@ -28,7 +28,7 @@ func TestChosenDrivers(t *testing.T) {
 		w := &where{state: t.TempDir(), runDir: t.TempDir()}
 		chosen, leftOut, err := w.chosenDrivers()
 		if c.want == nil {
-			if !errors.Is(err, advice.Usage) || !strings.Contains(err.Error(), "there are btrfs, lvm, zfs") {
+			if !errors.Is(err, advice.Usage) || !strings.Contains(advice.Of(err), "there are: btrfs, lvm, zfs") {
 				t.Errorf("%q: %v", c.variable, err)
 			}
 			continue

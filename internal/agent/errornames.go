@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"snapd/internal/advice"
+	"snapd/internal/freeze"
 	"snapd/internal/fs"
 	"snapd/internal/ship"
 )
@@ -43,6 +44,9 @@ func errorNames() []errorName {
 		{"ship-busy", ship.ErrBusy},
 		{"not-a-repository", ship.ErrNotRepository},
 		{"unavailable", ship.ErrUnavailable},
+		{"never-freeze", freeze.ErrNeverFreeze},
+		{"changed", freeze.ErrChanged},
+		{"disturbed", freeze.ErrDisturbed},
 	}
 }
 

@@ -202,7 +202,7 @@ func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolve
 	}
 	snaps, listErr := shots.result(context.WithoutCancel(ctx))
 	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
-		return with(err, closeErr, listErr, a.discard(context.WithoutCancel(ctx), snaps))
+		return with(sooner(err), closeErr, listErr, a.discard(context.WithoutCancel(ctx), snaps))
 	}
 	if err != nil {
 		p.Consistency = point.Crash

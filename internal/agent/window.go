@@ -130,6 +130,14 @@ func unwell(r *resolved) error {
 	return errors.Join(faults...)
 }
 
+// sooner adds to an overrun what helps against the next one.
+func sooner(err error) error {
+	if _, late := errors.AsType[*freeze.Overrun](err); late {
+		return advice.With(err, `raise max-window of the group, or set on-overrun = "crash" if it has one dataset`)
+	}
+	return err
+}
+
 // tellRecovered warns of what a killed process had left.
 func tellRecovered(report Report, recovered []freeze.Recovered) {
 	for _, r := range recovered {

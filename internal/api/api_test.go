@@ -711,7 +711,7 @@ func TestWrongRequests(t *testing.T) {
 		`{"gropus":["a"]}`: "unknown field",
 		`{`:                "unexpected EOF",
 		`{"groups":["` + strings.Repeat("x", maxRequest) + `"]}`: "too large",
-		`{"steps":{"snapshot":true}}`:                            "name at least one group",
+		`{"steps":{"snapshot":true}}`:                            "name at least one",
 	} {
 		conn, err := net.Dial("unix", p.path)
 		if err != nil {

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"snapd/internal/advice"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -44,18 +46,18 @@ hold = "lock --file /tmp/x"
 
 func TestCommandsThatAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		`quiesce = "mysql"`:         `f:2: group.x.container.db.quiesce: "mysql" is not built in: take the recipe`,
-		`quiesce = "postgre"`:       `f:2: group.x.container.db.quiesce: "postgre" is not one of none, postgres, mariadb; did you mean postgres?`,
+		`quiesce = "mysql"`:         `f:2: group.x.container.db.quiesce: "mysql" is not built in; take the recipe`,
+		`quiesce = "postgre"`:       `f:2: group.x.container.db.quiesce: "postgre" is not one of none, postgres, mariadb; write "postgres", if that is meant`,
 		`hold = "lock 'it"`:         `f:2: group.x.container.db.hold: "lock 'it" cannot be split into words`,
 		`exec-before = " "`:         `f:2: group.x.container.db.exec-before: names no command`,
 		`exec-after = "'' x"`:       `f:2: group.x.container.db.exec-after: names no command`,
 		`exec-user = "root;reboot"`: `f:2: group.x.container.db.exec-user: "root;reboot" is not a user`,
 		`exec.before = "x"`:         `f:2: group.x.container.db.exec.before: no such key`,
-		`excc-before = "x"`:         `f:2: group.x.container.db.excc-before: no such key; did you mean exec-before?`,
+		`excc-before = "x"`:         `f:2: group.x.container.db.excc-before: no such key; write "exec-before", if that is meant`,
 		`hold = ["a", "b"]`:         `f:2: group.x.container.db.hold: it is an array, and must be a string`,
 	} {
 		_, err := Parse("f", []byte("[group.x.container.db]\n"+text))
-		if err == nil || !strings.HasPrefix(err.Error(), want) {
+		if err == nil || !strings.HasPrefix(err.Error()+"; "+advice.Of(err), want) {
 			t.Errorf("%s:\ngot  %v\nwant %s", text, err, want)
 		}
 	}

@@ -174,10 +174,10 @@ func (g *grouping) projects() []string {
 	return out
 }
 
-// meant says to which of the known words another one can be corrected.
+// meant says which of the known words was perhaps meant.
 func meant(word string, known []string) string {
 	if n := config.Nearest(word, known); n != "" {
-		return ", to " + n + " if that is meant"
+		return ", such as " + n + " if that is meant"
 	}
 	return ""
 }

@@ -128,7 +128,7 @@ func (r *receiver) checkTarget() error {
 }
 
 func (r *receiver) busy() error {
-	return advice.With(fmt.Errorf("%s: %w: something is mounted there, so it cannot be moved aside", r.target, fs.ErrBusy), "unmount it, or restore beside it")
+	return advice.With(fmt.Errorf("%s: %w: something is mounted there, so it cannot be moved aside", r.target, fs.ErrBusy), "umount it, or restore beside it")
 }
 
 func stat(dir *os.File, name string) (unix.Statx_t, error) {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
 
@@ -100,7 +101,7 @@ func TestReceiveRefuses(t *testing.T) {
 		{mnt, "", "", fs.ErrNotMine}, // its parent lies elsewhere
 		{mnt + "/no/such", "", "mkdir -p " + mnt + "/no", fs.ErrNotFound},
 		{mnt + "/file/x", "", "not a directory", nil},
-		{mnt + "/file", "", "--beside", fs.ErrExists},
+		{mnt + "/file", "", "already exists", fs.ErrExists},
 		{mnt + "/mounted", "", "", fs.ErrExists},
 		{mnt + "/mounted", ".old", "umount", fs.ErrBusy},
 		{"/proc/x", "", "not on Btrfs", fs.ErrNotMine},
@@ -111,7 +112,7 @@ func TestReceiveRefuses(t *testing.T) {
 			t.Errorf("%s is taken (%v)", c.target, r.Close())
 			continue
 		}
-		if c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+		if c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error()+"; "+advice.Of(err), c.says) {
 			t.Errorf("%s: got %q, want %v and %q", c.target, err, c.want, c.says)
 		}
 	}

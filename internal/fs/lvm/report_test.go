@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/run"
 
@@ -57,7 +58,7 @@ func TestParseGroup(t *testing.T) {
 	} {
 		text := strings.NewReplacer("EXP", c.exported, "PART", c.partial, "LOCK", c.lock).Replace(report)
 		err := parseGroup([]byte(text))
-		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error()+"; "+advice.Of(err), c.want)) {
 			t.Errorf("%+v: got %v", c, err)
 		}
 	}
@@ -308,7 +309,7 @@ func TestPowerCutsAreExplained(t *testing.T) {
   Manual intervention may be required to remove device dev_id=5 in thin pool metadata.`: "LVM makes it anew after: dmsetup message my--vg-pool-tpool 0 'delete 5'",
 		"Check of pool my-vg/pool failed (status:64). Manual repair required!": "lvconvert --repair my-vg/pool",
 	} {
-		if err := explain(&run.Error{Argv: []string{"lvcreate"}, Code: 5, Stderr: said}); !strings.HasSuffix(err.Error(), want) {
+		if err := explain(&run.Error{Argv: []string{"lvcreate"}, Code: 5, Stderr: said}); !strings.HasSuffix(advice.Of(err), want) {
 			t.Errorf("%v does not end with %q", err, want)
 		}
 	}
