@@ -8,6 +8,7 @@ import (
 
 	"snapd/internal/agent"
 	"snapd/internal/api"
+	"snapd/internal/daemon"
 )
 
 // socketName is the agent's socket in the run directory.
@@ -32,7 +33,7 @@ func (c *cli) calls(ctx context.Context, needRoot bool) (_ api.Calls, done func(
 	if err != nil {
 		return nil, nil, err
 	}
-	return &patient{Agent: a, noLogind: func(error) {}}, func() {}, nil // doctor says so
+	return daemon.Patient(a, func(error) {}), func() {}, nil // doctor says so
 }
 
 // do carries out a run and shows what came of it.

@@ -88,8 +88,8 @@ func wanted(conf *config.Config) systemd.Wanted {
 	w := systemd.Wanted{Paths: map[string][]string{}}
 	for name, g := range conf.Groups {
 		w.Paths[name] = g.Paths
-		if g.Schedule != nil {
-			w.Timers = append(w.Timers, systemd.Timer{Group: name, Calendar: string(*g.Schedule), Source: conf.File})
+		if g.Schedule != "" {
+			w.Timers = append(w.Timers, systemd.Timer{Group: name, Calendar: string(g.Schedule), Source: conf.File})
 		}
 	}
 	for _, r := range conf.Repositories {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"snapd/internal/config"
 	"snapd/internal/freeze/hold"
@@ -27,7 +28,7 @@ func (r runner) Start(ctx context.Context, c hold.Command) (hold.Session, error)
 }
 
 func target(c workload.Container) hold.Target {
-	return hold.Target{ID: c.ID, Name: c.Name, User: c.Commands.User}
+	return hold.Target{ID: c.ID, Name: c.Name, User: string(c.Commands.User)}
 }
 
 // agreement is what the applications of a group do for one of its points.
@@ -91,7 +92,7 @@ func (g *agreement) checkpoint(ctx context.Context) {
 		g.warn("checkpoint (postgres): %v", err)
 	}
 	for _, c := range members {
-		if err := hold.Checkpoint(ctx, g.runner, target(c), g.group.HookTimeout); err != nil {
+		if err := hold.Checkpoint(ctx, g.runner, target(c), time.Duration(g.group.HookTimeout)); err != nil {
 			g.missing = true
 			g.warn("%v", err)
 			continue
@@ -121,7 +122,7 @@ func (g *agreement) acquire(ctx context.Context) error {
 		return err
 	}
 	g.held, err = hold.Acquire(ctx, locks, hold.Options{
-		Runner: g.runner, Timeout: g.group.HoldTimeout, Mark: mark, Fault: g.a.Fault,
+		Runner: g.runner, Timeout: time.Duration(g.group.HoldTimeout), Mark: mark, Fault: g.a.Fault,
 	})
 	return err
 }
@@ -167,26 +168,6 @@ func quietly(q point.Quiet) string {
 		return q.Container + " kept commits and writes waiting (mariadb, BACKUP STAGE BLOCK_COMMIT)"
 	}
 	return q.Container + " held its lock (hold command)"
-}
-
-// willAgree says for people what a group's applications will be asked for.
-func willAgree(g workload.Group) string {
-	var out []string
-	for _, c := range g.Members {
-		if c.Commands.Quiesce != config.QuiesceNone && c.Commands.Quiesce != "" {
-			out = append(out, fmt.Sprintf("%s is quiesced (%s)", c.Name, c.Commands.Quiesce))
-		}
-		if len(c.Commands.Hold) > 0 {
-			out = append(out, c.Name+" holds its lock (hold command)")
-		}
-		if c.Commands.Hooks() {
-			out = append(out, "hooks run in "+c.Name)
-		}
-	}
-	if len(out) == 0 {
-		return ""
-	}
-	return "; " + strings.Join(out, ", ")
 }
 
 // holdPrefix begins the mark of commands that keep locks.

@@ -105,8 +105,8 @@ func (h *hooks) before(ctx context.Context) error {
 		hook := hold.Hook{Target: target(c), Args: c.Commands.Before, Mark: "hook-" + rand.Text()}
 		if len(c.Commands.After) > 0 {
 			p := &hold.Promise{
-				Group: h.group.Name, Made: time.Now(), ID: c.ID, Name: c.Name, User: c.Commands.User,
-				Args: c.Commands.After, Timeout: h.group.HookTimeout, Mark: hook.Mark,
+				Group: h.group.Name, Made: time.Now(), ID: c.ID, Name: c.Name, User: string(c.Commands.User),
+				Args: c.Commands.After, Timeout: time.Duration(h.group.HookTimeout), Mark: hook.Mark,
 			}
 			if err := p.Make(h.a.promises()); err != nil {
 				return err
@@ -148,7 +148,7 @@ func (h *hooks) after(ctx context.Context) error {
 
 func (h *hooks) run(ctx context.Context, when string, hook hold.Hook) hold.Outcome {
 	h.a.step(h.group.Name, "hook %s the point in container %s", when, hook.Name)
-	o := hold.Run(ctx, h.runner, hook, h.group.HookTimeout)
+	o := hold.Run(ctx, h.runner, hook, time.Duration(h.group.HookTimeout))
 	done := point.Hook{
 		When: when, Container: hook.Name, Command: hook.Args, Exit: o.Exit,
 		Seconds: o.Took.Seconds(), Output: o.Output,

@@ -157,7 +157,7 @@ func (t *taking) prepare(ctx context.Context) (err error) {
 }
 
 func (t *taking) openWindow(ctx context.Context) (err error) {
-	o := t.windowOptions(t.scene, t.group.MaxWindow)
+	o := t.windowOptions(t.scene, time.Duration(t.group.MaxWindow))
 	o.Filesystems = t.found.disks
 	if t.window, err = freeze.Prepare(ctx, t.found.members, o); err != nil {
 		return fmt.Errorf("prepare the window: %w", err)
@@ -200,7 +200,7 @@ func (t *taking) judge(ctx context.Context) error {
 		p.Consistency = point.Crash
 		p.Warnings = append(p.Warnings, err.Error()+"; kept as crash, as on-overrun says")
 	}
-	p.MaxWindowUS = g.MaxWindow.Microseconds()
+	p.MaxWindowUS = time.Duration(g.MaxWindow).Microseconds()
 	p.WindowUS = t.timings.Window.Microseconds()
 	p.Timings = point.Timings{Freeze: t.timings.Freeze.Microseconds(), Snapshot: t.timings.Snapshot.Microseconds(), Thaw: t.timings.Thaw.Microseconds()}
 	t.agreed.note(err == nil)

@@ -32,7 +32,7 @@ type GroupStatus struct {
 // Status says how each group stands, from what this host knows: it asks no
 // repository.
 func (a *Agent) Status(ctx context.Context) (Status, error) {
-	out := Status{Groups: []GroupStatus{}, Attention: a.leftovers()}
+	out := Status{Groups: []GroupStatus{}, Attention: a.Leftovers()}
 	s, err := a.look(ctx)
 	if err != nil {
 		return out, err
@@ -148,4 +148,11 @@ func (a *Agent) groupStatus(g workload.Group, points []point.Point) GroupStatus 
 		say("%s", w)
 	}
 	return st
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

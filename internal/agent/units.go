@@ -48,7 +48,7 @@ func (a *Agent) addUnits(ctx context.Context, g workload.Group, in *plan.Input, 
 			Project: unitProject, Service: u.Name, DependsOn: u.After,
 		})
 		known[u.Name] = freeze.Member{Kind: freeze.Unit, ID: u.Name, Name: u.Name, Cgroup: u.Dir, Pid: u.MainPID}
-		if u.Watchdog > 0 && u.Watchdog <= g.MaxWindow {
+		if u.Watchdog > 0 && u.Watchdog <= time.Duration(g.MaxWindow) {
 			in.Warnings = append(in.Warnings, fmt.Sprintf(
 				"systemd kills unit %s when it says nothing for %v, and a window may last %v: set max-window below that", u.Name, u.Watchdog, g.MaxWindow))
 		}

@@ -165,8 +165,8 @@ func recoveryOptions(ctx context.Context, run string, engine func(context.Contex
 	return o, func() {}
 }
 
-// leftovers says what killed windows left that could not be mended yet.
-func (a *Agent) leftovers() []string {
+// Leftovers says what killed windows left that could not be mended yet.
+func (a *Agent) Leftovers() []string {
 	left, err := freeze.Leftovers(a.Run)
 	out := []string{}
 	for _, l := range left {
@@ -176,11 +176,4 @@ func (a *Agent) leftovers() []string {
 		out = append(out, err.Error())
 	}
 	return out
-}
-
-func (a *Agent) checkLeftovers() Check {
-	if left := a.leftovers(); len(left) > 0 {
-		return Check{Check: "windows", Why: strings.Join(left, "; "), Do: "run: snapd thaw"}
-	}
-	return well("windows", "nothing was left frozen")
 }

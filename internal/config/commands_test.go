@@ -26,7 +26,7 @@ hold = "lock --file /tmp/x"
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := c.Groups["shop"].Commands["db"].Over(l.Commands).Commands()
+	got := c.Groups["shop"].Commands["db"].Over(l.Commands).WithDefaults()
 	want := Commands{
 		Quiesce: QuiesceMariaDB, Before: []string{"sh", "-c", `dump "$DB" > "/dump/my file.sql"`, "#", "no", "comment"},
 		After: []string{"rm", "/dump/my file.sql"}, User: "999:999",
@@ -34,10 +34,10 @@ hold = "lock --file /tmp/x"
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	if got := c.Groups["shop"].Commands["web 1"].Commands(); !got.Locks() || got.Hooks() || got.Quiesce != QuiesceNone {
+	if got := c.Groups["shop"].Commands["web 1"].WithDefaults(); !got.Locks() || got.Hooks() || got.Quiesce != QuiesceNone {
 		t.Errorf("%+v", got)
 	}
-	if (CommandSettings{}).Any() || !l.Commands.Any() {
+	if (Commands{}).Any() || !l.Commands.Any() {
 		t.Error("Any is wrong")
 	}
 }

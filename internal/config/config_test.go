@@ -34,11 +34,12 @@ func TestParseTakesTheDesignsExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := c.Group("shop", c.Groups["shop"])
-	want := Group{
-		Name: "shop", ComposeProject: "shop", Freeze: FreezeAuto, MaxWindow: 5 * time.Second,
-		HoldTimeout: 10 * time.Second, HookTimeout: time.Minute, OnOverrun: OverrunFail, Schedule: "hourly",
-		Repositories: []string{"main"}, KeepLocal: 7 * 24 * time.Hour, Keep: DefaultKeep(),
-	}
+	project := "shop"
+	want := Group{Name: "shop", Settings: Settings{
+		ComposeProject: &project, Freeze: FreezeAuto, MaxWindow: Duration(5 * time.Second),
+		HoldTimeout: Duration(10 * time.Second), HookTimeout: Duration(time.Minute), OnOverrun: OverrunFail, Schedule: "hourly",
+		Repositories: []string{"main"}, KeepLocal: Duration(7 * 24 * time.Hour), Keep: DefaultKeep(),
+	}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -114,11 +115,10 @@ func TestLabels(t *testing.T) {
 }
 
 func TestConfigurationBeatsLabelsKeyByKey(t *testing.T) {
-	none, pause := FreezeNone, FreezePause
 	w := Duration(time.Second)
-	got := Settings{Freeze: &none}.Over(Settings{Freeze: &pause, MaxWindow: &w})
-	if *got.Freeze != FreezeNone || *got.MaxWindow != w {
-		t.Errorf("%v %v", *got.Freeze, *got.MaxWindow)
+	got := Settings{Freeze: FreezeNone}.Over(Settings{Freeze: FreezePause, MaxWindow: w})
+	if got.Freeze != FreezeNone || got.MaxWindow != w {
+		t.Errorf("%v %v", got.Freeze, got.MaxWindow)
 	}
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -12,60 +13,30 @@ import (
 // document is the file as written.
 type document struct {
 	Repository map[string]repositoryDocument `toml:"repository"`
-	Group      map[string]groupDocument      `toml:"group"`
+	Group      map[string]Settings           `toml:"group"`
 }
 
 type repositoryDocument struct {
-	URL             string   `toml:"url"`
-	Endpoint        string   `toml:"endpoint"`
-	Region          string   `toml:"region"`
-	CredentialsFile string   `toml:"credentials-file"`
-	Recipients      []string `toml:"recipients"`
-	SigningKeyFile  string   `toml:"signing-key-file"`
-	Encryption      *string  `toml:"encryption"`
-	Prune           *bool    `toml:"prune"`
-	IdentityFile    string   `toml:"identity-file"`
-	Signer          string   `toml:"signer"`
-	RetryFor        *string  `toml:"retry-for"`
-}
-
-type groupDocument struct {
-	ComposeProject *string  `toml:"compose-project"`
-	Containers     []string `toml:"containers"`
-	Units          []string `toml:"units"`
-	Paths          []string `toml:"paths"`
-	Volumes        []string `toml:"volumes"`
-	Freeze         *string  `toml:"freeze"`
-	MaxWindow      *string  `toml:"max-window"`
-	HoldTimeout    *string  `toml:"hold-timeout"`
-	HookTimeout    *string  `toml:"hook-timeout"`
-	OnOverrun      *string  `toml:"on-overrun"`
-	Schedule       *string  `toml:"schedule"`
-	Repositories   []string `toml:"repositories"`
-	KeepLocal      *string  `toml:"keep-local"`
-	Keep           *string  `toml:"keep"`
-
-	Container map[string]commandDocument `toml:"container"`
+	URL             string     `toml:"url"`
+	Endpoint        string     `toml:"endpoint"`
+	Region          string     `toml:"region"`
+	CredentialsFile string     `toml:"credentials-file"`
+	Recipients      []string   `toml:"recipients"`
+	SigningKeyFile  string     `toml:"signing-key-file"`
+	Encryption      Encryption `toml:"encryption"`
+	Prune           *bool      `toml:"prune"`
+	IdentityFile    string     `toml:"identity-file"`
+	Signer          string     `toml:"signer"`
+	RetryFor        Duration   `toml:"retry-for"`
 }
 
 // check validates a repository; the key it returns is the one at fault.
 func (d repositoryDocument) check(name string) (Repository, string, error) {
 	r := Repository{
 		Name: name, URL: d.URL, Endpoint: d.Endpoint, Region: d.Region, CredentialsFile: d.CredentialsFile,
-		Recipients: d.Recipients, SigningKeyFile: d.SigningKeyFile, Prune: value(d.Prune, true), IdentityFile: d.IdentityFile, Signer: d.Signer,
-	}
-	encryption, err := parsed[Encryption](d.Encryption)
-	if err != nil {
-		return r, "encryption", err
-	}
-	r.Encryption = value(encryption, EncryptionAge)
-	retryFor, err := parsed[Duration](d.RetryFor)
-	if err != nil {
-		return r, "retry-for", err
-	}
-	r.RetryFor = time.Duration(value(retryFor, Duration(DefaultRetryFor)))
-	if r.SigningKeyFile == "" {
-		r.SigningKeyFile = DefaultSigningKeyFile
+		Recipients: d.Recipients, SigningKeyFile: cmp.Or(d.SigningKeyFile, DefaultSigningKeyFile), Encryption: cmp.Or(d.Encryption, EncryptionAge),
+		Prune: d.Prune == nil || *d.Prune, IdentityFile: d.IdentityFile, Signer: d.Signer,
+		RetryFor: time.Duration(cmp.Or(d.RetryFor, Duration(DefaultRetryFor))),
 	}
 	if err := CheckGroupName(name); err != nil {
 		return r, "", fmt.Errorf("%q cannot be a repository's name: use a-z, 0-9, dot, dash and underscore", name)
@@ -110,70 +81,19 @@ func (r Repository) checkPlace() (string, error) {
 }
 
 // checkGroup validates a group; the key it returns is the one at fault.
-func (c *Config) checkGroup(name string, d groupDocument) (s Settings, key string, err error) {
+func (c *Config) checkGroup(name string, s Settings) (key string, err error) {
 	if err := CheckGroupName(name); err != nil {
-		return s, "", err
-	}
-	if s, key, err = d.settings(); err != nil {
-		return s, key, err
+		return "", err
 	}
 	for _, p := range s.Paths {
 		if !filepath.IsAbs(p) {
-			return s, "paths", fmt.Errorf("%q is not an absolute path", p)
+			return "paths", fmt.Errorf("%q is not an absolute path", p)
 		}
 	}
 	for _, r := range s.Repositories {
 		if _, known := c.Repositories[r]; !known {
-			return s, "repositories", fmt.Errorf("there is no [repository.%s]%s", r, didYouMean(r, sortedKeys(c.Repositories)))
+			return "repositories", fmt.Errorf("there is no [repository.%s]%s", r, didYouMean(r, sortedKeys(c.Repositories)))
 		}
 	}
-	return s, "", nil
-}
-
-func (d groupDocument) settings() (s Settings, key string, err error) {
-	s = Settings{
-		ComposeProject: d.ComposeProject, Containers: d.Containers, Units: d.Units,
-		Paths: d.Paths, Volumes: d.Volumes, Repositories: d.Repositories,
-	}
-	if s.Freeze, err = parsed[Freeze](d.Freeze); err != nil {
-		return s, "freeze", err
-	}
-	if s.MaxWindow, err = parsed[Duration](d.MaxWindow); err != nil {
-		return s, "max-window", err
-	}
-	if s.HoldTimeout, err = parsed[Duration](d.HoldTimeout); err != nil {
-		return s, "hold-timeout", err
-	}
-	if s.HookTimeout, err = parsed[Duration](d.HookTimeout); err != nil {
-		return s, "hook-timeout", err
-	}
-	if s.OnOverrun, err = parsed[OnOverrun](d.OnOverrun); err != nil {
-		return s, "on-overrun", err
-	}
-	if s.Schedule, err = parsed[Schedule](d.Schedule); err != nil {
-		return s, "schedule", err
-	}
-	if s.KeepLocal, err = parsed[Duration](d.KeepLocal); err != nil {
-		return s, "keep-local", err
-	}
-	if s.Keep, err = parsed[Keep](d.Keep); err != nil {
-		return s, "keep", err
-	}
-	s.Commands, key, err = commandSettings(d.Container)
-	return s, key, err
-}
-
-// parsed reads a text that may be absent.
-func parsed[T any, P interface {
-	*T
-	UnmarshalText(text []byte) error
-}](text *string) (*T, error) {
-	if text == nil {
-		return nil, nil //nolint:nilnil // nil means not set
-	}
-	out := new(T)
-	if err := P(out).UnmarshalText([]byte(*text)); err != nil {
-		return nil, err
-	}
-	return out, nil
+	return "", nil
 }

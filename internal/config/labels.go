@@ -1,7 +1,10 @@
 package config
 
 import (
+	"encoding"
 	"fmt"
+	"maps"
+	"reflect"
 	"strconv"
 	"strings"
 )
@@ -14,7 +17,7 @@ type Labels struct {
 	Enable   *bool  // nil when there is no snapd.enable
 	Group    string // "" means by compose project or container name
 	Settings Settings
-	Commands CommandSettings // what is run in this container
+	Commands Commands // what is run in this container
 }
 
 // ParseLabels reads the labels of a container. A label that the image has
@@ -37,10 +40,6 @@ func ParseLabels(container, image map[string]string) (Labels, error) {
 }
 
 func (l *Labels) set(name, text string) error {
-	known := []string{"enable", "group", "freeze", "max-window", "volumes", "schedule"}
-	if ours, err := l.Commands.set(name, text); ours {
-		return err
-	}
 	switch name {
 	case "enable":
 		on, err := strconv.ParseBool(text)
@@ -48,18 +47,10 @@ func (l *Labels) set(name, text string) error {
 			return fmt.Errorf("%q is neither true nor false", text)
 		}
 		l.Enable = &on
+		return nil
 	case "group":
 		l.Group = text
 		return CheckGroupName(text)
-	case "freeze":
-		l.Settings.Freeze = new(Freeze)
-		return l.Settings.Freeze.UnmarshalText([]byte(text))
-	case "max-window":
-		l.Settings.MaxWindow = new(Duration)
-		return l.Settings.MaxWindow.UnmarshalText([]byte(text))
-	case "schedule":
-		l.Settings.Schedule = new(Schedule)
-		return l.Settings.Schedule.UnmarshalText([]byte(text))
 	case "volumes":
 		for v := range strings.SplitSeq(text, ",") {
 			if v = strings.TrimSpace(v); v != "" {
@@ -69,8 +60,42 @@ func (l *Labels) set(name, text string) error {
 		if len(l.Settings.Volumes) == 0 {
 			return fmt.Errorf("names no volume: list volumes or paths in the container, separated by commas")
 		}
-	default:
-		return fmt.Errorf("no such label%s", didYouMean(name, append(known, commandLabels()...)))
+		return nil
 	}
-	return nil
+	fields := labelled(&l.Settings)
+	maps.Copy(fields, labelled(&l.Commands))
+	if field, known := fields[name]; known {
+		return field.UnmarshalText([]byte(text))
+	}
+	return fmt.Errorf("no such label%s", didYouMean(name, append(sortedKeys(fields), "enable", "group", "volumes")))
+}
+
+// labelled are the fields that labels set, by the label in the field's tag.
+func labelled[T any](into *T) map[string]encoding.TextUnmarshaler {
+	out := map[string]encoding.TextUnmarshaler{}
+	for f, value := range reflect.ValueOf(into).Elem().Fields() {
+		if label := f.Tag.Get("label"); label != "" {
+			out[label] = value.Addr().Interface().(encoding.TextUnmarshaler)
+		}
+	}
+	return out
+}
+
+// Joined are the labels that count for the whole group of a container: the
+// members that have one must agree.
+func Joined() []string { return sortedKeys(labelled(&Settings{})) }
+
+// Label is what a label says, as it compares; "" when it is not set.
+func (s Settings) Label(label string) string {
+	value := reflect.ValueOf(labelled(&s)[label]).Elem()
+	if value.IsZero() {
+		return ""
+	}
+	return fmt.Sprint(value)
+}
+
+// Only returns the settings without all but what one label says.
+func (s Settings) Only(label string) (out Settings) {
+	reflect.ValueOf(labelled(&out)[label]).Elem().Set(reflect.ValueOf(labelled(&s)[label]).Elem())
+	return out
 }

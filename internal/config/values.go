@@ -21,6 +21,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+func (d Duration) String() string { return time.Duration(d).String() }
+
 // ParseDuration reads what Go's durations are, and also days (d) and weeks (w).
 func ParseDuration(s string) (time.Duration, error) {
 	bad := fmt.Errorf(`%q is not a duration: write a number and a unit, such as "500ms", "5s", "24h", "7d" or "2w"`, s)

@@ -19,6 +19,8 @@ func mayImport() map[string][]string {
 		"cmd/snapd":              everything,
 		"internal/demo":          everything,
 		"internal/agent":         {"config", "plan", "point", "workload", "freeze", "freeze/hold", "fs", "ship", "retain", "host"},
+		"internal/daemon":        {"api", "agent", "config", "point", "host"},
+		"internal/doctor":        {"agent", "config", "fs", "host", "ship/s3", "workload"},
 		"internal/api":           {"agent", "point"},
 		"internal/advice":        {},
 		"internal/proc":          {},
@@ -62,6 +64,7 @@ func onlyHere() map[string][]string {
 		"github.com/coreos/go-systemd": {"internal/host"},
 		"github.com/mistifyio/go-zfs":  {"internal/fs/zfs"},
 		"github.com/godbus/dbus":       {"internal/host"},
+		"github.com/moby/sys":          {"internal/proc"},
 	}
 }
 

@@ -21,7 +21,7 @@ func (g *grouping) withCommands(d *draft) []Container {
 			s = s.Over(written[c.Service])
 			names = append(names, c.Service)
 		}
-		c.Commands = s.Over(g.labels[i].Commands).Commands()
+		c.Commands = s.Over(g.labels[i].Commands).WithDefaults()
 		out, names = append(out, c), append(names, c.Name)
 	}
 	for _, name := range sortedKeys(written) {

@@ -233,42 +233,25 @@ func (g *grouping) joinLabels(d *draft) (config.Settings, bool) {
 	set := g.cfg.Groups[d.name]
 	var out config.Settings
 	ok := true
-	for _, key := range []struct {
-		label      string
-		configured bool
-		value      func(config.Settings) string // "" when not set
-		take       func(config.Settings)
-	}{
-		{"freeze", set.Freeze != nil, func(s config.Settings) string { return text(s.Freeze) }, func(s config.Settings) { out.Freeze = s.Freeze }},
-		{"max-window", set.MaxWindow != nil, func(s config.Settings) string { return text(s.MaxWindow) }, func(s config.Settings) { out.MaxWindow = s.MaxWindow }},
-		{"schedule", set.Schedule != nil, func(s config.Settings) string { return text(s.Schedule) }, func(s config.Settings) { out.Schedule = s.Schedule }},
-	} {
+	for _, label := range config.Joined() {
 		first := -1
 		for _, i := range d.members {
 			s := g.labels[i].Settings
-			v := key.value(s)
+			v := s.Label(label)
 			switch {
-			case v == "" || key.configured:
+			case v == "" || set.Label(label) != "":
 			case first < 0:
 				first = i
-				key.take(s)
-			case v != key.value(g.labels[first].Settings):
+				out = out.Over(s.Only(label))
+			case v != g.labels[first].Settings.Label(label):
 				ok = false
 				g.problem(Problem{
-					Group: d.name, Container: g.containers[i].Name, Label: config.LabelPrefix + key.label,
-					Why: fmt.Sprintf("says %s, and container %s of the same group says otherwise", g.containers[i].Labels[config.LabelPrefix+key.label], g.containers[first].Name),
-					Do:  "make them agree, or set " + key.label + " in [group." + d.name + "] of the configuration",
+					Group: d.name, Container: g.containers[i].Name, Label: config.LabelPrefix + label,
+					Why: fmt.Sprintf("says %s, and container %s of the same group says otherwise", g.containers[i].Labels[config.LabelPrefix+label], g.containers[first].Name),
+					Do:  "make them agree, or set " + label + " in [group." + d.name + "] of the configuration",
 				})
 			}
 		}
 	}
 	return out, ok
-}
-
-// text is the value behind p as it compares, "" when it is nil.
-func text[T any](p *T) string {
-	if p == nil {
-		return ""
-	}
-	return fmt.Sprint(*p)
 }

@@ -1,4 +1,4 @@
-package agent
+package doctor
 
 import (
 	"bytes"
@@ -30,8 +30,8 @@ func storagesHere(mountinfo []byte, sys string) (here map[string]bool, thin bool
 	return here, thin
 }
 
-// checkPrograms looks for those of the storages that are used here.
-func (a *Agent) checkPrograms() []Check {
+// programs looks for those of the storages that are used here.
+func (d doctor) programs() []Check {
 	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return []Check{ill("storage", err)}
@@ -47,7 +47,7 @@ func (a *Agent) checkPrograms() []Check {
 		{fs.LVM, "lvs", "lvm2", "snapshots and restores on LVM", true},
 		{fs.LVM, "thin_delta", "thin-provisioning-tools", "increments on thin pools of LVM", thin},
 	} {
-		if _, used := a.Drivers[p.storage]; used && here[p.storage] && p.wanted {
+		if _, used := d.Agent.Drivers[p.storage]; used && here[p.storage] && p.wanted {
 			out = append(out, checkProgram(p.program, p.debianPackage, p.purpose))
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"fmt"
@@ -12,13 +12,14 @@ import (
 // keeper keeps the configuration of a running agent. A file that changed is
 // read at the next call; while it is wrong, the old one stays in force.
 type keeper struct {
-	where *where
-
-	mu    sync.Mutex
-	conf  *config.Config
-	read  time.Time // when conf was read
-	stamp stamp     // of the file that was read last
-	wrong error     // why that one is not in force, nil if it is
+	file   string
+	parse  func() (*config.Config, error)
+	now    func() time.Time
+	mu     sync.Mutex
+	conf   *config.Config
+	readAt time.Time // when conf was read
+	stamp  stamp     // of the file that was read last
+	wrong  error     // why that one is not in force, nil if it is
 }
 
 // stamp tells whether a file is another than before.
@@ -29,7 +30,7 @@ type stamp struct {
 }
 
 func (k *keeper) look() stamp {
-	info, err := os.Stat(k.where.file())
+	info, err := os.Stat(k.file)
 	if err != nil {
 		return stamp{none: true}
 	}
@@ -45,10 +46,10 @@ func (k *keeper) reload() error {
 
 func (k *keeper) load() error {
 	k.stamp = k.look()
-	conf, err := k.where.load()
+	conf, err := k.parse()
 	k.wrong = err
 	if err == nil {
-		k.conf, k.read = conf, time.Now()
+		k.conf, k.readAt = conf, k.now()
 	}
 	return err
 }
@@ -65,7 +66,7 @@ func (k *keeper) current() (_ *config.Config, warning string, err error) {
 		return nil, "", k.wrong
 	}
 	if k.wrong != nil {
-		warning = fmt.Sprintf("the configuration is wrong, and the one read at %s stays in force: %v", k.read.Format("15:04:05"), k.wrong)
+		warning = fmt.Sprintf("the configuration is wrong, and the one read at %s stays in force: %v", k.readAt.Format("15:04:05"), k.wrong)
 	}
 	return k.conf, warning, nil
 }

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -15,17 +15,17 @@ const watchEvery = 10 * time.Second
 // watch looks after pools and classic snapshots of LVM, during calls and
 // between them, and says in the journal what had to be done. The next command
 // says it to a person as well.
-func (s *service) watch(ctx context.Context) (stop func()) {
+func (d *Daemon) watch(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	all.Go(func() {
 		var a *agent.Agent
 		for {
 			if a == nil {
-				a = s.watcher()
+				a = d.watcher()
 			}
 			if a != nil {
-				s.watchOnce(ctx, a)
+				d.watchOnce(ctx, a)
 			}
 			select {
 			case <-ctx.Done():
@@ -42,12 +42,12 @@ func (s *service) watch(ctx context.Context) (stop func()) {
 
 // watcher is an agent for that alone; nil while there is no configuration that
 // is right.
-func (s *service) watcher() *agent.Agent {
-	conf, _, err := s.config.current()
+func (d *Daemon) watcher() *agent.Agent {
+	conf, _, err := d.config.current()
 	if err != nil {
 		return nil // every call says so
 	}
-	o, err := s.cli.where.options(conf, func(agent.Event) {})
+	o, err := d.Agent(conf, func(agent.Event) {})
 	if err != nil {
 		return nil // so does this
 	}
@@ -58,20 +58,20 @@ func (s *service) watcher() *agent.Agent {
 	return a
 }
 
-func (s *service) watchOnce(ctx context.Context, a *agent.Agent) {
+func (d *Daemon) watchOnce(ctx context.Context, a *agent.Agent) {
 	told, live, err := a.Watch(ctx)
 	if ctx.Err() != nil {
 		return
 	}
 	for _, text := range told {
-		s.log.Warn(text)
+		d.Log.Warn(text)
 	}
-	if err != nil && s.fault != err.Error() { // not the same every ten seconds
-		s.log.Warn(err.Error(), "error", err.Error())
+	if err != nil && d.fault != err.Error() { // not the same every ten seconds
+		d.Log.Warn(err.Error(), "error", err.Error())
 	}
-	s.fault = ""
+	d.fault = ""
 	if err != nil {
-		s.fault = err.Error()
+		d.fault = err.Error()
 	}
-	s.watching.Store(live)
+	d.watching.Store(live)
 }
