@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -32,6 +33,23 @@ func (w *where) drivers() map[string]storage.Driver {
 		storage.ZFS:   zfs.New(),
 		storage.LVM:   lvm.New(w.state),
 	}
+}
+
+// checkStream walks a stream by its format. A format stays here as long as
+// streams of it may lie in a repository.
+func checkStream(format string, r io.Reader) error {
+	if strings.HasPrefix(format, "btrfs-") {
+		_, err := btrfs.CheckStream(r)
+		return err
+	}
+	if zfs.OwnFormat(format) {
+		return zfs.CheckFormat(format, r)
+	}
+	if format == "lvm-1" {
+		_, err := lvm.CheckStream(r)
+		return err
+	}
+	return fmt.Errorf("this version of snapd cannot read streams of the format %q", format)
 }
 
 // chosenDrivers are those that the environment leaves, and leftOut says to

@@ -39,44 +39,42 @@ func (a *Agent) fault(step string) {
 	}
 }
 
-// withHooks takes the point of a group between its hooks. They run outside of
-// the host's window lock, so that a dump of ten minutes keeps no other group
-// waiting. When a hook before fails there is no point; when one after does,
-// there is a point and an error.
-func (a *Agent) withHooks(ctx context.Context, s *scene, g workload.Group) (p point.Point, err error) {
-	up := a.stayUp("restore point of group "+g.Name, &err)
-	defer func() { up() }() // until the point is written, the hooks after it need not be waited for
+// runHooks runs the group's hooks before, and those after when the point is
+// recorded or is not to be. They run outside of the host's window lock, so that a
+// dump of ten minutes keeps no other group waiting. When a hook before fails there
+// is no point; when one after does, there is a point and an error.
+func (t *taking) runHooks(ctx context.Context) error {
+	g, s := t.group, t.scene
 	if !g.Asks(config.Commands.Hooks) || s.engine == nil {
-		return a.snapshotGroup(ctx, s, g)
+		return nil
 	}
-	held, err := a.waitLock(ctx, "hooks-"+g.Name, "group "+g.Name, patience)
+	held, err := t.waitLock(ctx, "hooks-"+g.Name, "group "+g.Name, patience)
 	if err != nil {
-		return p, err
+		return err
 	}
-	defer func() { err = errors.Join(err, held.release()) }()
+	t.then(func(context.Context) error { return held.release() })
 	// What is refused anyway is refused before anything has run.
-	if _, err := a.resolve(ctx, s, g); err != nil {
-		return p, err
+	if err := t.resolve(ctx); err != nil {
+		return err
 	}
-	a.thawLeft(ctx, s)
-	h := hooks{a: a, runner: runner{s.engine}, group: g}
-	if err = h.before(ctx); err == nil {
-		p, err = a.snapshotGroup(ctx, s, g)
-	}
-	a.fault(StepRecorded)
-	up()
-	up = func() {}
-	err = errors.Join(err, h.after(context.WithoutCancel(ctx)))
-	if p.ID == "" {
-		return p, err
-	}
-	noted, putErr := a.remember(context.WithoutCancel(ctx), p.ID, func(q *point.Point) {
-		q.Hooks, q.Warnings = h.outcomes, append(q.Warnings, h.warnings...)
+	t.thawLeft(ctx, s)
+	h := hooks{a: t.Agent, runner: runner{s.engine}, group: g}
+	t.then(func(ctx context.Context) error {
+		t.fault(StepRecorded)
+		t.letGoDown() // the hooks after need not be waited for
+		err := h.after(ctx)
+		if !t.recorded {
+			return err
+		}
+		noted, putErr := t.remember(ctx, t.point.ID, func(q *point.Point) {
+			q.Hooks, q.Warnings = h.outcomes, append(q.Warnings, h.warnings...)
+		})
+		if putErr == nil {
+			t.point = noted
+		}
+		return errors.Join(err, putErr)
 	})
-	if putErr == nil {
-		p = noted
-	}
-	return p, errors.Join(err, putErr)
+	return h.before(ctx)
 }
 
 // hooks are those of one point of a group.

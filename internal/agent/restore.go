@@ -45,7 +45,29 @@ type Restored struct {
 // Restore brings datasets of a point back. Nothing is seen at a target before
 // its dataset is whole; what exists there is never touched unless asked for.
 func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, error) {
+	p, err := a.planRestore(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return a.restore(ctx, p)
+}
+
+// restorePlan is what a restore will do.
+type restorePlan struct {
+	options  RestoreOptions
+	driver   fs.Driver
+	src      *source
+	datasets []point.Dataset
+	below    string   // the target that was asked for
+	targets  []string // of the datasets, in their order
+}
+
+// planRestore decides what is restored, from where and where to, or refuses. It
+// changes nothing.
+func (a *Agent) planRestore(ctx context.Context, o RestoreOptions) (_ *restorePlan, err error) {
+	p := &restorePlan{options: o}
 	driverName, target, ok := strings.Cut(o.To, ":")
+	p.below = target
 	if o.To == "" {
 		return nil, advice.In(NoTarget, advice.Usagef("no target is named"))
 	}
@@ -55,51 +77,53 @@ func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, erro
 	if o.Beside && o.Replace {
 		return nil, advice.In(EitherOr, advice.Usagef("what is at the target cannot both be left there and be replaced"))
 	}
-	driver, err := a.driver(driverName)
-	if err != nil {
+	if p.driver, err = a.driver(driverName); err != nil {
 		return nil, advice.In(NoTarget, advice.In(advice.Usage, err))
 	}
 	if o.Check {
-		if err := canCheck(driver, driverName); err != nil {
+		if err := canCheck(p.driver, driverName); err != nil {
 			return nil, err
 		}
 	}
-	src, err := a.source(ctx, o.Point, o.Repository)
-	if err != nil {
+	if p.src, err = a.source(ctx, o.Point, o.Repository); err != nil {
 		return nil, err
 	}
-	datasets, err := chosen(src.point, o.Dataset)
-	if err != nil {
+	if p.datasets, err = chosen(p.src.point, o.Dataset); err != nil {
 		return nil, err
 	}
-	for _, d := range datasets {
+	for _, d := range p.datasets {
 		if d.Driver != driverName {
 			return nil, advice.With(advice.Usagef("%s was taken on %s and cannot be restored to %s", d.Dataset, d.Driver, driverName), "name a target on %s", d.Driver)
 		}
 	}
+	if p.targets, err = targetsBelow(target, p.datasets); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// restore does what was planned.
+func (a *Agent) restore(ctx context.Context, p *restorePlan) ([]Restored, error) {
 	a.sweepStorage(ctx)
-	targets, err := targetsBelow(target, datasets)
+	undo, err := makeFolder(p.below, len(p.datasets))
 	if err != nil {
 		return nil, err
 	}
-	undo, err := makeFolder(target, len(datasets))
-	if err != nil {
-		return nil, err
-	}
-	restored, err := a.restoreAll(ctx, src, datasets, driver, targets, o)
+	restored, err := a.restoreAll(ctx, p)
 	if err != nil {
 		undo()
 		return restored, err
 	}
-	if o.Check {
-		err = a.checkAll(ctx, driver, restored)
+	if p.options.Check {
+		err = a.checkAll(ctx, p.driver, restored)
 	}
 	return restored, err
 }
 
 // restoreAll opens every target before it restores anything, so that one that
 // cannot be used is found before hours of the others.
-func (a *Agent) restoreAll(ctx context.Context, src *source, datasets []point.Dataset, driver fs.Driver, targets []string, o RestoreOptions) (out []Restored, err error) {
+func (a *Agent) restoreAll(ctx context.Context, p *restorePlan) (out []Restored, err error) {
+	datasets, targets := p.datasets, slices.Clone(p.targets) // a target may turn out to be beside
 	receivers := make([]fs.Receiver, len(datasets))
 	defer func() {
 		for _, r := range receivers {
@@ -112,17 +136,17 @@ func (a *Agent) restoreAll(ctx context.Context, src *source, datasets []point.Da
 		return fmt.Errorf("restore %s to %s:%s: %w", datasets[i].Dataset, datasets[i].Driver, targets[i], err)
 	}
 	for i := range datasets {
-		if receivers[i], targets[i], err = a.receiver(ctx, driver, targets[i], o); err != nil {
+		if receivers[i], targets[i], err = a.receiver(ctx, p.driver, targets[i], p.options); err != nil {
 			return nil, say(i, err)
 		}
 	}
 	for i, d := range datasets {
-		if err := expect(ctx, receivers[i], src.point, d); err != nil {
+		if err := expect(ctx, receivers[i], p.src.point, d); err != nil {
 			return nil, say(i, err)
 		}
 	}
 	for i, d := range datasets {
-		r, err := a.restoreOne(ctx, src, d, driver, receivers[i], targets[i])
+		r, err := a.restoreOne(ctx, p.src, d, p.driver, receivers[i], targets[i])
 		if err != nil && len(out) > 0 {
 			return out, advice.In(OneByOne, advice.In(advice.Partial, say(i, err)))
 		}

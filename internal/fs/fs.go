@@ -10,13 +10,6 @@ import (
 	"time"
 )
 
-// Names of the drivers, as they stand in restore points and in targets.
-const (
-	Btrfs = "btrfs"
-	ZFS   = "zfs"
-	LVM   = "lvm"
-)
-
 // Dataset is what one driver can snapshot atomically: a ZFS filesystem or
 // volume, a Btrfs subvolume, an LVM logical volume.
 type Dataset struct {

@@ -2,95 +2,29 @@ package agent
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"snapd/internal/config"
 	"snapd/internal/fs"
+	"snapd/internal/fs/fstest"
 	"snapd/internal/point"
 	"snapd/internal/ship"
 	"snapd/internal/ship/dir"
 	"snapd/internal/workload"
 )
 
-// storage is a fs.Driver of one dataset whose snapshots are entries of a list.
-type storage struct {
-	path  string
-	snaps []fs.Snapshot
-	taken uint64 // snapshots ever
-	gone  bool   // its filesystem is not mounted
-
-	sending func() // called at the beginning of each send
-}
-
-func (s *storage) dataset() fs.Dataset {
-	return fs.Dataset{Driver: fs.Btrfs, Name: s.path, GUID: "origin-1", Domain: "domain-1"}
-}
-
-func (s *storage) Locate(_ context.Context, path string) (fs.Place, error) {
-	return fs.Place{Dataset: s.dataset(), Path: "."}, nil
-}
-
-func (s *storage) Prepare(_ context.Context, name string, _ []fs.Dataset) (fs.Prepared, error) {
-	return &prepared{s: s, name: name}, nil
-}
-
-func (s *storage) Snapshots(context.Context, fs.Dataset) ([]fs.Snapshot, error) {
-	if s.gone {
-		return nil, fmt.Errorf("not mounted: %w", fs.ErrNotFound)
-	}
-	return slices.Clone(s.snaps), nil
-}
-
-func (s *storage) Delete(_ context.Context, snap fs.Snapshot) error {
-	s.snaps = slices.DeleteFunc(s.snaps, func(o fs.Snapshot) bool { return o.GUID == snap.GUID })
-	return nil
-}
-
-func (s *storage) Send(_ context.Context, snap fs.Snapshot, base *fs.Snapshot) (io.ReadCloser, error) {
-	if s.sending != nil {
-		s.sending()
-	}
-	return io.NopCloser(strings.NewReader(fmt.Sprintf("%s on %v", snap.GUID, base))), nil
-}
-
-func (s *storage) Receive(context.Context, string, fs.Placement) (fs.Receiver, error) {
-	return nil, fs.ErrExists
-}
-
-func (s *storage) Format(context.Context, fs.Snapshot) (string, bool, error) {
-	return "btrfs-2", false, nil
-}
-
-type prepared struct {
-	s    *storage
-	name string
-	made []fs.Snapshot
-}
-
-func (p *prepared) Take() error {
-	p.made = []fs.Snapshot{{Dataset: p.s.dataset(), Name: p.name, GUID: strings.ToLower(rand.Text()), Order: p.s.taken + 1}}
-	p.s.taken++
-	p.s.snaps = append(p.s.snaps, p.made...)
-	return nil
-}
-
-func (p *prepared) Result(context.Context) ([]fs.Snapshot, error) { return p.made, nil }
-func (p *prepared) Close() error                                  { return nil }
-
-// bench is an agent on such a storage, with repositories in directories.
+// bench is an agent on a driver in memory with one dataset, with repositories in
+// directories.
 type bench struct {
 	*Agent
 	t       *testing.T
 	dir     string
-	storage *storage
+	storage *fstest.Memory
+	dataset fs.Dataset
 	down    map[string]bool // repositories that do not answer
 	now     time.Time
 }
@@ -98,8 +32,10 @@ type bench struct {
 func newBench(t *testing.T, group string, repositories ...string) *bench {
 	t.Helper()
 	b := &bench{t: t, dir: t.TempDir(), down: map[string]bool{}, now: time.Now()}
-	b.storage = &storage{path: b.path("data")}
-	b.check(os.Mkdir(b.path("data"), 0o755))
+	b.storage = &fstest.Memory{Kind: fs.Btrfs}
+	var err error
+	b.dataset, err = b.storage.Add(b.path("data"))
+	b.check(err)
 	signer, err := ship.NewSigner()
 	b.check(err)
 	b.check(signer.Save(b.path("key")))
@@ -144,6 +80,15 @@ func (b *bench) check(err error) {
 		b.t.Fatal(err)
 	}
 }
+
+// write writes a file of the dataset.
+func (b *bench) write(name, text string) {
+	b.t.Helper()
+	b.check(os.WriteFile(filepath.Join(b.path("data"), name), []byte(text), 0o600))
+}
+
+// snaps counts the snapshots that are there.
+func (b *bench) snaps() int { return len(b.storage.All()) }
 
 // create makes a repository anew.
 func (b *bench) create(name string) {
