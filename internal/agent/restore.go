@@ -234,6 +234,7 @@ func (a *Agent) receiver(ctx context.Context, driver fs.Driver, target string, o
 	}
 	r, err := driver.Receive(ctx, target, place)
 	if o.Beside && errors.Is(err, fs.ErrExists) {
+		place.Wanted = target
 		target += ".restored-" + stamp
 		r, err = driver.Receive(ctx, target, place)
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 
+	"snapd/internal/advice"
+
 	"aead.dev/minisign"
 )
 
@@ -90,7 +92,7 @@ func open(trusted PublicKey, object []byte, typ, repository, key string, doc any
 	}
 	if s.UntrustedComment != magic(typ) {
 		if v, ok := strings.CutPrefix(s.UntrustedComment, "snapd repository format "); ok && !strings.HasPrefix(v, fmt.Sprintf("%d:", formatVersion)) {
-			return WithHint(fmt.Errorf("object %s is of another format (%q)", key, v), "a newer snapd wrote it: update this one")
+			return advice.With(fmt.Errorf("object %s is of another format (%q): a newer snapd wrote it", key, v), "update snapd on this host")
 		}
 		return fmt.Errorf("object %s: %w: it is not a %s of a snapd repository", key, ErrDamaged, typ)
 	}

@@ -39,8 +39,7 @@ type Checked struct {
 // only what kept it from looking.
 func (r *Repository) Verify(ctx context.Context, o VerifyOptions, report func(Progress)) (Checked, []Problem, error) {
 	if o.Deep && !r.canUnseal() {
-		return Checked{}, nil, WithHint(fmt.Errorf("verify deep: %w", ErrNoIdentity),
-			"give the identity from the recovery kit with --identity FILE, or verify without --deep")
+		return Checked{}, nil, fmt.Errorf("verify deep: %w", ErrNoIdentity)
 	}
 	v := &verify{repo: r, o: o, report: report, needs: map[point.ID][]point.ID{}, manifests: map[point.ID]*Manifest{}, bad: map[point.ID]bool{}}
 	if err := v.run(ctx); err != nil {

@@ -7,24 +7,18 @@ import (
 	"io"
 	"os"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 )
 
 // keptFor is how long what an interrupted restore left is kept for one that
 // goes on with it.
 const keptFor = 7 * 24 * time.Hour
-
-// beside is what --beside adds to a target's name: another one each time.
-var beside = regexp.MustCompile(`\.restored-\d{8}T\d{6}Z$`)
-
-// wanted is what is written down on a stage about the restore it belongs to.
-func (r *receiver) wanted() string { return beside.ReplaceAllString(r.target, "") }
 
 // Continue takes over what an interrupted restore to the same target left, as
 // far as it fits the chain (the guids of the streams' snapshots, in order), and
@@ -39,7 +33,7 @@ func (r *receiver) Continue(ctx context.Context, chain []string) (whole int, par
 		return 0, false, fmt.Errorf("look for an interrupted restore to %s: %w", r.target, err)
 	}
 	for _, row := range rows {
-		if !fs.IsStageName(path.Base(row[0])) || row[3] != r.wanted() || alive(row[2]) {
+		if !fs.IsStageName(path.Base(row[0])) || row[3] != r.wanted || proc.Lives(row[2]) {
 			continue
 		}
 		ours, err := r.claim(ctx, row[0])
@@ -59,7 +53,7 @@ func (r *receiver) Continue(ctx context.Context, chain []string) (whole int, par
 // claim makes an abandoned stage ours. Of several who try only one can rename
 // it.
 func (r *receiver) claim(ctx context.Context, stage string) (bool, error) {
-	mark := fs.PropertyOwner + "=" + ownerMark()
+	mark := fs.PropertyOwner + "=" + proc.Mark()
 	err := command(ctx, r.pool(), "zfs", "set", mark, stage)
 	if err == nil {
 		err = rename(ctx, stage, r.stage)

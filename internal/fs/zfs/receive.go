@@ -1,6 +1,7 @@
 package zfs
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -21,6 +22,7 @@ import (
 type receiver struct {
 	ctx      context.Context //nolint:containedctx // of the one Receive that made it, without its end: Close works on after that
 	target   string
+	wanted   string // the target that was asked for; a stage says which restore it belongs to by it
 	suffix   string // of what exists at the target; "" when nothing may
 	ancestor string // the nearest dataset above the target that exists
 	stage    string
@@ -46,7 +48,7 @@ type applied struct {
 // tank/restored; missing parents are made by Finish. Before any byte moves it
 // looks at the pool, the name, what is there, the parent's key and its room.
 func (d *Driver) Receive(ctx context.Context, target string, placement fs.Placement) (fs.Receiver, error) {
-	r := &receiver{ctx: context.WithoutCancel(ctx), target: target, suffix: placement.ReplaceSuffix}
+	r := &receiver{ctx: context.WithoutCancel(ctx), target: target, wanted: cmp.Or(placement.Wanted, target), suffix: placement.ReplaceSuffix}
 	if err := r.open(ctx); err != nil {
 		return nil, fmt.Errorf("restore to %s: %w", target, err)
 	}
