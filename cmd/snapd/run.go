@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"snapd/internal/advice"
 
@@ -18,6 +19,7 @@ const memoryLimit = 160 << 20
 
 // cli is one call of the program.
 type cli struct {
+	now            func() time.Time
 	args           []string
 	stdout, stderr io.Writer
 	json           bool
@@ -28,9 +30,9 @@ type cli struct {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(memoryLimit)
-	s := newScreen(stderr)
+	s := newScreen(stderr, time.Now)
 	stdout, stderr = results{s, stdout}, results{s, stderr}
-	c := &cli{args: args, stdout: stdout, stderr: stderr, screen: s}
+	c := &cli{now: time.Now, args: args, stdout: stdout, stderr: stderr, screen: s}
 	root := c.root() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	root.SetOut(stdout)

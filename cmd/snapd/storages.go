@@ -49,7 +49,7 @@ func checkStream(format string, r io.Reader) error {
 		_, err := lvm.CheckStream(r)
 		return err
 	}
-	return fmt.Errorf("this version of snapd cannot read streams of the format %q", format)
+	return advice.With(fmt.Errorf("this version of snapd cannot read streams of the format %q", format), "update snapd on this host")
 }
 
 // chosenDrivers are those that the environment leaves, and leftOut says to

@@ -26,11 +26,6 @@ const (
 	StepAfterDone = "hook-afterdone" // its promise is gone
 )
 
-// HookSteps are all of them, in order.
-func HookSteps() []string {
-	return []string{StepPromised, StepBefore, StepRecorded, StepAfter, StepAfterDone}
-}
-
 func (a *Agent) promises() string { return filepath.Join(a.State, "hooks") }
 
 func (a *Agent) fault(step string) {
@@ -106,7 +101,7 @@ func (h *hooks) before(ctx context.Context) error {
 		hook := hold.Hook{Target: target(c), Args: c.Commands.Before, Mark: "hook-" + rand.Text()}
 		if len(c.Commands.After) > 0 {
 			p := &hold.Promise{
-				Group: h.group.Name, Made: time.Now(), ID: c.ID, Name: c.Name, User: string(c.Commands.User),
+				Group: h.group.Name, Made: h.a.Now(), ID: c.ID, Name: c.Name, User: string(c.Commands.User),
 				Args: c.Commands.After, Timeout: time.Duration(h.group.HookTimeout), Mark: hook.Mark,
 			}
 			if err := p.Make(h.a.promises()); err != nil {

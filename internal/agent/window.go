@@ -20,7 +20,7 @@ import (
 // still. In one domain the point is then worth a power cut; over several it is
 // worth nothing, since nobody promised less than one instant.
 func (a *Agent) startedMeanwhile(ctx context.Context, s *scene, g workload.Group, r *resolved, p *point.Point) error {
-	over := time.Now()
+	over := a.Now()
 	promised := r.plan.Consistency == point.Frozen || r.plan.Consistency == point.Stopped
 	if s.engine == nil || !promised {
 		return nil

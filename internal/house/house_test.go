@@ -18,7 +18,7 @@ func mayImport() map[string][]string {
 	return map[string][]string{
 		"cmd/snapd":              everything,
 		"internal/demo":          everything,
-		"internal/agent":         {"config", "plan", "point", "workload", "freeze", "freeze/hold", "fs", "ship", "retain", "host"},
+		"internal/agent":         {"config", "plan", "point", "workload", "freeze", "freeze/hold", "fs", "ship", "retain"},
 		"internal/daemon":        {"api", "agent", "config", "point", "host"},
 		"internal/doctor":        {"agent", "config", "fs", "host", "ship/s3", "workload"},
 		"internal/api":           {"agent", "point"},
@@ -30,14 +30,14 @@ func mayImport() map[string][]string {
 		"internal/retain":        {"point"},
 		"internal/point":         {},
 		"internal/workload":      {"config", "fs", "cgroup"},
-		"internal/freeze":        {"run", "cgroup"},
+		"internal/freeze":        {"cgroup"},
 		"internal/freeze/hold":   {},
 		"internal/fs":            {},
 		"internal/fs/fstest":     {"fs"},
 		"internal/ship":          {"point"},
 		"internal/ship/s3":       {"ship"},
 		"internal/ship/dir":      {"ship"},
-		"internal/ship/shiptest": {"ship", "ship/s3"},
+		"internal/ship/shiptest": {"ship"},
 		"internal/run":           {},
 		"internal/cgroup":        {},
 		"internal/house":         {},
@@ -45,7 +45,7 @@ func mayImport() map[string][]string {
 		"internal/host":          {},
 		"internal/vmtest":        {},
 		// For tests, the demo and benches only.
-		"internal/workload/dockertest": {"run", "workload"},
+		"internal/workload/dockertest": {},
 	}
 }
 

@@ -98,7 +98,7 @@ func progsMajor(out string) (int, error) {
 	return n, nil
 }
 
-// Send implements fs.Driver. What it returns also has a method Format() string.
+// Send implements fs.Driver.
 func (d *Driver) Send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (io.ReadCloser, error) {
 	r, err := d.send(ctx, s, base)
 	if err != nil {
@@ -228,9 +228,6 @@ func onThread(f func()) {
 	}()
 	<-done
 }
-
-// Format is the stream's format as it stands in a manifest.
-func (s *sending) Format() string { return formatName(s.version) }
 
 func (s *sending) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)

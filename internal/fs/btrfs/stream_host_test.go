@@ -83,7 +83,7 @@ func TestFormat(t *testing.T) {
 	}
 	defer r.Close()
 	info, err := CheckStream(r)
-	if err != nil || info.Format() != want || r.(interface{ Format() string }).Format() != want {
+	if err != nil || info.Format() != want {
 		t.Errorf("got %q, %v; want %q", info.Format(), err, want)
 	}
 }

@@ -232,9 +232,6 @@ func (o *onceExtent) next() (extent, error) {
 	return e, nil
 }
 
-// Format is the stream's format as it stands in a manifest.
-func (w *sending) Format() string { return "lvm-1" }
-
 // Read implements io.Reader. It returns io.EOF only when the stream is
 // complete, and its digests, if any, are on the disk.
 func (w *sending) Read(p []byte) (int, error) {

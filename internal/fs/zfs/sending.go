@@ -65,14 +65,6 @@ func (s *Stream) State() string { return s.follow.place() }
 // is gained by compressing them again.
 func (s *Stream) Dense() int64 { return s.follow.denseSoFar() }
 
-// Format is the stream's format.
-func (s *Stream) Format() string {
-	if s.follow.begin.features()&featureRaw != 0 {
-		return formatRaw
-	}
-	return formatClear
-}
-
 // Close ends the sender if it still runs; it may be called twice.
 func (s *Stream) Close() error {
 	err := s.pump.Close()
