@@ -7,7 +7,7 @@ import (
 
 	"snapd/internal/agent"
 	"snapd/internal/fs/btrfs"
-	"snapd/internal/fs/lvm"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/fs/zfs"
 	"snapd/internal/point"
 
@@ -56,8 +56,8 @@ func checkStream(format string, r io.Reader) error {
 	if zfs.OwnFormat(format) {
 		return zfs.CheckFormat(format, r)
 	}
-	if format == "lvm-1" {
-		_, err := lvm.CheckStream(r)
+	if format == lvmstream.Format {
+		_, err := lvmstream.Check(r)
 		return err
 	}
 	return fmt.Errorf("this version of snapd cannot read streams of the format %q", format)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/proc"
 	"snapd/internal/run"
 )
@@ -33,36 +34,36 @@ func (r *receiver) apply(ctx context.Context, stream io.Reader, guid, base strin
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d, err := newDecoder(stream, nil)
+	d, err := lvmstream.NewDecoder(stream, nil)
 	if err != nil {
 		return err
 	}
-	if err := r.fits(d.head, guid, base); err != nil {
+	if err := r.fits(d.Head, guid, base); err != nil {
 		return err
 	}
 	switch {
-	case !d.head.increment():
-		return r.replace(ctx, d, 0, func() (*work, error) { return r.create(ctx, d.head.size) })
+	case !d.Head.Increment():
+		return r.replace(ctx, d, 0, func() (*work, error) { return r.create(ctx, d.Head.Size) })
 	case r.pool != "":
-		return r.replace(ctx, d, d.head.baseSize, func() (*work, error) { return r.branch(ctx, d.head.size) })
+		return r.replace(ctx, d, d.Head.BaseSize, func() (*work, error) { return r.branch(ctx, d.Head.Size) })
 	}
 	return r.inPlace(ctx, d)
 }
 
 // fits refuses every stream but the one that was asked for.
-func (r *receiver) fits(h header, guid, base string) error {
+func (r *receiver) fits(h lvmstream.Header, guid, base string) error {
 	switch {
-	case h.snapshot.uuid != guid:
-		return fmt.Errorf("%w: the stream makes snapshot %s", fs.ErrBase, h.snapshot)
-	case h.base.uuid != base:
-		return fmt.Errorf("%w: the stream builds on %s, not on %s", fs.ErrBase, orNothing(h.base.String()), orNothing(base))
-	case !h.increment():
+	case h.Snapshot.UUID != guid:
+		return fmt.Errorf("%w: the stream makes snapshot %s", fs.ErrBase, h.Snapshot)
+	case h.Base.UUID != base:
+		return fmt.Errorf("%w: the stream builds on %s, not on %s", fs.ErrBase, orNothing(h.Base.String()), orNothing(base))
+	case !h.Increment():
 		return nil
 	case r.built == nil:
-		return fmt.Errorf("%w: the stream builds on %s, and nothing was received before it", fs.ErrBase, h.base)
-	case h.base != r.last.snapshot || h.baseSize != r.last.size:
+		return fmt.Errorf("%w: the stream builds on %s, and nothing was received before it", fs.ErrBase, h.Base)
+	case h.Base != r.last.Snapshot || h.BaseSize != r.last.Size:
 		return fmt.Errorf("%w: the stream builds on %s of %d bytes, and the one received before it made %s of %d bytes",
-			fs.ErrBase, h.base, h.baseSize, r.last.snapshot, r.last.size)
+			fs.ErrBase, h.Base, h.BaseSize, r.last.Snapshot, r.last.Size)
 	}
 	return nil
 }
@@ -76,26 +77,26 @@ func orNothing(s string) string {
 
 // replace plays a stream into a new volume, which takes the place of what was
 // built before only when it is whole.
-func (r *receiver) replace(ctx context.Context, d *decoder, known int64, make func() (*work, error)) error {
+func (r *receiver) replace(ctx context.Context, d *lvmstream.Decoder, known int64, make func() (*work, error)) error {
 	w, err := make()
 	if err != nil {
 		return err
 	}
-	d.buf = w.data()
+	d.Buf = w.data()
 	if err := w.play(ctx, d, known); err != nil {
 		return errors.Join(err, r.discard(ctx, w))
 	}
-	if err := r.shrink(ctx, w, d.head.size); err != nil {
+	if err := r.shrink(ctx, w, d.Head.Size); err != nil {
 		return errors.Join(err, r.discard(ctx, w))
 	}
 	before := r.built
-	r.built, r.last = w, d.head
+	r.built, r.last = w, d.Head
 	return r.discard(ctx, before)
 }
 
 // inPlace plays an increment into a classic volume, and takes it back if it
 // does not come to its end.
-func (r *receiver) inPlace(ctx context.Context, d *decoder) (err error) {
+func (r *receiver) inPlace(ctx context.Context, d *lvmstream.Decoder) (err error) {
 	dir, err := r.driver.stateDir("spool")
 	if err != nil {
 		return err
@@ -108,13 +109,13 @@ func (r *receiver) inPlace(ctx context.Context, d *decoder) (err error) {
 		err = errors.Join(err, w.undo.Close())
 		w.undo = nil
 	}()
-	d.buf = w.data()
-	err = r.resize(ctx, &w.volume, d.head.size)
+	d.Buf = w.data()
+	err = r.resize(ctx, &w.volume, d.Head.Size)
 	if err == nil {
-		err = w.play(ctx, d, d.head.baseSize)
+		err = w.play(ctx, d, d.Head.BaseSize)
 	}
 	if err == nil {
-		err = r.shrink(ctx, w, d.head.size)
+		err = r.shrink(ctx, w, d.Head.Size)
 	}
 	if err != nil {
 		if backErr := w.undo.back(w); backErr != nil {
@@ -123,7 +124,7 @@ func (r *receiver) inPlace(ctx context.Context, d *decoder) (err error) {
 		}
 		return err
 	}
-	r.last = d.head
+	r.last = d.Head
 	return nil
 }
 

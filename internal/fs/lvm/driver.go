@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/run"
 )
 
@@ -53,7 +54,7 @@ func (d *Driver) stateDir(parts ...string) (string, error) {
 }
 
 // Format is the format of the streams that Send makes.
-func (d *Driver) Format(context.Context) (string, error) { return "lvm-1", nil }
+func (d *Driver) Format(context.Context) (string, error) { return lvmstream.Format, nil }
 
 // change runs an LVM command that changes something. Once begun it comes to
 // its end, whatever becomes of us: it may just have suspended a volume.

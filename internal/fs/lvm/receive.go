@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/proc"
 )
 
@@ -37,7 +38,7 @@ type receiver struct {
 	suffix string
 	pool   string            // "" for a classic volume
 	built  *work             // what the streams applied so far have made
-	last   header            // of the last of them
+	last   lvmstream.Header  // of the last of them
 	failed error             // a classic volume that could not be brought back
 	clear  func(*work) error // discard, also when the restore was cancelled
 	closed bool

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/proc"
 	"snapd/internal/run"
 )
@@ -79,11 +80,11 @@ func (v volume) kernel() proc.Device {
 func (v volume) device() string { return fmt.Sprintf("/dev/dm-%d", v.minor) }
 
 // instant is what a stream calls this snapshot.
-func (v volume) instant() instant {
+func (v volume) instant() lvmstream.Instant {
 	if v.thin() {
-		return instant{v.uuid, v.thinID, v.transaction}
+		return lvmstream.Instant{UUID: v.uuid, ThinID: v.thinID, Transaction: v.transaction}
 	}
-	return instant{uuid: v.uuid}
+	return lvmstream.Instant{UUID: v.uuid}
 }
 
 // tag returns what stands behind the tag that begins with prefix.

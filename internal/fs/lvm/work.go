@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 
 	"golang.org/x/sys/unix"
 )
 
 // workBuffer is the decoder's data, and as much to look and write zeros with.
-const workBuffer = 2 * dataMax
+const workBuffer = 2 * lvmstream.DataMax
 
 // work is a volume that streams are written into.
 type work struct {
@@ -33,8 +34,8 @@ type work struct {
 }
 
 func (w *work) thin() bool     { return w.pool.uuid != "" }
-func (w *work) data() []byte   { return w.buf[:dataMax:dataMax] }
-func (w *work) second() []byte { return w.buf[dataMax:] }
+func (w *work) data() []byte   { return w.buf[:lvmstream.DataMax:lvmstream.DataMax] }
+func (w *work) second() []byte { return w.buf[lvmstream.DataMax:] }
 
 // close deactivates the volume; drop leaves that to whoever removes it.
 func (w *work) close() error { return w.end(w.device.Close) }
@@ -48,36 +49,36 @@ func (w *work) end(device func() error) error {
 
 // play writes what a stream says, and returns only when it is on the disk.
 // known says how much of the volume has contents that the stream builds on.
-func (w *work) play(ctx context.Context, d *decoder, known int64) error {
+func (w *work) play(ctx context.Context, d *lvmstream.Decoder, known int64) error {
 	w.known, w.pos, w.settled, w.budget = known, 0, 0, 0
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		r, data, err := d.next()
+		r, data, err := d.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		if err := w.room(ctx, r.length); err != nil {
+		if err := w.room(ctx, r.Length); err != nil {
 			return err
 		}
-		if err := w.gap(r.offset); err != nil {
+		if err := w.gap(r.Offset); err != nil {
 			return fmt.Errorf("write %s at byte %d: %w", w.volume.full(), w.pos, explainIO(err))
 		}
-		if r.kind == recordData {
-			err = w.write(r.offset, data)
+		if r.Kind == lvmstream.RecordData {
+			err = w.write(r.Offset, data)
 		} else {
-			err = w.clear(r.offset, r.length)
+			err = w.clear(r.Offset, r.Length)
 		}
 		if err != nil {
-			return fmt.Errorf("write %s at byte %d: %w", w.volume.full(), r.offset, explainIO(err))
+			return fmt.Errorf("write %s at byte %d: %w", w.volume.full(), r.Offset, explainIO(err))
 		}
-		w.pos = r.offset + r.length
+		w.pos = r.Offset + r.Length
 	}
-	if err := w.gap(d.head.size); err != nil {
+	if err := w.gap(d.Head.Size); err != nil {
 		return fmt.Errorf("write %s at byte %d: %w", w.volume.full(), w.pos, explainIO(err))
 	}
 	if err := w.device.Sync(); err != nil {
@@ -164,7 +165,7 @@ func (w *work) clear(offset, length int64) error {
 // them.
 func (w *work) zeros(offset, length int64) error {
 	for length > 0 {
-		piece := w.second()[:min(length, dataMax)]
+		piece := w.second()[:min(length, lvmstream.DataMax)]
 		if _, err := w.device.ReadAt(piece, offset); err != nil {
 			return err
 		}
@@ -200,8 +201,8 @@ func (w *work) settle(offset, length int64) error {
 			continue
 		}
 		clear(w.second())
-		for ; from < to; from += dataMax {
-			if _, err := w.device.WriteAt(w.second()[:min(dataMax, to-from)], from); err != nil {
+		for ; from < to; from += lvmstream.DataMax {
+			if _, err := w.device.WriteAt(w.second()[:min(lvmstream.DataMax, to-from)], from); err != nil {
 				return err
 			}
 		}
@@ -210,8 +211,8 @@ func (w *work) settle(offset, length int64) error {
 }
 
 func (w *work) empty(from, to int64) (bool, error) {
-	for ; from < to; from += dataMax {
-		piece := w.second()[:min(dataMax, to-from)]
+	for ; from < to; from += lvmstream.DataMax {
+		piece := w.second()[:min(lvmstream.DataMax, to-from)]
 		if _, err := w.device.ReadAt(piece, from); err != nil || !isZero(piece) {
 			return false, err
 		}
@@ -234,7 +235,7 @@ func newUndo(dir string) (*undo, error) {
 	if err := os.Remove(f.Name()); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &undo{f: f, w: bufio.NewWriterSize(f, dataMax)}, nil
+	return &undo{f: f, w: bufio.NewWriterSize(f, lvmstream.DataMax)}, nil
 }
 
 // save may be called on nil, and then does nothing.
@@ -242,8 +243,8 @@ func (u *undo) save(w *work, offset, length int64) error {
 	if u == nil {
 		return nil
 	}
-	for end := min(offset+length, w.known); offset < end; offset += dataMax {
-		piece := w.second()[:min(end-offset, dataMax)]
+	for end := min(offset+length, w.known); offset < end; offset += lvmstream.DataMax {
+		piece := w.second()[:min(end-offset, lvmstream.DataMax)]
 		if _, err := w.device.ReadAt(piece, offset); err != nil {
 			return err
 		}

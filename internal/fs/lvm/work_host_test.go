@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/fs/lvm/lvmstream"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -60,8 +62,8 @@ func loopDevice(t *testing.T, size int64) *os.File {
 func readAll(t *testing.T, w *work, size int64) []byte {
 	t.Helper()
 	out := make([]byte, 0, size)
-	for at := int64(0); at < size; at += dataMax {
-		piece := w.second()[:min(dataMax, size-at)]
+	for at := int64(0); at < size; at += lvmstream.DataMax {
+		piece := w.second()[:min(lvmstream.DataMax, size-at)]
 		if _, err := w.device.ReadAt(piece, at); err != nil {
 			t.Fatal(err)
 		}
@@ -81,11 +83,11 @@ func TestPlayOntoGarbage(t *testing.T) {
 	defer giveBack(buf) //nolint:errcheck // memory of a test
 	w := &work{device: &activated{File: loopDevice(t, size)}, buf: buf}
 	play := func(raw []byte, known int64) error {
-		d, err := newDecoder(bytes.NewReader(raw), nil)
+		d, err := lvmstream.NewDecoder(bytes.NewReader(raw), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.buf = w.data()
+		d.Buf = w.data()
 		return w.play(t.Context(), d, known)
 	}
 	check := func(what string, want []byte) {
@@ -97,20 +99,20 @@ func TestPlayOntoGarbage(t *testing.T) {
 
 	want := make([]byte, old)
 	copy(want[4096:], filled(8192, 'a'))
-	copy(want[4<<20:], filled(dataMax, 'b'))
-	if err := play(encodeAll(t, full(old), change{4096, 8192, filled(8192, 'a')}, change{4 << 20, dataMax, filled(dataMax, 'b')}), 0); err != nil {
+	copy(want[4<<20:], filled(lvmstream.DataMax, 'b'))
+	if err := play(encodeAll(t, full(old), change{4096, 8192, filled(8192, 'a')}, change{4 << 20, lvmstream.DataMax, filled(lvmstream.DataMax, 'b')}), 0); err != nil {
 		t.Fatal(err)
 	}
 	check("full", want)
 
 	// Cut off after it changed things before and behind the base's end.
 	step := encodeAll(t, increment(size, old), change{0, 4096, filled(4096, 'c')}, change{4096, 1 << 20, nil},
-		change{3 << 20, dataMax, filled(dataMax, 'd')}, change{4 << 20, 2 << 20, nil}, change{7 << 20, 4096, filled(4096, 'e')})
+		change{3 << 20, lvmstream.DataMax, filled(lvmstream.DataMax, 'd')}, change{4 << 20, 2 << 20, nil}, change{7 << 20, 4096, filled(4096, 'e')})
 	w.undo, err = newUndo(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := play(step[:len(step)-endSize-recordSize], old); !errors.Is(err, ErrStream) {
+	if err := play(step[:len(step)-lvmstream.EndSize-lvmstream.RecordSize], old); !errors.Is(err, lvmstream.ErrInvalid) {
 		t.Fatalf("got %v, want ErrStream", err)
 	}
 	if got := readAll(t, w, old); bytes.Equal(got, want) {
@@ -128,7 +130,7 @@ func TestPlayOntoGarbage(t *testing.T) {
 	want = append(want, make([]byte, size-old)...)
 	copy(want, filled(4096, 'c'))
 	clear(want[4096 : 4096+1<<20])
-	copy(want[3<<20:], filled(dataMax, 'd'))
+	copy(want[3<<20:], filled(lvmstream.DataMax, 'd'))
 	clear(want[4<<20 : 6<<20])
 	copy(want[7<<20:], filled(4096, 'e'))
 	check("increment", want)

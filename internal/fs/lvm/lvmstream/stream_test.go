@@ -1,4 +1,4 @@
-package lvm
+package lvmstream
 
 import (
 	"bytes"
@@ -16,70 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const (
-	uuidA = "aaaaaa-bbbb-cccc-dddd-eeee-ffff-gggggg"
-	uuidB = "AAAAAA-1111-2222-3333-4444-5555-666666"
-)
-
-func full(size int64) header {
-	return header{size: size, unit: 65536, snapshot: instant{uuidA, 3, 7}}
-}
-
-func increment(size, base int64) header {
-	return header{size: size, baseSize: base, unit: 65536, snapshot: instant{uuidB, 4, 9}, base: instant{uuidA, 3, 7}}
-}
-
-// change is a record and its data, in tests.
-type change struct {
-	Offset, Length int64
-	Data           []byte // nil: a discard
-}
-
-func encodeAll(t testing.TB, h header, changes ...change) []byte {
-	t.Helper()
-	e, out, err := begin(h, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range changes {
-		if c.Data != nil {
-			out, err = e.data(out, c.Offset, c.Data)
-		} else {
-			out, err = e.discard(out, c.Offset, c.Length)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if out, err = e.end(out); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func decodeAll(r io.Reader) (header, []change, error) {
-	d, err := newDecoder(r, nil)
-	if err != nil {
-		return header{}, nil, err
-	}
-	var changes []change
-	for {
-		r, data, err := d.next()
-		if errors.Is(err, io.EOF) {
-			return d.head, changes, nil
-		}
-		if err != nil {
-			return header{}, nil, err
-		}
-		changes = append(changes, change{r.offset, r.length, bytes.Clone(data)})
-	}
-}
-
-func filled(n int, with byte) []byte { return bytes.Repeat([]byte{with}, n) }
-
-func example() (h header, changes []change) {
+func example() (h Header, changes []change) {
 	return increment(8<<20, 4<<20), []change{
-		{0, 4096, filled(4096, 'a')}, {4096, 1 << 20, nil}, {2 << 20, dataMax, filled(dataMax, 'b')}, {7 << 20, 1 << 20, nil},
+		{0, 4096, filled(4096, 'a')}, {4096, 1 << 20, nil}, {2 << 20, DataMax, filled(DataMax, 'b')}, {7 << 20, 1 << 20, nil},
 	}
 }
 
@@ -87,7 +26,7 @@ func TestStreamRoundTrip(t *testing.T) {
 	h, changes := example()
 	for _, c := range []struct {
 		name    string
-		head    header
+		head    Header
 		changes []change
 	}{
 		{"increment", h, changes},
@@ -105,8 +44,8 @@ func TestStreamRoundTrip(t *testing.T) {
 			if d := cmp.Diff(c.changes, got); d != "" {
 				t.Error(d)
 			}
-			info, err := CheckStream(bytes.NewReader(raw))
-			if err != nil || info.Records != int64(len(c.changes)) || info.GUID != c.head.snapshot.uuid || info.Size != c.head.size {
+			info, err := Check(bytes.NewReader(raw))
+			if err != nil || info.Records != int64(len(c.changes)) || info.GUID != c.head.Snapshot.UUID || info.Size != c.head.Size {
 				t.Errorf("got %+v, %v", info, err)
 			}
 		})
@@ -117,23 +56,23 @@ func TestStreamRoundTrip(t *testing.T) {
 func TestStreamDamage(t *testing.T) {
 	raw := encodeAll(t, increment(1<<20, 1<<20), change{0, 512, filled(512, 'x')}, change{512, 1024, nil}, change{4096, 512, filled(512, 'y')})
 	for n := range raw {
-		if _, err := CheckStream(bytes.NewReader(raw[:n])); !errors.Is(err, ErrStream) || !errors.Is(err, io.ErrUnexpectedEOF) {
+		if _, err := Check(bytes.NewReader(raw[:n])); !errors.Is(err, ErrInvalid) || !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatalf("cut at %d: got %v", n, err)
 		}
 		for bit := range 8 {
 			raw[n] ^= 1 << bit
-			if _, err := CheckStream(bytes.NewReader(raw)); !errors.Is(err, ErrStream) {
+			if _, err := Check(bytes.NewReader(raw)); !errors.Is(err, ErrInvalid) {
 				t.Fatalf("bit %d of byte %d flipped: got %v", bit, n, err)
 			}
 			raw[n] ^= 1 << bit
 		}
 	}
-	if _, err := CheckStream(bytes.NewReader(append(raw, 0))); !errors.Is(err, ErrStream) {
+	if _, err := Check(bytes.NewReader(append(raw, 0))); !errors.Is(err, ErrInvalid) {
 		t.Errorf("something follows: got %v", err)
 	}
 	broken := errors.New("the bucket went away")
 	for n := 0; n <= len(raw); n += 100 {
-		if _, err := CheckStream(io.MultiReader(bytes.NewReader(raw[:n]), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.Is(err, ErrStream) {
+		if _, err := Check(io.MultiReader(bytes.NewReader(raw[:n]), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.Is(err, ErrInvalid) {
 			t.Errorf("the reader fails at %d: got %v", n, err)
 		}
 	}
@@ -144,20 +83,20 @@ func TestStreamDamage(t *testing.T) {
 func TestStreamReordered(t *testing.T) {
 	one, two := change{0, 512, filled(512, 'x')}, change{4096, 512, filled(512, 'y')}
 	raw := encodeAll(t, full(1<<20), one, two)
-	const size = recordSize + 512
-	head, a, b, end := raw[:headerSize], raw[headerSize:headerSize+size], raw[headerSize+size:headerSize+2*size], raw[headerSize+2*size:]
+	const size = RecordSize + 512
+	head, a, b, end := raw[:HeaderSize], raw[HeaderSize:HeaderSize+size], raw[HeaderSize+size:HeaderSize+2*size], raw[HeaderSize+2*size:]
 	for name, parts := range map[string][][]byte{
 		"swapped": {head, b, a, end}, "first missing": {head, b, end}, "last missing": {head, a, end}, "doubled": {head, a, a, b, end},
 		"head doubled": {head, head, a, b, end}, "end first": {head, end, a, b}, "end doubled": {head, a, b, end, end},
 	} {
-		if _, err := CheckStream(bytes.NewReader(bytes.Join(parts, nil))); !errors.Is(err, ErrStream) {
+		if _, err := Check(bytes.NewReader(bytes.Join(parts, nil))); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	// A record from another stream of the same volume, at a place where it fits.
 	other := encodeAll(t, full(1<<20), change{0, 512, filled(512, 'z')}, two)
-	mixed := bytes.Join([][]byte{head, other[headerSize : headerSize+size], b, end}, nil)
-	if _, err := CheckStream(bytes.NewReader(mixed)); !errors.Is(err, ErrStream) {
+	mixed := bytes.Join([][]byte{head, other[HeaderSize : HeaderSize+size], b, end}, nil)
+	if _, err := Check(bytes.NewReader(mixed)); !errors.Is(err, ErrInvalid) {
 		t.Errorf("a record of another stream: got %v", err)
 	}
 }
@@ -165,47 +104,47 @@ func TestStreamReordered(t *testing.T) {
 func TestEncoderRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		head header
-		put  func(e *encoder) error
+		head Header
+		put  func(e *Encoder) error
 	}{
-		{"beyond the end", full(4096), func(e *encoder) error { _, err := e.data(nil, 4096, filled(512, 1)); return err }},
-		{"overflow", full(4096), func(e *encoder) error { _, err := e.discard(nil, 512, 1<<63-512); return err }},
-		{"half a sector", full(4096), func(e *encoder) error { _, err := e.data(nil, 0, filled(100, 1)); return err }},
-		{"between sectors", full(4096), func(e *encoder) error { _, err := e.data(nil, 100, filled(512, 1)); return err }},
-		{"nothing", full(4096), func(e *encoder) error { _, err := e.data(nil, 0, nil); return err }},
-		{"too much", full(4 << 20), func(e *encoder) error { _, err := e.data(nil, 0, filled(dataMax+512, 1)); return err }},
-		{"negative", full(4096), func(e *encoder) error { _, err := e.data(nil, -512, filled(512, 1)); return err }},
-		{"discard in a full stream", full(4096), func(e *encoder) error { _, err := e.discard(nil, 0, 512); return err }},
-		{"backwards", increment(4096, 4096), func(e *encoder) error {
-			_, err := e.discard(nil, 1024, 512)
+		{"beyond the end", full(4096), func(e *Encoder) error { _, err := e.Data(nil, 4096, filled(512, 1)); return err }},
+		{"overflow", full(4096), func(e *Encoder) error { _, err := e.Discard(nil, 512, 1<<63-512); return err }},
+		{"half a sector", full(4096), func(e *Encoder) error { _, err := e.Data(nil, 0, filled(100, 1)); return err }},
+		{"between sectors", full(4096), func(e *Encoder) error { _, err := e.Data(nil, 100, filled(512, 1)); return err }},
+		{"nothing", full(4096), func(e *Encoder) error { _, err := e.Data(nil, 0, nil); return err }},
+		{"too much", full(4 << 20), func(e *Encoder) error { _, err := e.Data(nil, 0, filled(DataMax+512, 1)); return err }},
+		{"negative", full(4096), func(e *Encoder) error { _, err := e.Data(nil, -512, filled(512, 1)); return err }},
+		{"discard in a full stream", full(4096), func(e *Encoder) error { _, err := e.Discard(nil, 0, 512); return err }},
+		{"backwards", increment(4096, 4096), func(e *Encoder) error {
+			_, err := e.Discard(nil, 1024, 512)
 			if err != nil {
 				t.Errorf("the first: %v", err)
 			}
-			_, err = e.discard(nil, 512, 1024)
+			_, err = e.Discard(nil, 512, 1024)
 			return err
 		}},
 	} {
-		e, _, err := begin(c.head, nil)
+		e, _, err := Begin(c.head, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.put(e); !errors.Is(err, ErrStream) {
+		if err := c.put(e); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: got %v", c.name, err)
 		}
 	}
-	for name, h := range map[string]header{
-		"no size": {unit: 512, snapshot: instant{uuid: uuidA}}, "no name": {size: 512, unit: 512}, "base without size": {size: 512, unit: 512, snapshot: instant{uuid: uuidA}, base: instant{uuid: uuidB}},
-		"onto itself": {size: 512, baseSize: 512, unit: 512, snapshot: instant{uuid: uuidA}, base: instant{uuid: uuidA}},
+	for name, h := range map[string]Header{
+		"no size": {Unit: 512, Snapshot: Instant{UUID: uuidA}}, "no name": {Size: 512, Unit: 512}, "base without size": {Size: 512, Unit: 512, Snapshot: Instant{UUID: uuidA}, Base: Instant{UUID: uuidB}},
+		"onto itself": {Size: 512, BaseSize: 512, Unit: 512, Snapshot: Instant{UUID: uuidA}, Base: Instant{UUID: uuidA}},
 	} {
-		if _, _, err := begin(h, nil); !errors.Is(err, ErrStream) {
+		if _, _, err := Begin(h, nil); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	e, _, _ := begin(full(4096), nil)
-	if _, err := e.end(nil); err != nil {
+	e, _, _ := Begin(full(4096), nil)
+	if _, err := e.End(nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.data(nil, 0, filled(512, 1)); !errors.Is(err, ErrStream) {
+	if _, err := e.Data(nil, 0, filled(512, 1)); !errors.Is(err, ErrInvalid) {
 		t.Errorf("data after the end: got %v", err)
 	}
 }
@@ -235,7 +174,7 @@ func TestGolden(t *testing.T) {
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s is not what is written now (%v)", name, err)
 		}
-		if _, err := CheckStream(bytes.NewReader(got)); err != nil {
+		if _, err := Check(bytes.NewReader(got)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -244,7 +183,7 @@ func TestGolden(t *testing.T) {
 // TestApplyScript restores the golden streams with python alone, and has the
 // script refuse what it must. Nothing of ours runs there.
 func TestApplyScript(t *testing.T) {
-	script, err := filepath.Abs("../../../docs/lvm-apply.py")
+	script, err := filepath.Abs("../../../../docs/lvm-apply.py")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +227,7 @@ func TestApplyScript(t *testing.T) {
 		"increment first": {golden["step-1.stream"]}, "increment twice": {golden["full-1.stream"], golden["step-1.stream"], golden["step-1.stream"]},
 		"cut": {golden["full-1.stream"][:5000]}, "cut at the end": {golden["full-1.stream"][:len(golden["full-1.stream"])-1]}, "flipped": {flipped},
 		"something follows": {append(bytes.Clone(golden["full-1.stream"]), 0)}, "nothing": {{}},
-		"wrong base": {golden["full-1.stream"], encodeAll(t, header{size: 1 << 20, baseSize: 1 << 20, unit: 512, snapshot: instant{uuidB, 4, 9}, base: instant{uuidA, 3, 8}})},
+		"wrong base": {golden["full-1.stream"], encodeAll(t, Header{Size: 1 << 20, BaseSize: 1 << 20, Unit: 512, Snapshot: Instant{uuidB, 4, 9}, Base: Instant{uuidA, 3, 8}})},
 	} {
 		dir := t.TempDir()
 		before := filled(2<<20, 0xee)
@@ -312,13 +251,13 @@ func FuzzCheckStream(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		info, err := CheckStream(bytes.NewReader(raw))
+		info, err := Check(bytes.NewReader(raw))
 		if err != nil {
 			return
 		}
 		// What is accepted is exactly what encoding gives again.
 		head, changes, err := decodeAll(bytes.NewReader(raw))
-		if err != nil || info.GUID != head.snapshot.uuid || !bytes.Equal(encodeAll(t, head, changes...), raw) {
+		if err != nil || info.GUID != head.Snapshot.UUID || !bytes.Equal(encodeAll(t, head, changes...), raw) {
 			t.Errorf("accepted, and encodes to something else (%v)", err)
 		}
 	})
@@ -331,32 +270,32 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add(true, uint16(64), []byte{1, 0, 8, 0, 8, 8, 1, 20, 1})
 	f.Add(false, uint16(9), []byte{1, 8, 1, 0, 0, 1, 1, 0, 1, 1, 9, 1, 1, 2, 0})
 	f.Fuzz(func(t *testing.T, onBase bool, sectors uint16, ops []byte) {
-		h := full(int64(sectors) * sector)
+		h := full(int64(sectors) * Sector)
 		if onBase {
-			h = increment(int64(sectors)*sector, 8*sector)
+			h = increment(int64(sectors)*Sector, 8*Sector)
 		}
-		e, raw, err := begin(h, nil)
+		e, raw, err := Begin(h, nil)
 		if err != nil {
 			return
 		}
 		var want []change
 		for ; len(ops) >= 3; ops = ops[3:] {
-			c := change{Offset: int64(ops[1]) * sector, Length: int64(ops[2]) * sector}
+			c := change{Offset: int64(ops[1]) * Sector, Length: int64(ops[2]) * Sector}
 			longer := raw
 			if ops[0]&1 == 1 {
 				c.Data = filled(int(c.Length), ops[0])
-				longer, err = e.data(raw, c.Offset, c.Data)
+				longer, err = e.Data(raw, c.Offset, c.Data)
 			} else {
-				longer, err = e.discard(raw, c.Offset, c.Length)
+				longer, err = e.Discard(raw, c.Offset, c.Length)
 			}
 			switch {
 			case err == nil:
 				raw, want = longer, append(want, c)
-			case !errors.Is(err, ErrStream):
+			case !errors.Is(err, ErrInvalid):
 				t.Fatal(err)
 			}
 		}
-		if raw, err = e.end(raw); err != nil {
+		if raw, err = e.End(raw); err != nil {
 			t.Fatal(err)
 		}
 		head, got, err := decodeAll(bytes.NewReader(raw))
