@@ -8,7 +8,7 @@ import (
 	"snapd/internal/agent"
 	"snapd/internal/fs/btrfs"
 	"snapd/internal/fs/lvm/lvmstream"
-	"snapd/internal/fs/zfs"
+	"snapd/internal/fs/zfs/zfsstream"
 	"snapd/internal/point"
 
 	"github.com/spf13/cobra"
@@ -53,8 +53,8 @@ func checkStream(format string, r io.Reader) error {
 		_, err := btrfs.CheckStream(r)
 		return err
 	}
-	if zfs.OwnFormat(format) {
-		return zfs.CheckFormat(format, r)
+	if zfsstream.OwnFormat(format) {
+		return zfsstream.CheckFormat(format, r)
 	}
 	if format == lvmstream.Format {
 		_, err := lvmstream.Check(r)

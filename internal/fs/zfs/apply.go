@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/zfs/zfsstream"
 	"snapd/internal/proc"
 	"snapd/internal/run"
 )
@@ -76,9 +77,9 @@ func (r *receiver) apply(ctx context.Context, stream io.Reader, guid, base strin
 }
 
 // received notes that a snapshot is there.
-func (r *receiver) received(name string, begin *head) {
-	r.applied = append(r.applied, applied{name: name, guid: begin.toGUID()})
-	if begin.datasetType() == typeVolume {
+func (r *receiver) received(name string, begin *zfsstream.Head) {
+	r.applied = append(r.applied, applied{name: name, guid: begin.ToGUID()})
+	if begin.DatasetType() == zfsstream.TypeVolume {
 		r.kind = volume
 	} else {
 		r.kind = filesystem
@@ -106,39 +107,39 @@ func (r *receiver) checkOrder(guid, base string) error {
 }
 
 // checkWanted compares what a stream says of itself with what it must be.
-func checkWanted(b *head, guid, base string) error {
+func checkWanted(b *zfsstream.Head, guid, base string) error {
 	got := ""
-	if b.fromGUID() != 0 {
-		got = guidText(b.fromGUID())
+	if b.FromGUID() != 0 {
+		got = guidText(b.FromGUID())
 	}
-	if guidText(b.toGUID()) != guid || got != base {
-		return fmt.Errorf("the stream makes snapshot %d on %q, not %s on %q: %w", b.toGUID(), got, guid, base, fs.ErrBase)
+	if guidText(b.ToGUID()) != guid || got != base {
+		return fmt.Errorf("the stream makes snapshot %d on %q, not %s on %q: %w", b.ToGUID(), got, guid, base, fs.ErrBase)
 	}
 	return nil
 }
 
 // stageOptions are what a new dataset gets at once: it says whose it is, is
 // not mounted or shared by itself, and a volume shows no device.
-func (r *receiver) stageOptions(b *head) []string {
+func (r *receiver) stageOptions(b *zfsstream.Head) []string {
 	out := []string{"-o", fs.PropertyOwner + "=" + proc.Mark()}
 	if r.keeps {
 		out = append(out, "-o", fs.PropertyTarget+"="+r.wanted())
 	}
-	if b.datasetType() == typeVolume {
+	if b.DatasetType() == zfsstream.TypeVolume {
 		return append(out, "-o", "volmode=none")
 	}
 	return append(out, "-o", "canmount=noauto", "-o", "sharenfs=off", "-o", "sharesmb=off")
 }
 
 // checkReceived looks whether what came out is the snapshot wanted.
-func (r *receiver) checkReceived(ctx context.Context, name string, b *head) error {
+func (r *receiver) checkReceived(ctx context.Context, name string, b *zfsstream.Head) error {
 	marks, err := marksOf(ctx, object{name: r.stage}, "snapshot")
 	if err != nil {
 		return err
 	}
-	m, there := markWith(marks, guidText(b.toGUID()))
+	m, there := markWith(marks, guidText(b.ToGUID()))
 	if !there || m.short() != name {
-		return fmt.Errorf("zfs receive succeeded and made no snapshot %d", b.toGUID())
+		return fmt.Errorf("zfs receive succeeded and made no snapshot %d", b.ToGUID())
 	}
 	return nil
 }
@@ -227,22 +228,22 @@ func patiently(ctx context.Context, step func() error) error {
 // feed is a stream on its way into zfs receive, checked as it passes.
 type feed struct {
 	from   *bufio.Reader
-	walk   walker
+	walk   zfsstream.Walker
 	failed error // of what it reads from
 }
 
 // peek returns the stream's BEGIN without taking it.
-func (f *feed) peek() (*head, error) {
-	raw, err := f.from.Peek(headSize)
+func (f *feed) peek() (*zfsstream.Head, error) {
+	raw, err := f.from.Peek(zfsstream.HeadSize)
 	if errors.Is(err, io.EOF) {
-		return nil, (&walker{}).damaged("it is cut off in its first record")
+		return nil, (&zfsstream.Walker{}).Damaged("it is cut off in its first record")
 	}
 	if err != nil {
 		return nil, err
 	}
-	h := head(raw)
-	if err := h.checkBegin(); err != nil {
-		return nil, (&walker{}).damaged("%v", err)
+	h := zfsstream.Head(raw)
+	if err := h.CheckBegin(); err != nil {
+		return nil, (&zfsstream.Walker{}).Damaged("%v", err)
 	}
 	return &h, nil
 }
@@ -254,8 +255,8 @@ func (f *feed) Read(p []byte) (int, error) {
 			return 0, bad
 		}
 	}
-	if errors.Is(err, io.EOF) && !f.walk.ended {
-		return n, f.walk.damaged("it is cut off")
+	if errors.Is(err, io.EOF) && !f.walk.Ended {
+		return n, f.walk.Damaged("it is cut off")
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		f.failed = err

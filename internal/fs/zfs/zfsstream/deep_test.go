@@ -1,4 +1,4 @@
-package zfs
+package zfsstream
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package zfs
+package zfsstream
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ var whole = []string{"full", "increment", "raw", "volume"}
 func TestCheckStream(t *testing.T) {
 	for _, name := range whole {
 		data := recorded(t, name)
-		info, err := CheckStream(iotest.OneByteReader(bytes.NewReader(data)))
+		info, err := Check(iotest.OneByteReader(bytes.NewReader(data)))
 		if err != nil {
 			t.Fatal(name, err)
 		}
@@ -67,22 +67,6 @@ func TestCheckFormat(t *testing.T) {
 	}
 }
 
-// recordsOf splits a stream.
-func recordsOf(t testing.TB, data []byte) [][]byte {
-	t.Helper()
-	var out [][]byte
-	for len(data) > 0 {
-		h := head(data[:headSize])
-		n, err := h.payload()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, data[:headSize+n])
-		data = data[headSize+n:]
-	}
-	return out
-}
-
 // TestCheckStreamDamaged: streams that were cut, reordered, joined or changed
 // in one bit are found by structure alone.
 func TestCheckStreamDamaged(t *testing.T) {
@@ -112,16 +96,16 @@ func TestCheckStreamDamaged(t *testing.T) {
 			bad[fmt.Sprintf("bit %d of byte %d", bit, at)] = flipped
 		}
 		for what, b := range bad {
-			if info, err := CheckStream(bytes.NewReader(b)); !errors.Is(err, ErrStream) {
+			if info, err := Check(bytes.NewReader(b)); !errors.Is(err, ErrInvalid) {
 				t.Errorf("%s, %s: got %+v, %v", name, what, info, err)
 			}
 		}
 	}
-	if _, err := CheckStream(bytes.NewReader(recorded(t, "package"))); !errors.Is(err, ErrStream) || !strings.Contains(err.Error(), "package") {
+	if _, err := Check(bytes.NewReader(recorded(t, "package"))); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "package") {
 		t.Errorf("a package of streams: got %v", err)
 	}
 	broken := errors.New("broken")
-	if _, err := CheckStream(io.MultiReader(bytes.NewReader(recorded(t, "full")[:1000]), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.Is(err, ErrStream) {
+	if _, err := Check(io.MultiReader(bytes.NewReader(recorded(t, "full")[:1000]), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.Is(err, ErrInvalid) {
 		t.Errorf("a reader that fails: got %v", err)
 	}
 }
@@ -152,7 +136,7 @@ func TestFletcher(t *testing.T) {
 func resumed(t testing.TB, data []byte, from int) []byte {
 	t.Helper()
 	rs := recordsOf(t, data)
-	begin := bytes.Clone(rs[0][:headSize])
+	begin := bytes.Clone(rs[0][:HeadSize])
 	binary.LittleEndian.PutUint64(begin[16:], binary.LittleEndian.Uint64(begin[16:])|featureResuming<<2)
 	binary.LittleEndian.PutUint32(begin[4:], 16)
 	copy(begin[56:], "another@name\x00")
@@ -160,13 +144,13 @@ func resumed(t testing.TB, data []byte, from int) []byte {
 	sum := fletcherOf(out)
 	for _, r := range rs[from:] {
 		r = bytes.Clone(r)
-		h := head(r[:headSize])
-		if h.kind() == kindEnd {
+		h := Head(r[:HeadSize])
+		if h.Kind() == KindEnd {
 			sum.put(r[8:])
 		}
-		sum.add(r[:storedSum])
-		sum.put(r[storedSum:])
-		sum.add(r[storedSum:])
+		sum.add(r[:StoredSum])
+		sum.put(r[StoredSum:])
+		sum.add(r[StoredSum:])
 		out = append(out, r...)
 	}
 	return out
@@ -176,21 +160,21 @@ func resumed(t testing.TB, data []byte, from int) []byte {
 func TestStitch(t *testing.T) {
 	for _, name := range whole {
 		data := recorded(t, name)
-		info, err := CheckStream(bytes.NewReader(data))
+		info, err := Check(bytes.NewReader(data))
 		if err != nil {
 			t.Fatal(err)
 		}
 		stitches := 0
 		for at := 0; at < len(data); at += 40 {
-			var w walker
+			var w Walker
 			if _, err := w.Write(data[:at]); err != nil {
 				t.Fatal(err)
 			}
-			state := w.place()
+			state := w.Place()
 			if state == "" {
 				continue
 			}
-			p, err := parsePlace(state, int64(at))
+			p, err := ParsePlace(state, int64(at))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -206,16 +190,16 @@ func TestStitch(t *testing.T) {
 	}
 }
 
-func stitchAt(t testing.TB, data []byte, p place, info Info) []byte {
+func stitchAt(t testing.TB, data []byte, p Place, info Info) []byte {
 	t.Helper()
 	at := 0
 	from := 0
 	for i, r := range recordsOf(t, data) {
-		if at += len(r); int64(at) == p.anchor.end {
+		if at += len(r); int64(at) == p.Anchor.End {
 			from = i
 		}
 	}
-	s, err := stitch(bytes.NewReader(resumed(t, data, from)), p, info.GUID, info.Base)
+	s, err := Stitch(bytes.NewReader(resumed(t, data, from)), p, info.GUID, info.Base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,29 +213,29 @@ func stitchAt(t testing.TB, data []byte, p place, info Info) []byte {
 // TestStitchRefuses: what does not continue the first part is no continuation.
 func TestStitchRefuses(t *testing.T) {
 	data := recorded(t, "full")
-	info, err := CheckStream(bytes.NewReader(data))
+	info, err := Check(bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)
 	}
 	rs := recordsOf(t, data)
-	var w walker
+	var w Walker
 	at := len(data) / 2 &^ 7
 	if _, err := w.Write(data[:at]); err != nil {
 		t.Fatal(err)
 	}
-	good, err := parsePlace(w.place(), int64(at))
+	good, err := ParsePlace(w.Place(), int64(at))
 	if err != nil {
 		t.Fatal(err)
 	}
 	anchor := 0
-	for sum := 0; int64(sum) < good.anchor.end; anchor++ {
+	for sum := 0; int64(sum) < good.Anchor.End; anchor++ {
 		sum += len(rs[anchor])
 	}
 	anchor--
 	missing := resumed(t, bytes.Join(slices.Concat(rs[:anchor+1], rs[anchor+2:]), nil), anchor)
 	for what, c := range map[string]struct {
 		stream []byte
-		change func(*place)
+		change func(*Place)
 		guid   uint64
 	}{
 		"the record at the anchor is missing":  {stream: resumed(t, data, anchor+1)},
@@ -259,10 +243,10 @@ func TestStitchRefuses(t *testing.T) {
 		"it begins anew":                       {stream: data},
 		"another snapshot":                     {stream: resumed(t, data, anchor), guid: 7},
 		"another base":                         {stream: resumed(t, recorded(t, "increment"), 1)},
-		"another kind":                         {stream: resumed(t, data, anchor), change: func(p *place) { p.begin[0]++ }},
-		"other contents of the anchor":         {stream: resumed(t, data, anchor), change: func(p *place) { p.anchor.record[2]++ }},
-		"other bytes between anchor and place": {stream: resumed(t, data, anchor), change: func(p *place) { p.here[1]++ }},
-		"it is cut off":                        {stream: resumed(t, data, anchor)[:headSize+100]},
+		"another kind":                         {stream: resumed(t, data, anchor), change: func(p *Place) { p.begin[0]++ }},
+		"other contents of the anchor":         {stream: resumed(t, data, anchor), change: func(p *Place) { p.Anchor.record[2]++ }},
+		"other bytes between anchor and place": {stream: resumed(t, data, anchor), change: func(p *Place) { p.here[1]++ }},
+		"it is cut off":                        {stream: resumed(t, data, anchor)[:HeadSize+100]},
 		"nothing":                              {},
 	} {
 		p := good
@@ -273,26 +257,26 @@ func TestStitchRefuses(t *testing.T) {
 		if c.guid != 0 {
 			guid = c.guid
 		}
-		if _, err := stitch(bytes.NewReader(c.stream), p, guid, info.Base); err == nil {
+		if _, err := Stitch(bytes.NewReader(c.stream), p, guid, info.Base); err == nil {
 			t.Errorf("%s: it is taken", what)
 		}
 	}
 }
 
 func TestPlaceRefuses(t *testing.T) {
-	var w walker
+	var w Walker
 	if _, err := w.Write(recorded(t, "full")[:20000]); err != nil {
 		t.Fatal(err)
 	}
-	state := w.place()
-	if _, err := parsePlace(state, 20000); err != nil {
+	state := w.Place()
+	if _, err := ParsePlace(state, 20000); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		state string
 		at    int64
 	}{{"", 20000}, {"AAAA", 20000}, {state[:len(state)-4], 20000}, {state, 100}, {"B" + state[1:], 20000}} {
-		if _, err := parsePlace(c.state, c.at); err == nil {
+		if _, err := ParsePlace(c.state, c.at); err == nil {
 			t.Errorf("%.20q at %d is taken", c.state, c.at)
 		}
 	}
@@ -309,21 +293,21 @@ func FuzzCheckStream(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		info, err := CheckStream(bytes.NewReader(data))
+		info, err := Check(bytes.NewReader(data))
 		if err == nil && (info.Bytes != int64(len(data)) || info.GUID == 0) {
 			t.Errorf("got %+v of %d bytes", info, len(data))
 		}
-		if err != nil && !errors.Is(err, ErrStream) {
+		if err != nil && !errors.Is(err, ErrInvalid) {
 			t.Errorf("got %v", err)
 		}
-		var w walker
+		var w Walker
 		_, _ = w.Write(data)
-		if state := w.place(); state != "" {
-			p, err := parsePlace(state, w.offset)
+		if state := w.Place(); state != "" {
+			p, err := ParsePlace(state, w.Offset)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _ = stitch(bytes.NewReader(data), p, w.begin.toGUID(), w.begin.fromGUID())
+			_, _ = Stitch(bytes.NewReader(data), p, w.Begin.ToGUID(), w.Begin.FromGUID())
 		}
 	})
 }
@@ -332,7 +316,7 @@ func FuzzCheckStream(f *testing.F) {
 func FuzzPlace(f *testing.F) {
 	f.Add("", int64(0))
 	f.Fuzz(func(t *testing.T, state string, at int64) {
-		p, err := parsePlace(state, at)
+		p, err := ParsePlace(state, at)
 		if err == nil && p.String() != state {
 			t.Errorf("%q becomes %q", state, p.String())
 		}

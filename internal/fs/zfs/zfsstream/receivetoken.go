@@ -1,4 +1,4 @@
-package zfs
+package zfsstream
 
 import (
 	"bytes"
@@ -80,53 +80,53 @@ func nativeNumbers(packed []byte) (map[string]uint64, error) {
 	}
 }
 
-// left is what the kernel says of a receive that was interrupted.
-type left struct {
-	toGUID, fromGUID uint64
+// Left is what the kernel says of a receive that was interrupted.
+type Left struct {
+	ToGUID, fromGUID uint64
 	object, offset   uint64 // the record that it got last, with which it wants to go on
 	bytes            uint64 // of the stream, that it had read; a little more when it was gone on with before
 }
 
-// parseToken reads what zfs get receive_resume_token says.
-func parseToken(text string) (left, error) {
+// ParseToken reads what zfs get receive_resume_token says.
+func ParseToken(text string) (Left, error) {
 	l, err := readToken(text)
 	if err != nil {
-		return left{}, fmt.Errorf("the token of an interrupted receive: %w", err)
+		return Left{}, fmt.Errorf("the token of an interrupted receive: %w", err)
 	}
 	return l, nil
 }
 
-func readToken(text string) (left, error) {
+func readToken(text string) (Left, error) {
 	part := strings.Split(text, "-")
 	if len(part) != 4 || part[0] != "1" {
-		return left{}, errors.New("it is of another version")
+		return Left{}, errors.New("it is of another version")
 	}
 	length, err := strconv.ParseUint(part[2], 16, 32)
 	if err != nil || length > mostToken {
-		return left{}, fmt.Errorf("its length is %q", part[2])
+		return Left{}, fmt.Errorf("its length is %q", part[2])
 	}
 	compressed, err := hex.DecodeString(part[3])
 	if err != nil {
-		return left{}, err
+		return Left{}, err
 	}
 	z, err := zlib.NewReader(bytes.NewReader(compressed))
 	if err != nil {
-		return left{}, err
+		return Left{}, err
 	}
 	packed, err := io.ReadAll(io.LimitReader(z, int64(length)+1))
 	if err != nil {
-		return left{}, err
+		return Left{}, err
 	}
 	if len(packed) != int(length) {
-		return left{}, fmt.Errorf("it holds %d bytes and says %d", len(packed), length)
+		return Left{}, fmt.Errorf("it holds %d bytes and says %d", len(packed), length)
 	}
 	n, err := nativeNumbers(packed)
 	if err != nil {
-		return left{}, err
+		return Left{}, err
 	}
-	l := left{toGUID: n["toguid"], fromGUID: n["fromguid"], object: n["object"], offset: n["offset"], bytes: n["bytes"]}
-	if l.toGUID == 0 || l.object == 0 {
-		return left{}, errors.New("it does not say where to go on")
+	l := Left{ToGUID: n["toguid"], fromGUID: n["fromguid"], object: n["object"], offset: n["offset"], bytes: n["bytes"]}
+	if l.ToGUID == 0 || l.object == 0 {
+		return Left{}, errors.New("it does not say where to go on")
 	}
 	return l, nil
 }

@@ -1,4 +1,4 @@
-package zfs
+package zfsstream
 
 import (
 	"bufio"
@@ -21,18 +21,18 @@ const (
 // errPassed says that reading began after what was looked for.
 var errPassed = errors.New("it does not have the place where the receiver wants to go on")
 
-// opener opens a stream that lies stored at the byte from or a little before;
+// Opener opens a stream that lies stored at the byte from or a little before;
 // at is where it begins.
-type opener func(from int64) (r io.ReadCloser, at int64, err error)
+type Opener func(from int64) (r io.ReadCloser, at int64, err error)
 
-// rest is what zfs send -t would make of a snapshot, made from its stream as it
+// Rest is what zfs send -t would make of a snapshot, made from its stream as it
 // lies stored: a BEGIN that says where it goes on, the object again, and what
 // follows. It is the reverse of stitched. Only what is needed is read.
-type rest struct {
-	left
+type Rest struct {
+	Left
 	source  io.Closer
 	in      recordReader
-	begin   head
+	Begin   Head
 	payload []byte   // of the stream's BEGIN
 	opening [][]byte // the object with which it goes on, and what describes it
 	ranges  []byte   // the last OBJECT_RANGE (raw streams), which the object needs
@@ -43,9 +43,9 @@ type rest struct {
 	err   error
 }
 
-// restOf opens the rest of a stream.
-func restOf(open opener, l left) (*rest, error) {
-	r := &rest{left: l}
+// RestOf opens the rest of a stream.
+func RestOf(open Opener, l Left) (*Rest, error) {
+	r := &Rest{Left: l}
 	found, err := r.head(open)
 	if err == nil && !found {
 		err = r.seek(open)
@@ -60,12 +60,12 @@ func restOf(open opener, l left) (*rest, error) {
 }
 
 // start makes the BEGIN. No checksum is stored in it; all of it counts.
-func (r *rest) start() error {
+func (r *Rest) start() error {
 	payload, err := addNative(r.payload, nativeUint64{"resume_object", r.object}, nativeUint64{"resume_offset", r.offset})
 	if err != nil {
 		return err
 	}
-	h := r.begin
+	h := r.Begin
 	binary.LittleEndian.PutUint32(h[4:], uint32(len(payload)))
 	binary.LittleEndian.PutUint64(h[16:], h.u64(16)|featureResuming<<2)
 	r.out = append(h[:], payload...)
@@ -75,7 +75,7 @@ func (r *rest) start() error {
 }
 
 // head reads the stream's beginning: its BEGIN, and perhaps the object.
-func (r *rest) head(open opener) (found bool, err error) {
+func (r *Rest) head(open Opener) (found bool, err error) {
 	if err := r.openAt(open, 0); err != nil {
 		return false, err
 	}
@@ -83,9 +83,9 @@ func (r *rest) head(open opener) (found bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	r.begin, r.payload = r.in.head, bytes.Clone(payload)
-	if r.begin.toGUID() != r.toGUID || r.begin.fromGUID() != r.fromGUID {
-		return false, fmt.Errorf("it makes snapshot %d on %d, and the receiver waits for %d on %d", r.begin.toGUID(), r.begin.fromGUID(), r.toGUID, r.fromGUID)
+	r.Begin, r.payload = r.in.head, bytes.Clone(payload)
+	if r.Begin.ToGUID() != r.ToGUID || r.Begin.FromGUID() != r.fromGUID {
+		return false, fmt.Errorf("it makes snapshot %d on %d, and the receiver waits for %d on %d", r.Begin.ToGUID(), r.Begin.FromGUID(), r.ToGUID, r.fromGUID)
 	}
 	found, err = r.find(headPart, true)
 	if errors.Is(err, errPassed) { // it would have been here
@@ -96,7 +96,7 @@ func (r *rest) head(open opener) (found bool, err error) {
 
 // seek reads from a little before the place, and from further before when the
 // object began there.
-func (r *rest) seek(open opener) error {
+func (r *Rest) seek(open Opener) error {
 	for back := int64(stepBack); ; back *= 8 {
 		from := max(0, int64(r.bytes)-back)
 		if err := r.openAt(open, from); err != nil {
@@ -115,7 +115,7 @@ func (r *rest) seek(open opener) error {
 }
 
 // openAt goes to a byte of the stream, or a little before.
-func (r *rest) openAt(open opener, from int64) error {
+func (r *Rest) openAt(open Opener, from int64) error {
 	if err := r.Close(); err != nil {
 		return err
 	}
@@ -134,17 +134,17 @@ func (r *rest) openAt(open opener, from int64) error {
 // join finds the border of two records in the middle of a stream. Each record
 // carries the snapshot's guid and the running checksum, so that one can be
 // told, and the next one proves it.
-func (r *rest) join(from *bufio.Reader, at int64) error {
+func (r *Rest) join(from *bufio.Reader, at int64) error {
 	for skipped := int64(0); skipped < 2*maxBlock; skipped += 4 {
-		raw, err := from.Peek(headSize)
+		raw, err := from.Peek(HeadSize)
 		if err != nil {
 			return errPassed // at its end
 		}
-		h := head(raw)
-		if guid, there := h.guid(); there && guid == r.toGUID && h.kind() != kindEnd {
-			if n, err := h.payload(); err == nil && r.joinsHere(from, n) {
+		h := Head(raw)
+		if guid, there := h.guid(); there && guid == r.ToGUID && h.Kind() != KindEnd {
+			if n, err := h.Payload(); err == nil && r.joinsHere(from, n) {
 				w := r.walkFrom(at + skipped)
-				_, err := io.CopyN(&w, from, int64(n)+headSize)
+				_, err := io.CopyN(&w, from, int64(n)+HeadSize)
 				r.in = recordReader{from: from, walk: w}
 				return err
 			}
@@ -157,8 +157,8 @@ func (r *rest) join(from *bufio.Reader, at int64) error {
 }
 
 // joinsHere tells whether a record of n bytes and another follow each other.
-func (r *rest) joinsHere(from *bufio.Reader, n int) bool {
-	raw, err := from.Peek(headSize + n + headSize)
+func (r *Rest) joinsHere(from *bufio.Reader, n int) bool {
+	raw, err := from.Peek(HeadSize + n + HeadSize)
 	if err != nil {
 		return false
 	}
@@ -168,15 +168,15 @@ func (r *rest) joinsHere(from *bufio.Reader, n int) bool {
 }
 
 // walkFrom is a walker that is to be given a record whose checksum it believes.
-func (r *rest) walkFrom(at int64) walker {
-	return walker{offset: at, began: true, begin: r.begin, believe: true}
+func (r *Rest) walkFrom(at int64) Walker {
+	return Walker{Offset: at, Began: true, Begin: r.Begin, believe: true}
 }
 
 // find reads up to the record with which the receiver goes on, through most
 // bytes (0: all). On the way it keeps the object and what describes it. here
 // says that the place cannot have been passed yet.
-func (r *rest) find(most int64, here bool) (bool, error) {
-	for most == 0 || r.in.walk.offset < most {
+func (r *Rest) find(most int64, here bool) (bool, error) {
+	for most == 0 || r.in.walk.Offset < most {
 		payload, err := r.in.next()
 		if err != nil {
 			return false, err
@@ -191,35 +191,35 @@ func (r *rest) find(most int64, here bool) (bool, error) {
 }
 
 // look takes the record that was read last: is it the place, or is it before it?
-func (r *rest) look(payload []byte, here bool) (found, before bool, err error) {
+func (r *Rest) look(payload []byte, here bool) (found, before bool, err error) {
 	h := &r.in.head
-	switch k := h.kind(); {
-	case k == kindEnd, k == kindObject && h.object() > r.object:
+	switch k := h.Kind(); {
+	case k == KindEnd, k == kindObject && h.Object() > r.object:
 		return false, false, errPassed
 	case k == kindObjectRange:
 		r.ranges = bytes.Clone(h[:])
-	case k == kindObject && h.object() == r.object:
+	case k == kindObject && h.Object() == r.object:
 		if !r.open(payload) {
 			return false, false, errPassed
 		}
 		return r.offset == 0, true, nil
 	case k == kindObject, k == kindFreeObjects:
 		return false, true, nil
-	case h.object() == r.object:
+	case h.Object() == r.object:
 		found, err = r.inObject(payload, here)
-		return found, k != kindSpill && h.start() < r.offset, err
+		return found, k != kindSpill && h.Start() < r.offset, err
 	}
 	return false, false, nil
 }
 
 // inObject looks at a record of the object with which the receiver goes on.
-func (r *rest) inObject(payload []byte, here bool) (found bool, err error) {
+func (r *Rest) inObject(payload []byte, here bool) (found bool, err error) {
 	h := &r.in.head
-	k := h.kind()
+	k := h.Kind()
 	switch {
-	case k != kindSpill && h.start() < r.offset: // the receiver has it
+	case k != kindSpill && h.Start() < r.offset: // the receiver has it
 	case k == kindWrite || k == kindWriteEmbedded:
-		if h.start() > r.offset && !here || len(r.opening) == 0 { // or its object comes before what was read
+		if h.Start() > r.offset && !here || len(r.opening) == 0 { // or its object comes before what was read
 			return false, errPassed
 		}
 		r.queue = append(r.queue, r.in.record(payload))
@@ -233,9 +233,9 @@ func (r *rest) inObject(payload []byte, here bool) (found bool, err error) {
 // open begins with an object. Of a raw stream the OBJECT_RANGE of its dnode block
 // belongs to it: without that the receiver could not read what follows. It is
 // false when that comes before what was read.
-func (r *rest) open(payload []byte) bool {
+func (r *Rest) open(payload []byte) bool {
 	r.opening = nil
-	if r.begin.features()&featureRaw != 0 {
+	if r.Begin.Features()&FeatureRaw != 0 {
 		if !covers(r.ranges, r.object) {
 			return false
 		}
@@ -250,13 +250,13 @@ func covers(ranges []byte, object uint64) bool {
 	if ranges == nil {
 		return false
 	}
-	h := head(ranges)
+	h := Head(ranges)
 	first, slots := h.u64(8), h.u64(16)
 	return object >= first && object-first < slots
 }
 
 // fill makes the next record the current one.
-func (r *rest) fill() error {
+func (r *Rest) fill() error {
 	if len(r.out) > 0 {
 		return nil
 	}
@@ -265,7 +265,7 @@ func (r *rest) fill() error {
 		stamp(&r.sum, r.out)
 		return nil
 	}
-	if r.in.walk.ended {
+	if r.in.walk.Ended {
 		return r.in.end()
 	}
 	payload, err := r.in.next()
@@ -276,7 +276,7 @@ func (r *rest) fill() error {
 	return nil
 }
 
-func (r *rest) Read(p []byte) (int, error) {
+func (r *Rest) Read(p []byte) (int, error) {
 	if r.err == nil {
 		r.err = r.fill()
 	}
@@ -289,7 +289,7 @@ func (r *rest) Read(p []byte) (int, error) {
 }
 
 // Close lets go of what is read from. It may be called twice.
-func (r *rest) Close() error {
+func (r *Rest) Close() error {
 	if r.source == nil {
 		return nil
 	}

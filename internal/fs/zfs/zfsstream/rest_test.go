@@ -1,4 +1,4 @@
-package zfs
+package zfsstream
 
 import (
 	"bytes"
@@ -9,27 +9,6 @@ import (
 	"testing"
 )
 
-// from opens data at the last multiple of slice before the byte wanted.
-func from(data []byte, slice int64, read *int64) opener {
-	return func(want int64) (io.ReadCloser, int64, error) {
-		at := want / slice * slice
-		return &counted{bytes.NewReader(data[at:]), read}, at, nil
-	}
-}
-
-type counted struct {
-	io.Reader
-	n *int64
-}
-
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
-	*c.n += int64(n)
-	return n, err
-}
-
-func (c *counted) Close() error { return nil }
-
 // TestRest: what is made of a stored stream for a receiver that has a part of
 // it is what stitching takes for a sender's words, so that both together give
 // the stream again, for every record with which a receiver can go on.
@@ -37,23 +16,23 @@ func TestRest(t *testing.T) {
 	for _, name := range whole {
 		data := recorded(t, name)
 		tried := 0
-		var w walker
+		var w Walker
 		at := 0
 		for _, raw := range recordsOf(t, data) {
 			_, _ = w.Write(raw)
 			at += len(raw)
-			h := head(raw[:headSize])
-			if !h.canAnchor() || w.anchor.end != int64(at) {
+			h := Head(raw[:HeadSize])
+			if !h.canAnchor() || w.anchor.End != int64(at) {
 				continue
 			}
 			tried++
-			l := left{toGUID: w.begin.toGUID(), fromGUID: w.begin.fromGUID(), object: w.anchor.object, offset: w.anchor.offset, bytes: uint64(at)}
-			p, err := parsePlace(w.place(), int64(at))
+			l := Left{ToGUID: w.Begin.ToGUID(), fromGUID: w.Begin.FromGUID(), object: w.anchor.Object, offset: w.anchor.Offset, bytes: uint64(at)}
+			p, err := ParsePlace(w.Place(), int64(at))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var n int64
-			r, err := restOf(from(data, 1<<20, &n), l)
+			r, err := RestOf(from(data, 1<<20, &n), l)
 			if err != nil {
 				t.Fatalf("%s at %d (%+v): %v", name, at, l, err)
 			}
@@ -64,7 +43,7 @@ func TestRest(t *testing.T) {
 			if err := checkAll(said); err != nil {
 				t.Fatalf("%s at %d: %v", name, at, err)
 			}
-			s, err := stitch(bytes.NewReader(said), p, l.toGUID, l.fromGUID)
+			s, err := Stitch(bytes.NewReader(said), p, l.ToGUID, l.fromGUID)
 			if err != nil {
 				t.Fatalf("%s at %d (%+v): %v", name, at, l, err)
 			}
@@ -81,11 +60,11 @@ func TestRest(t *testing.T) {
 
 // checkAll walks a stream with the same eyes as a receiver's.
 func checkAll(data []byte) error {
-	var w walker
+	var w Walker
 	if _, err := w.Write(data); err != nil {
 		return err
 	}
-	if !w.ended {
+	if !w.Ended {
 		return errors.New("it has no end")
 	}
 	return nil
@@ -104,7 +83,7 @@ func firstError(errs ...error) error {
 func TestRestSeeks(t *testing.T) {
 	data, l := longStream(t, 700)
 	var n int64
-	r, err := restOf(from(data, 16<<20, &n), l)
+	r, err := RestOf(from(data, 16<<20, &n), l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,32 +101,32 @@ func TestRestSeeks(t *testing.T) {
 	}
 	// One that is not in it is said.
 	l.object = 1 << 40
-	if _, err := restOf(from(data, 16<<20, &n), l); !errors.Is(err, errPassed) {
+	if _, err := RestOf(from(data, 16<<20, &n), l); !errors.Is(err, errPassed) {
 		t.Errorf("got %v", err)
 	}
 }
 
 // longStream is a stream of one large object, written by hand, and the place
 // of a receiver that has nearly all of it.
-func longStream(t *testing.T, blocks int) ([]byte, left) {
+func longStream(t *testing.T, blocks int) ([]byte, Left) {
 	t.Helper()
 	const block = 128 << 10
 	source := recorded(t, "volume")
 	var out []byte
 	var sum fletcher
-	var l left
+	var l Left
 	for _, raw := range recordsOf(t, source) {
-		h := head(raw[:headSize])
-		if h.kind() == kindBegin {
+		h := Head(raw[:HeadSize])
+		if h.Kind() == kindBegin {
 			out = append(out, raw...)
 			sum.add(raw)
-			l.toGUID = h.toGUID()
+			l.ToGUID = h.ToGUID()
 			continue
 		}
-		if h.kind() == kindWrite && l.object == 0 {
-			l.object = h.object()
+		if h.Kind() == kindWrite && l.object == 0 {
+			l.object = h.Object()
 			for i := range blocks {
-				one := append(bytes.Clone(raw[:headSize]), bytes.Repeat([]byte{byte(i), byte(i >> 8), 1, 2}, block/4)...)
+				one := append(bytes.Clone(raw[:HeadSize]), bytes.Repeat([]byte{byte(i), byte(i >> 8), 1, 2}, block/4)...)
 				binary.LittleEndian.PutUint64(one[24:], uint64(i*block))
 				binary.LittleEndian.PutUint64(one[32:], block)
 				one[50] = 0 // not compressed
@@ -158,7 +137,7 @@ func longStream(t *testing.T, blocks int) ([]byte, left) {
 				}
 			}
 		}
-		if h.kind() != kindWrite {
+		if h.Kind() != kindWrite {
 			raw = bytes.Clone(raw)
 			stamp(&sum, raw)
 			out = append(out, raw...)
@@ -172,13 +151,13 @@ func longStream(t *testing.T, blocks int) ([]byte, left) {
 
 // TestParseToken reads a token that the kernel made.
 func TestParseToken(t *testing.T) {
-	want := left{toGUID: 0x956bb7a240f38cfd, object: 0x25, bytes: 0x37a0} // testdata/token.means
-	got, err := parseToken(strings.TrimSpace(string(recorded(t, "token"))))
+	want := Left{ToGUID: 0x956bb7a240f38cfd, object: 0x25, bytes: 0x37a0} // testdata/token.means
+	got, err := ParseToken(strings.TrimSpace(string(recorded(t, "token"))))
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	for _, bad := range []string{"", "-", "1-2-3", "2-0-0-00", "1-0-ffffffff-00", "1-0-10-zz", "1-0-10-789c"} {
-		if _, err := parseToken(bad); err == nil {
+		if _, err := ParseToken(bad); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
 	}
@@ -190,27 +169,27 @@ func TestRestNeedsItsRange(t *testing.T) {
 	data := recorded(t, "raw")
 	var ranges, object []byte
 	for _, raw := range recordsOf(t, data) {
-		switch h := head(raw[:headSize]); h.kind() {
+		switch h := Head(raw[:HeadSize]); h.Kind() {
 		case kindObjectRange:
 			ranges = raw
 		case kindObject:
 			object = raw
 		}
 	}
-	h := head(object[:headSize])
-	n := h.object()
+	h := Head(object[:HeadSize])
+	n := h.Object()
 	other := bytes.Clone(ranges)
 	binary.LittleEndian.PutUint64(other[8:], n+32)
-	if !covers(ranges[:headSize], n) || covers(other[:headSize], n) || covers(nil, n) {
+	if !covers(ranges[:HeadSize], n) || covers(other[:HeadSize], n) || covers(nil, n) {
 		t.Error("it is not seen which range an object is of")
 	}
-	r := rest{left: left{object: n}, begin: head(data[:headSize]), ranges: other[:headSize]}
+	r := Rest{Left: Left{object: n}, Begin: Head(data[:HeadSize]), ranges: other[:HeadSize]}
 	r.in.head = h
-	if found, _, err := r.look(object[headSize:], true); found || !errors.Is(err, errPassed) {
+	if found, _, err := r.look(object[HeadSize:], true); found || !errors.Is(err, errPassed) {
 		t.Errorf("got %v, %v", found, err)
 	}
-	r.ranges = ranges[:headSize]
-	if found, _, err := r.look(object[headSize:], true); !found || err != nil || len(r.opening) != 2 {
+	r.ranges = ranges[:HeadSize]
+	if found, _, err := r.look(object[HeadSize:], true); !found || err != nil || len(r.opening) != 2 {
 		t.Errorf("got %v, %v", found, err)
 	}
 }
@@ -220,13 +199,13 @@ func TestRestNeedsItsRange(t *testing.T) {
 func FuzzRest(f *testing.F) {
 	for _, name := range whole {
 		data := recorded(f, name)
-		var w walker
+		var w Walker
 		_, _ = w.Write(data[:len(data)/2])
-		f.Add(data, w.begin.toGUID(), w.anchor.object, w.anchor.offset, uint64(len(data)/2))
+		f.Add(data, w.Begin.ToGUID(), w.anchor.Object, w.anchor.Offset, uint64(len(data)/2))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, guid, object, offset, bytes uint64) {
 		var n int64
-		r, err := restOf(from(data, 1<<12, &n), left{toGUID: guid, object: object, offset: offset, bytes: bytes})
+		r, err := RestOf(from(data, 1<<12, &n), Left{ToGUID: guid, object: object, offset: offset, bytes: bytes})
 		if err != nil {
 			return
 		}
@@ -241,7 +220,7 @@ func FuzzRest(f *testing.F) {
 func FuzzToken(f *testing.F) {
 	f.Add(string(recorded(f, "token")))
 	f.Fuzz(func(t *testing.T, text string) {
-		if l, err := parseToken(text); err == nil && l.toGUID == 0 {
+		if l, err := ParseToken(text); err == nil && l.ToGUID == 0 {
 			t.Errorf("%q is a place in no stream", text)
 		}
 	})

@@ -1,4 +1,8 @@
-package zfs
+// Package zfsstream reads send streams of ZFS, and makes what zfs itself does
+// not: a check of a whole stream, the rest of one that was interrupted, and the
+// tokens with which a sender or a receiver goes on. It needs no ZFS and no
+// right, so that a stream can be checked where there is none.
+package zfsstream
 
 import (
 	"fmt"
@@ -9,8 +13,8 @@ import (
 // Formats of the streams that Send makes, as they stand in a manifest. A chain
 // has one of them, for ever: it follows from whether the dataset is encrypted.
 const (
-	formatClear = "zfs-1"     // zfs send -L -c
-	formatRaw   = "zfs-raw-1" // zfs send -w, of an encrypted dataset
+	FormatClear = "zfs-1"     // zfs send -L -c
+	FormatRaw   = "zfs-raw-1" // zfs send -w, of an encrypted dataset
 )
 
 // OwnFormat tells whether streams of a format are this package's.
@@ -29,16 +33,16 @@ type Info struct {
 	Dense    int64 // bytes of it that were compressed or encrypted by ZFS
 }
 
-// CheckStream reads one whole send stream and says what is in it. Anything
+// Check reads one whole send stream and says what is in it. Anything
 // else, such as a stream that is cut off, or in which records are missing, or
-// stand in another order, or have one bit flipped, gives ErrStream; an error
+// stand in another order, or have one bit flipped, gives ErrInvalid; an error
 // of the reader is returned as it is. It needs no ZFS and 256 KiB at most,
 // however long the stream.
-func CheckStream(r io.Reader) (Info, error) {
-	var w walker
+func Check(r io.Reader) (Info, error) {
+	var w Walker
 	_, err := io.CopyBuffer(struct{ io.Writer }{&w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
-	if err == nil && !w.ended {
-		err = w.damaged("it is cut off")
+	if err == nil && !w.Ended {
+		err = w.Damaged("it is cut off")
 	}
 	if err != nil {
 		return Info{}, fmt.Errorf("check ZFS stream: %w", err)
@@ -46,26 +50,26 @@ func CheckStream(r io.Reader) (Info, error) {
 	return w.info(), nil
 }
 
-// CheckFormat is CheckStream for one of our formats.
+// CheckFormat is Check for one of our formats.
 func CheckFormat(format string, r io.Reader) error {
-	info, err := CheckStream(r)
+	info, err := Check(r)
 	switch {
 	case err != nil:
 		return err
-	case format != formatClear && format != formatRaw:
+	case format != FormatClear && format != FormatRaw:
 		return fmt.Errorf("check ZFS stream: this version of snapd does not know the format %q", format)
-	case info.Raw != (format == formatRaw):
-		return fmt.Errorf("check ZFS stream: %w: its manifest says %s, and it is the other kind", ErrStream, format)
+	case info.Raw != (format == FormatRaw):
+		return fmt.Errorf("check ZFS stream: %w: its manifest says %s, and it is the other kind", ErrInvalid, format)
 	}
 	return nil
 }
 
-func (w *walker) info() Info {
-	b := &w.begin
+func (w *Walker) info() Info {
+	b := &w.Begin
 	return Info{
-		GUID: b.toGUID(), Base: b.fromGUID(), Name: b.toName(), Volume: b.datasetType() == typeVolume,
-		Features: featureNames(b.features()), Raw: b.features()&featureRaw != 0,
-		Bytes: w.offset, Records: w.records, Dense: w.dense,
+		GUID: b.ToGUID(), Base: b.FromGUID(), Name: b.toName(), Volume: b.DatasetType() == TypeVolume,
+		Features: featureNames(b.Features()), Raw: b.Features()&FeatureRaw != 0,
+		Bytes: w.Offset, Records: w.records, Dense: w.dense,
 	}
 }
 
@@ -78,19 +82,19 @@ func featureNames(features uint64) []string {
 		{featureDedup, "dedup"},
 		{featureDedupProps, "dedupprops"},
 		{featureSpill, "spill"},
-		{featureEmbedded, "embedded"},
-		{featureLZ4, "lz4"},
-		{featureLargeBlocks, "large_blocks"},
+		{FeatureEmbedded, "embedded"},
+		{FeatureLZ4, "lz4"},
+		{FeatureLargeBlocks, "large_blocks"},
 		{featureResuming, "resuming"},
 		{featureRedacted, "redacted"},
 		{featureCompressed, "compressed"},
-		{featureLargeDnode, "large_dnode"},
-		{featureRaw, "raw"},
-		{featureZstd, "zstd"},
+		{FeatureLargeDnode, "large_dnode"},
+		{FeatureRaw, "raw"},
+		{FeatureZstd, "zstd"},
 		{featureHolds, "holds"},
 		{featureSwitchToLarge, "switch_to_large_blocks"},
-		{featureLongName, "longname"},
-		{featureLargeMicrozap, "large_microzap"},
+		{FeatureLongName, "longname"},
+		{FeatureLargeMicrozap, "large_microzap"},
 	}
 	var out []string
 	for _, f := range names {

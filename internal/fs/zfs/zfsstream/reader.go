@@ -1,4 +1,4 @@
-package zfs
+package zfsstream
 
 import (
 	"bufio"
@@ -11,8 +11,8 @@ import (
 // recordReader reads a stream record by record, and checks it on the way.
 type recordReader struct {
 	from *bufio.Reader
-	walk walker
-	head head
+	walk Walker
+	head Head
 	buf  []byte // head and payload, as they were read
 }
 
@@ -21,14 +21,14 @@ func (r *recordReader) next() (payload []byte, err error) {
 	if err := r.read(r.head[:]); err != nil {
 		return nil, err
 	}
-	n, err := r.head.payload()
+	n, err := r.head.Payload()
 	if err != nil {
-		return nil, r.walk.damaged("%v", err)
+		return nil, r.walk.Damaged("%v", err)
 	}
-	if cap(r.buf) < headSize+n {
-		r.buf = make([]byte, headSize+n)
+	if cap(r.buf) < HeadSize+n {
+		r.buf = make([]byte, HeadSize+n)
 	}
-	payload = r.buf[headSize : headSize+n]
+	payload = r.buf[HeadSize : HeadSize+n]
 	return payload, r.read(payload)
 }
 
@@ -36,7 +36,7 @@ func (r *recordReader) next() (payload []byte, err error) {
 func (r *recordReader) read(p []byte) error {
 	_, err := io.ReadFull(r.from, p)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return r.walk.damaged("it is cut off")
+		return r.walk.Damaged("it is cut off")
 	}
 	if err == nil {
 		_, err = r.walk.Write(p)
@@ -52,19 +52,19 @@ func (r *recordReader) record(payload []byte) []byte {
 // stamped is the record that was read last with the checksums that it has in
 // another stream, whose running checksum is sum.
 func (r *recordReader) stamped(sum *fletcher, payload []byte) []byte {
-	raw := append(r.buf[:0], r.head[:]...)[:headSize+len(payload)]
+	raw := append(r.buf[:0], r.head[:]...)[:HeadSize+len(payload)]
 	stamp(sum, raw)
 	return raw
 }
 
 // stamp puts the running checksum of a stream into a record, and goes on.
 func stamp(sum *fletcher, raw []byte) {
-	if kind(binary.LittleEndian.Uint32(raw)) == kindEnd {
+	if Kind(binary.LittleEndian.Uint32(raw)) == KindEnd {
 		sum.put(raw[8:])
 	}
-	sum.add(raw[:storedSum])
-	sum.put(raw[storedSum:])
-	sum.add(raw[storedSum:])
+	sum.add(raw[:StoredSum])
+	sum.put(raw[StoredSum:])
+	sum.add(raw[StoredSum:])
 }
 
 // end makes sure that the stream has nothing more to say, and ended well: only
@@ -72,7 +72,7 @@ func stamp(sum *fletcher, raw []byte) {
 func (r *recordReader) end() error {
 	_, err := r.from.ReadByte()
 	if err == nil {
-		err = r.walk.damaged("something follows its end")
+		err = r.walk.Damaged("something follows its end")
 	}
 	return err
 }

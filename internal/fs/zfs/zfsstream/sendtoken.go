@@ -1,4 +1,4 @@
-package zfs
+package zfsstream
 
 import (
 	"bytes"
@@ -8,42 +8,42 @@ import (
 	"fmt"
 )
 
-// token is what zfs send -t takes: where to go on with which stream. The
+// Token is what zfs send -t takes: where to go on with which stream. The
 // kernel's receiver makes such tokens; the sender only looks whether they are
 // well formed and whether the snapshots exist, so that somebody who has read
 // the stream can make them too.
-type token struct {
-	name     string // of the snapshot, as it is called now
-	toGUID   uint64
-	fromGUID uint64 // 0 for a full stream
-	object   uint64
-	offset   uint64
-	bytes    uint64 // that came before; for estimates only
-	features uint64 // of the stream
+type Token struct {
+	Name     string // of the snapshot, as it is called now
+	ToGUID   uint64
+	FromGUID uint64 // 0 for a full stream
+	Object   uint64
+	Offset   uint64
+	Bytes    uint64 // that came before; for estimates only
+	Features uint64 // of the stream
 }
 
 // String is the token as text: version, checksum and length of the packed
 // list, and the list itself, compressed.
-func (t token) String() string {
+func (t Token) String() string {
 	var l nvlist
-	l.string("toname", t.name)
-	l.uint64("object", t.object)
-	l.uint64("offset", t.offset)
-	l.uint64("bytes", t.bytes)
-	l.uint64("toguid", t.toGUID)
-	if t.fromGUID != 0 {
-		l.uint64("fromguid", t.fromGUID)
+	l.string("toname", t.Name)
+	l.uint64("object", t.Object)
+	l.uint64("offset", t.Offset)
+	l.uint64("bytes", t.Bytes)
+	l.uint64("toguid", t.ToGUID)
+	if t.FromGUID != 0 {
+		l.uint64("fromguid", t.FromGUID)
 	}
 	for _, flag := range []struct {
 		bit  uint64
 		name string
 	}{
-		{featureLargeBlocks, "largeblockok"},
-		{featureEmbedded, "embedok"},
+		{FeatureLargeBlocks, "largeblockok"},
+		{FeatureEmbedded, "embedok"},
 		{featureCompressed, "compressok"},
-		{featureRaw, "rawok"},
+		{FeatureRaw, "rawok"},
 	} {
-		if t.features&flag.bit != 0 {
+		if t.Features&flag.bit != 0 {
 			l.boolean(flag.name)
 		}
 	}
