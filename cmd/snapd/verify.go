@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"snapd/internal/agent"
-	"snapd/internal/fs/btrfs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/fs/zfs/zfsstream"
 	"snapd/internal/point"
@@ -50,7 +50,7 @@ end; that needs an identity. Exit status 4 means damage was found.`,
 // checkStream walks a stream by its format.
 func checkStream(format string, r io.Reader) error {
 	if strings.HasPrefix(format, "btrfs-") {
-		_, err := btrfs.CheckStream(r)
+		_, err := btrfsstream.Check(r)
 		return err
 	}
 	if zfsstream.OwnFormat(format) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +28,7 @@ func (r *receiver) Apply(ctx context.Context, stream io.Reader, guid, base strin
 }
 
 func (r *receiver) apply(ctx context.Context, stream io.Reader, guid, base string) error {
-	want, err := parseUUID(guid)
+	want, err := btrfsstream.ParseUUID(guid)
 	if err != nil {
 		return err
 	}
@@ -40,7 +41,7 @@ func (r *receiver) apply(ctx context.Context, stream io.Reader, guid, base strin
 	if err != nil {
 		return err
 	}
-	feed, err := newRewriter(stream, name, want, on.guid, on.local, times)
+	feed, err := btrfsstream.NewRewriter(stream, name, want, on.guid, on.local, times)
 	if err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func (r *receiver) findBase(base string) (applied, error) {
 	if base == "" {
 		return applied{}, nil
 	}
-	want, err := parseUUID(base)
+	want, err := btrfsstream.ParseUUID(base)
 	if err != nil {
 		return applied{}, err
 	}
@@ -74,21 +75,21 @@ func (r *receiver) findBase(base string) (applied, error) {
 
 // timesOf returns the command that sets the root's times as the base has them.
 func (r *receiver) timesOf(base applied) ([]byte, error) {
-	if base.guid.isZero() {
+	if base.guid.IsZero() {
 		return nil, nil
 	}
 	root, err := child(r.staging, base.name)
 	if err != nil {
 		return nil, err
 	}
-	times, err := rootTimes(root)
+	times, err := btrfsstream.RootTimes(root)
 	return times, errors.Join(err, root.Close())
 }
 
 // runReceive feeds btrfs receive. With -e it stops at the stream's END; it is
 // never given a closed input before that, which it would take for an END.
-func (r *receiver) runReceive(ctx context.Context, feed *rewriter) error {
-	if version := feed.commands.version; version > 1 {
+func (r *receiver) runReceive(ctx context.Context, feed *btrfsstream.Rewriter) error {
+	if version := feed.Commands.Version; version > 1 {
 		major, err := progsVersion(ctx)
 		if err != nil {
 			return err
@@ -114,7 +115,7 @@ func (r *receiver) runReceive(ctx context.Context, feed *rewriter) error {
 	}
 	_, err = receive.Output(ctx)
 	err = errors.Join(explainReceive(err), m.Close())
-	if err == nil && !feed.commands.ended {
+	if err == nil && !feed.Commands.Ended {
 		err = errors.New("btrfs receive ended before its stream did")
 	}
 	return err
@@ -168,22 +169,22 @@ func (m *privateMount) attach(dir string) error {
 
 // checkReceived looks whether what came out is the snapshot wanted, and
 // complete: btrfs receive sets the identity and read-only last.
-func (r *receiver) checkReceived(name string, guid, base uuid) (uuid, error) {
+func (r *receiver) checkReceived(name string, guid, base btrfsstream.UUID) (btrfsstream.UUID, error) {
 	f, err := child(r.staging, name)
 	if err != nil {
-		return uuid{}, err
+		return btrfsstream.UUID{}, err
 	}
 	info, err := subvolInfo(f)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return uuid{}, err
+		return btrfsstream.UUID{}, err
 	}
 	switch {
-	case info.flags&rootReadOnly == 0 || info.receivedUUID.isZero():
-		return uuid{}, errors.New("btrfs receive left an incomplete subvolume")
+	case info.flags&rootReadOnly == 0 || info.receivedUUID.IsZero():
+		return btrfsstream.UUID{}, errors.New("btrfs receive left an incomplete subvolume")
 	case info.receivedUUID != guid:
-		return uuid{}, fmt.Errorf("btrfs receive made snapshot %s", info.receivedUUID)
+		return btrfsstream.UUID{}, fmt.Errorf("btrfs receive made snapshot %s", info.receivedUUID)
 	case info.parentUUID != base:
-		return uuid{}, fmt.Errorf("btrfs receive built on %s and not on %s: %w", orNothing(info.parentUUID), orNothing(base), fs.ErrBase)
+		return btrfsstream.UUID{}, fmt.Errorf("btrfs receive built on %s and not on %s: %w", btrfsstream.OrNothing(info.parentUUID), btrfsstream.OrNothing(base), fs.ErrBase)
 	}
 	return info.uuid, nil
 }

@@ -1,4 +1,7 @@
-package btrfs
+// Package btrfsstream reads send streams of Btrfs, checks that one is whole, and
+// rewrites one on its way to btrfs receive. It needs no Btrfs and no right, so
+// that a stream can be checked where there is none.
+package btrfsstream
 
 import (
 	"encoding/binary"
@@ -19,15 +22,15 @@ type Info struct {
 }
 
 // Format is the stream's format as it stands in a manifest.
-func (i Info) Format() string { return formatName(i.Version) }
+func (i Info) Format() string { return FormatName(i.Version) }
 
-func formatName(version uint32) string { return fmt.Sprintf("btrfs-%d", version) }
+func FormatName(version uint32) string { return fmt.Sprintf("btrfs-%d", version) }
 
-// CheckStream reads one whole send stream and says what is in it. Anything
+// Check reads one whole send stream and says what is in it. Anything
 // else, such as a stream that is cut off or has one bit flipped, gives
-// ErrStream; an error of the reader is returned as it is. It needs no Btrfs
+// ErrInvalid; an error of the reader is returned as it is. It needs no Btrfs
 // and about 1.5 MiB at most, however long the stream.
-func CheckStream(r io.Reader) (Info, error) {
+func Check(r io.Reader) (Info, error) {
 	info, err := checkStream(r)
 	if err != nil {
 		return Info{}, fmt.Errorf("check Btrfs stream: %w", err)
@@ -44,7 +47,7 @@ func checkStream(r io.Reader) (Info, error) {
 	for {
 		kind, raw, err := c.next()
 		if errors.Is(err, io.EOF) {
-			info := first.info(c.version)
+			info := first.info(c.Version)
 			info.Bytes, info.Commands = c.offset, c.count
 			return info, nil
 		}
@@ -62,9 +65,9 @@ func checkStream(r io.Reader) (Info, error) {
 // beginning is the first command of a stream.
 type beginning struct {
 	path          string
-	uuid          uuid
+	UUID          UUID
 	ctransid      uint64
-	cloneUUID     uuid // zero in a full stream
+	cloneUUID     UUID // zero in a full stream
 	cloneCTransID uint64
 }
 
@@ -75,7 +78,7 @@ func parseBeginning(kind uint16, raw []byte) (beginning, error) {
 		case attrPath:
 			b.path = string(value)
 		case attrUUID:
-			return b.uuid.set(value)
+			return b.UUID.set(value)
 		case attrCloneUUID:
 			return b.cloneUUID.set(value)
 		case attrCTransID:
@@ -88,23 +91,23 @@ func parseBeginning(kind uint16, raw []byte) (beginning, error) {
 	if err != nil {
 		return b, err
 	}
-	if b.path == "" || b.uuid.isZero() || b.cloneUUID.isZero() != (kind == cmdSubvol) {
-		return b, fmt.Errorf("%w: its first command lacks a name or identity", ErrStream)
+	if b.path == "" || b.UUID.IsZero() || b.cloneUUID.IsZero() != (kind == cmdSubvol) {
+		return b, fmt.Errorf("%w: its first command lacks a name or identity", ErrInvalid)
 	}
 	return b, nil
 }
 
 func (b beginning) info(version uint32) Info {
-	info := Info{Version: version, GUID: b.uuid.String(), CTransID: b.ctransid, Name: b.path}
-	if !b.cloneUUID.isZero() {
+	info := Info{Version: version, GUID: b.UUID.String(), CTransID: b.ctransid, Name: b.path}
+	if !b.cloneUUID.IsZero() {
 		info.Base = b.cloneUUID.String()
 	}
 	return info
 }
 
-func (u *uuid) set(value []byte) error {
+func (u *UUID) set(value []byte) error {
 	if len(value) != len(u) {
-		return fmt.Errorf("%w: a UUID of %d bytes", ErrStream, len(value))
+		return fmt.Errorf("%w: a UUID of %d bytes", ErrInvalid, len(value))
 	}
 	copy(u[:], value)
 	return nil
@@ -112,7 +115,7 @@ func (u *uuid) set(value []byte) error {
 
 func setNumber(n *uint64, value []byte) error {
 	if len(value) != 8 {
-		return fmt.Errorf("%w: a number of %d bytes", ErrStream, len(value))
+		return fmt.Errorf("%w: a number of %d bytes", ErrInvalid, len(value))
 	}
 	*n = binary.LittleEndian.Uint64(value)
 	return nil

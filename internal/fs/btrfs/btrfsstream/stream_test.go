@@ -1,4 +1,4 @@
-package btrfs
+package btrfsstream
 
 import (
 	"bytes"
@@ -45,7 +45,7 @@ func TestCheckStream(t *testing.T) {
 	} {
 		data := golden(t, c.file)
 		for _, r := range []io.Reader{bytes.NewReader(data), iotest.OneByteReader(bytes.NewReader(data)), iotest.DataErrReader(bytes.NewReader(data))} {
-			got, err := CheckStream(r)
+			got, err := Check(r)
 			if err != nil || got != c.want || got.Format() != c.format {
 				t.Errorf("%s: got %+v, %v; want %+v", c.file, got, err, c.want)
 			}
@@ -61,13 +61,13 @@ func TestCheckStreamNoticesAllDamage(t *testing.T) {
 			for bit := range 8 {
 				damaged := bytes.Clone(data)
 				damaged[i] ^= 1 << bit
-				got, err := CheckStream(bytes.NewReader(damaged))
+				got, err := Check(bytes.NewReader(damaged))
 				versionOnly := i >= len(streamMagic) && i < streamHeaderSize && err == nil
-				if !errors.Is(err, ErrStream) && !versionOnly {
+				if !errors.Is(err, ErrInvalid) && !versionOnly {
 					t.Fatalf("%s: bit %d of byte %d flipped: got %+v, %v", name, bit, i, got, err)
 				}
 			}
-			if _, err := CheckStream(bytes.NewReader(data[:i])); !errors.Is(err, ErrStream) {
+			if _, err := Check(bytes.NewReader(data[:i])); !errors.Is(err, ErrInvalid) {
 				t.Fatalf("%s: cut to %d bytes: got %v", name, i, err)
 			}
 		}
@@ -103,13 +103,13 @@ func TestCheckStreamRefuses(t *testing.T) {
 		"an attribute that is cut":    join(header, rebuild(cmdSubvol, "\x0f\x00\xff\x00a"), end),
 		"an attribute without length": join(header, rebuild(cmdSubvol, "\x0f"), end),
 	} {
-		if got, err := CheckStream(bytes.NewReader(data)); !errors.Is(err, ErrStream) {
+		if got, err := Check(bytes.NewReader(data)); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: got %+v, %v; want ErrStream", name, got, err)
 		}
 	}
 	broken := errors.New("the bucket went away")
-	_, err := CheckStream(io.MultiReader(bytes.NewReader(full[:5000]), iotest.ErrReader(broken)))
-	if !errors.Is(err, broken) || errors.Is(err, ErrStream) {
+	_, err := Check(io.MultiReader(bytes.NewReader(full[:5000]), iotest.ErrReader(broken)))
+	if !errors.Is(err, broken) || errors.Is(err, ErrInvalid) {
 		t.Errorf("a reader that fails: got %v, want %v alone", err, broken)
 	}
 }
@@ -120,7 +120,7 @@ func TestCheckStreamMemory(t *testing.T) {
 	data = append(data, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := CheckStream(bytes.NewReader(data)); !errors.Is(err, ErrStream) {
+	if _, err := Check(bytes.NewReader(data)); !errors.Is(err, ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
 	runtime.ReadMemStats(&after)
@@ -130,15 +130,15 @@ func TestCheckStreamMemory(t *testing.T) {
 }
 
 func TestRewriter(t *testing.T) {
-	first, _ := parseUUID(goldenFirst)
-	second, _ := parseUUID(goldenSecond)
-	local := uuid{1, 2, 3}
+	first, _ := ParseUUID(goldenFirst)
+	second, _ := ParseUUID(goldenSecond)
+	local := UUID{1, 2, 3}
 	for _, name := range goldenNames() {
-		guid, base, to := first, uuid{}, uuid{}
+		guid, base, to := first, UUID{}, UUID{}
 		if strings.HasPrefix(name, "step") {
 			guid, base, to = second, first, local
 		}
-		w, err := newRewriter(bytes.NewReader(golden(t, name)), "stream-7", guid, base, to, nil)
+		w, err := NewRewriter(bytes.NewReader(golden(t, name)), "stream-7", guid, base, to, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,11 +146,11 @@ func TestRewriter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := CheckStream(bytes.NewReader(out))
-		want, _ := CheckStream(bytes.NewReader(golden(t, name)))
+		got, err := Check(bytes.NewReader(out))
+		want, _ := Check(bytes.NewReader(golden(t, name)))
 		// One command more: the root's times, once more at the end.
 		want.Name, want.Bytes, want.Commands = "stream-7", got.Bytes, want.Commands+1
-		if !to.isZero() {
+		if !to.IsZero() {
 			want.Base = to.String()
 		}
 		if err != nil || got != want {
@@ -164,18 +164,18 @@ func TestRewriter(t *testing.T) {
 
 // The kernel sets the root's times and then makes inodes in it.
 func TestRewriterSetsTheRootsTimesLast(t *testing.T) {
-	first, _ := parseUUID(goldenFirst)
-	second, _ := parseUUID(goldenSecond)
+	first, _ := ParseUUID(goldenFirst)
+	second, _ := ParseUUID(goldenSecond)
 	dir, err := os.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	before, err := rootTimes(dir)
+	before, err := RootTimes(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := newRewriter(bytes.NewReader(golden(t, "step-1.stream")), "n", second, first, uuid{1}, before)
+	w, err := NewRewriter(bytes.NewReader(golden(t, "step-1.stream")), "n", second, first, UUID{1}, before)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,14 +204,14 @@ func TestRewriterSetsTheRootsTimesLast(t *testing.T) {
 }
 
 func TestRewriterRefuses(t *testing.T) {
-	first, _ := parseUUID(goldenFirst)
-	second, _ := parseUUID(goldenSecond)
-	for name, c := range map[string]struct{ guid, base uuid }{
+	first, _ := ParseUUID(goldenFirst)
+	second, _ := ParseUUID(goldenSecond)
+	for name, c := range map[string]struct{ guid, base UUID }{
 		"another snapshot":   {first, first},
 		"another base":       {second, second},
-		"no base, wanted as": {second, uuid{}},
+		"no base, wanted as": {second, UUID{}},
 	} {
-		if _, err := newRewriter(bytes.NewReader(golden(t, "step-1.stream")), "x", c.guid, c.base, uuid{9}, nil); !errors.Is(err, fs.ErrBase) {
+		if _, err := NewRewriter(bytes.NewReader(golden(t, "step-1.stream")), "x", c.guid, c.base, UUID{9}, nil); !errors.Is(err, fs.ErrBase) {
 			t.Errorf("%s: got %v, want ErrBase", name, err)
 		}
 	}
@@ -219,39 +219,19 @@ func TestRewriterRefuses(t *testing.T) {
 
 // The end mark stays back until all of the stream was good.
 func TestRewriterHoldsTheEndBack(t *testing.T) {
-	first, _ := parseUUID(goldenFirst)
+	first, _ := ParseUUID(goldenFirst)
 	data := golden(t, "full-1.stream")
 	for name, tail := range map[string]io.Reader{
 		"something follows": strings.NewReader("x"),
 		"the reader fails":  iotest.ErrReader(errors.New("broken")),
 	} {
-		w, err := newRewriter(io.MultiReader(bytes.NewReader(data), tail), "x", first, uuid{}, uuid{}, nil)
+		w, err := NewRewriter(io.MultiReader(bytes.NewReader(data), tail), "x", first, UUID{}, UUID{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		out, err := io.ReadAll(w)
 		if err == nil || bytes.HasSuffix(out, data[len(data)-commandHeaderSize:]) {
 			t.Errorf("%s: got %v, and the end came through", name, err)
-		}
-	}
-}
-
-func TestFrames(t *testing.T) {
-	for _, name := range goldenNames() {
-		data := golden(t, name)
-		for _, piece := range []int{1, 7, 4096, len(data)} {
-			var f frames
-			for rest := data; len(rest) > 0; {
-				n := min(piece, len(rest))
-				if f.whole() {
-					t.Errorf("%s: whole with %d bytes to come", name, len(rest))
-				}
-				f.pass(rest[:n])
-				rest = rest[n:]
-			}
-			if !f.whole() {
-				t.Errorf("%s in pieces of %d: not whole", name, piece)
-			}
 		}
 	}
 }
@@ -281,9 +261,9 @@ func withChecksums(data []byte) []byte {
 }
 
 func checkFuzzed(t *testing.T, data []byte) {
-	info, err := CheckStream(bytes.NewReader(data))
+	info, err := Check(bytes.NewReader(data))
 	if err != nil {
-		if !errors.Is(err, ErrStream) {
+		if !errors.Is(err, ErrInvalid) {
 			t.Fatalf("a failure that is none of the stream's: %v", err)
 		}
 		return
@@ -291,9 +271,9 @@ func checkFuzzed(t *testing.T, data []byte) {
 	if info.Bytes != int64(len(data)) || info.GUID == "" || info.Commands < 2 {
 		t.Fatalf("accepted as %+v", info)
 	}
-	var frames frames
-	frames.pass(data)
-	if !frames.whole() {
+	var frames Frames
+	frames.Pass(data)
+	if !frames.Whole() {
 		t.Fatal("the sender's check calls it cut")
 	}
 	rewriteAccepted(t, data, info)
@@ -302,18 +282,18 @@ func checkFuzzed(t *testing.T, data []byte) {
 // rewriteAccepted passes a good stream through the rewriter: what comes out is
 // good, too, unless it shares data with a third snapshot.
 func rewriteAccepted(t *testing.T, data []byte, info Info) {
-	guid, err := parseUUID(info.GUID)
+	guid, err := ParseUUID(info.GUID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var base, local uuid
+	var base, local UUID
 	if info.Base != "" {
-		local = uuid{1}
-		if base, err = parseUUID(info.Base); err != nil {
+		local = UUID{1}
+		if base, err = ParseUUID(info.Base); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w, err := newRewriter(bytes.NewReader(data), "n", guid, base, local, nil)
+	w, err := NewRewriter(bytes.NewReader(data), "n", guid, base, local, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,23 +301,8 @@ func rewriteAccepted(t *testing.T, data []byte, info Info) {
 	if err != nil {
 		return
 	}
-	if _, err := CheckStream(bytes.NewReader(out)); err != nil {
+	if _, err := Check(bytes.NewReader(out)); err != nil {
 		t.Fatalf("rewritten: %v", err)
-	}
-}
-
-func TestProgsMajor(t *testing.T) {
-	for out, want := range map[string]int{
-		"btrfs-progs v6.2\n":  6,
-		"btrfs-progs v5.10.1": 5,
-		"btrfs-progs v6.14\n-EXPERIMENTAL -INJECT -STATIC +LZO +ZSTD +UDEV +FSVERITY +ZONED CRYPTO=builtin\n": 6,
-	} {
-		if got, err := progsMajor(out); err != nil || got != want {
-			t.Errorf("%q: got %d, %v; want %d", out, got, err, want)
-		}
-	}
-	if got, err := progsMajor("busybox"); err == nil {
-		t.Errorf("got %d out of nothing", got)
 	}
 }
 
@@ -350,8 +315,31 @@ func BenchmarkCheckStream(b *testing.B) {
 	data = append(data, full[len(full)-commandHeaderSize:]...)
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
-		if _, err := CheckStream(bytes.NewReader(data)); err != nil {
+		if _, err := Check(bytes.NewReader(data)); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestFrames(t *testing.T) {
+	for _, name := range []string{"full-1.stream", "step-1.stream", "full-2.stream", "step-2.stream"} {
+		data, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, piece := range []int{1, 7, 4096, len(data)} {
+			var f Frames
+			for rest := data; len(rest) > 0; {
+				n := min(piece, len(rest))
+				if f.Whole() {
+					t.Errorf("%s: whole with %d bytes to come", name, len(rest))
+				}
+				f.Pass(rest[:n])
+				rest = rest[n:]
+			}
+			if !f.Whole() {
+				t.Errorf("%s in pieces of %d: not whole", name, piece)
+			}
 		}
 	}
 }

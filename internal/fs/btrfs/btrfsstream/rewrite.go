@@ -1,4 +1,4 @@
-package btrfs
+package btrfsstream
 
 import (
 	"encoding/binary"
@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rewriter passes a stream on to btrfs receive, checked, with three changes:
+// Rewriter passes a stream on to btrfs receive, checked, with three changes:
 //
 //   - The new subvolume gets a name of ours, so that what a cut receive leaves
 //     can be found and removed.
@@ -27,28 +27,28 @@ import (
 //
 // The END command comes through only when the whole stream has been seen and
 // nothing follows it.
-type rewriter struct {
-	commands *commandReader
+type Rewriter struct {
+	Commands *commandReader
 	name     string
-	guid     uuid
-	base     uuid   // as the stream names it; zero for a full one
-	local    uuid   // of the base on this filesystem
+	guid     UUID
+	base     UUID   // as the stream names it; zero for a full one
+	local    UUID   // of the base on this filesystem
 	root     []byte // the last command that set the root's times; nil for none
 	out      []byte
 	scratch  []byte
 	err      error
 }
 
-// newRewriter reads as far as the stream's first command, so that a stream of
+// NewRewriter reads as far as the stream's first command, so that a stream of
 // another snapshot or on another base is refused before anything is made.
 // root is the command that sets the root's times as the base has them, nil
 // for a full stream.
-func newRewriter(r io.Reader, name string, guid, base, local uuid, root []byte) (*rewriter, error) {
+func NewRewriter(r io.Reader, name string, guid, base, local UUID, root []byte) (*Rewriter, error) {
 	commands, err := newCommandReader(r)
 	if err != nil {
 		return nil, err
 	}
-	w := &rewriter{commands: commands, name: name, guid: guid, base: base, local: local, root: root}
+	w := &Rewriter{Commands: commands, name: name, guid: guid, base: base, local: local, root: root}
 	kind, raw, err := commands.next()
 	if err != nil {
 		return nil, err
@@ -58,25 +58,25 @@ func newRewriter(r io.Reader, name string, guid, base, local uuid, root []byte) 
 		return nil, err
 	}
 	w.out = append([]byte(streamMagic), 0, 0, 0, 0)
-	binary.LittleEndian.PutUint32(w.out[len(streamMagic):], commands.version)
+	binary.LittleEndian.PutUint32(w.out[len(streamMagic):], commands.Version)
 	w.out = append(w.out, first...)
 	return w, nil
 }
 
-func (w *rewriter) begin(kind uint16, raw []byte) ([]byte, error) {
+func (w *Rewriter) begin(kind uint16, raw []byte) ([]byte, error) {
 	b, err := parseBeginning(kind, raw)
 	switch {
 	case err != nil:
 		return nil, err
-	case b.uuid != w.guid:
-		return nil, fmt.Errorf("the stream makes snapshot %s, and %s is wanted: %w", b.uuid, w.guid, fs.ErrBase)
+	case b.UUID != w.guid:
+		return nil, fmt.Errorf("the stream makes snapshot %s, and %s is wanted: %w", b.UUID, w.guid, fs.ErrBase)
 	case b.cloneUUID != w.base:
 		return nil, fmt.Errorf("the stream of snapshot %s builds on %s, and %s was announced: %w",
-			b.uuid, orNothing(b.cloneUUID), orNothing(w.base), fs.ErrBase)
+			b.UUID, OrNothing(b.cloneUUID), OrNothing(w.base), fs.ErrBase)
 	}
 	out := make([]byte, commandHeaderSize)
 	out = appendAttribute(out, attrPath, []byte(w.name))
-	out = appendAttribute(out, attrUUID, b.uuid[:])
+	out = appendAttribute(out, attrUUID, b.UUID[:])
 	out = appendAttribute(out, attrCTransID, binary.LittleEndian.AppendUint64(nil, b.ctransid))
 	if kind == cmdSnapshot {
 		out = appendAttribute(out, attrCloneUUID, w.local[:])
@@ -86,19 +86,19 @@ func (w *rewriter) begin(kind uint16, raw []byte) ([]byte, error) {
 	return out, nil
 }
 
-func orNothing(u uuid) string {
-	if u.isZero() {
+func OrNothing(u UUID) string {
+	if u.IsZero() {
 		return "nothing"
 	}
 	return u.String()
 }
 
 // clone renames the base in a command that shares one of its extents.
-func (w *rewriter) clone(raw []byte) ([]byte, error) {
+func (w *Rewriter) clone(raw []byte) ([]byte, error) {
 	w.scratch = append(w.scratch[:0], make([]byte, commandHeaderSize)...)
 	err := attributes(raw, func(kind uint16, value []byte) error {
 		if kind == attrCloneUUID {
-			var from uuid
+			var from UUID
 			if err := from.set(value); err != nil {
 				return err
 			}
@@ -118,7 +118,7 @@ func (w *rewriter) clone(raw []byte) ([]byte, error) {
 }
 
 // change returns what takes the place of a command.
-func (w *rewriter) change(kind uint16, raw []byte) ([]byte, error) {
+func (w *Rewriter) change(kind uint16, raw []byte) ([]byte, error) {
 	switch kind {
 	case cmdClone:
 		return w.clone(raw)
@@ -138,9 +138,9 @@ func (w *rewriter) change(kind uint16, raw []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// rootTimes is a command that gives the root of what is received the times
+// RootTimes is a command that gives the root of what is received the times
 // that f has.
-func rootTimes(f *os.File) ([]byte, error) {
+func RootTimes(f *os.File) ([]byte, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, os.NewSyscallError("fstat", err)
@@ -157,12 +157,12 @@ func rootTimes(f *os.File) ([]byte, error) {
 	return out, nil
 }
 
-func (w *rewriter) Read(p []byte) (int, error) {
+func (w *Rewriter) Read(p []byte) (int, error) {
 	for len(w.out) == 0 {
 		if w.err != nil {
 			return 0, w.err
 		}
-		kind, raw, err := w.commands.next()
+		kind, raw, err := w.Commands.next()
 		if err == nil {
 			raw, err = w.change(kind, raw)
 		}

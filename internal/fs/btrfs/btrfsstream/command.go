@@ -1,4 +1,4 @@
-package btrfs
+package btrfsstream
 
 import (
 	"bufio"
@@ -49,17 +49,17 @@ const (
 	attrCloneCTransID = 21
 )
 
-// ErrStream says that bytes are not one whole Btrfs send stream.
-var ErrStream = errors.New("not a whole Btrfs stream")
+// ErrInvalid says that bytes are not one whole Btrfs send stream.
+var ErrInvalid = errors.New("not a whole Btrfs stream")
 
 // commandReader reads a stream command by command and checks all that can be
 // checked without applying it. It holds one command at a time.
 type commandReader struct {
 	r       *bufio.Reader
-	version uint32
+	Version uint32
 	offset  int64 // bytes read
 	count   int64 // commands read
-	ended   bool
+	Ended   bool
 	buf     []byte
 }
 
@@ -72,15 +72,15 @@ func newCommandReader(r io.Reader) (*commandReader, error) {
 	if string(header[:len(streamMagic)]) != streamMagic {
 		return nil, c.damaged("it starts with %q", header[:len(streamMagic)])
 	}
-	c.version = binary.LittleEndian.Uint32(header[len(streamMagic):])
-	if c.version < 1 || c.version > streamVersionMax {
-		return nil, c.damaged("its version is %d, and 1 to %d are known", c.version, streamVersionMax)
+	c.Version = binary.LittleEndian.Uint32(header[len(streamMagic):])
+	if c.Version < 1 || c.Version > streamVersionMax {
+		return nil, c.damaged("its version is %d, and 1 to %d are known", c.Version, streamVersionMax)
 	}
 	return c, nil
 }
 
 func (c *commandReader) damaged(format string, args ...any) error {
-	return fmt.Errorf("%w: before byte %d: %s", ErrStream, c.offset, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: before byte %d: %s", ErrInvalid, c.offset, fmt.Sprintf(format, args...))
 }
 
 // read fills p. A stream that ends here is a cut one.
@@ -96,7 +96,7 @@ func (c *commandReader) read(p []byte) error {
 // next returns the next command with its header, valid until the following
 // call. It returns io.EOF after the last command of a whole stream.
 func (c *commandReader) next() (kind uint16, raw []byte, err error) {
-	if c.ended {
+	if c.Ended {
 		return 0, nil, io.EOF
 	}
 	c.buf = grow(c.buf, commandHeaderSize)
@@ -129,7 +129,7 @@ func (c *commandReader) next() (kind uint16, raw []byte, err error) {
 
 // end makes sure that nothing follows.
 func (c *commandReader) end() error {
-	c.ended = true
+	c.Ended = true
 	_, err := c.r.ReadByte()
 	if errors.Is(err, io.EOF) {
 		return nil
@@ -141,7 +141,7 @@ func (c *commandReader) end() error {
 }
 
 func (c *commandReader) limit() uint32 {
-	if c.version == 1 {
+	if c.Version == 1 {
 		return commandMaxV1
 	}
 	return commandMaxV2
@@ -150,7 +150,7 @@ func (c *commandReader) limit() uint32 {
 // checkOrder wants what the subvolume is called first, and only once.
 func (c *commandReader) checkOrder(kind uint16) error {
 	last := uint16(cmdLastV3)
-	switch c.version {
+	switch c.Version {
 	case 1:
 		last = cmdLastV1
 	case 2:
@@ -159,7 +159,7 @@ func (c *commandReader) checkOrder(kind uint16) error {
 	names := kind == cmdSubvol || kind == cmdSnapshot
 	switch {
 	case kind == 0 || kind > last:
-		return c.damaged("command %d, which version %d does not have", kind, c.version)
+		return c.damaged("command %d, which version %d does not have", kind, c.Version)
 	case c.count == 0 && !names:
 		return c.damaged("it does not begin with a subvolume or snapshot")
 	case c.count > 0 && names:
@@ -193,12 +193,12 @@ func grow(b []byte, n int) []byte {
 func attributes(raw []byte, each func(kind uint16, value []byte) error) error {
 	for rest := raw[commandHeaderSize:]; len(rest) > 0; {
 		if len(rest) < 4 {
-			return fmt.Errorf("%w: an attribute's header is cut off", ErrStream)
+			return fmt.Errorf("%w: an attribute's header is cut off", ErrInvalid)
 		}
 		kind, length := binary.LittleEndian.Uint16(rest), int(binary.LittleEndian.Uint16(rest[2:]))
 		rest = rest[4:]
 		if length > len(rest) {
-			return fmt.Errorf("%w: an attribute of %d bytes in a command with %d left", ErrStream, length, len(rest))
+			return fmt.Errorf("%w: an attribute of %d bytes in a command with %d left", ErrInvalid, length, len(rest))
 		}
 		if err := each(kind, rest[:length]); err != nil {
 			return err
