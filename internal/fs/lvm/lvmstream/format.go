@@ -61,6 +61,7 @@ type Header struct {
 	Base     Instant // zero in a full stream
 }
 
+// Increment tells whether the stream builds on a base.
 func (h Header) Increment() bool { return h.Base.UUID != "" }
 
 func (h Header) encode() []byte {
@@ -158,6 +159,7 @@ func (r Record) encode(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[at:]))
 }
 
+// DecodeRecord reads the head of a record.
 func DecodeRecord(b []byte) (Record, error) {
 	r := Record{
 		Kind:   b[0],

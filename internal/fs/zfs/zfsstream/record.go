@@ -19,6 +19,7 @@ const (
 // Kind is the type of a record.
 type Kind uint32
 
+// The kinds of records.
 const (
 	kindBegin Kind = iota
 	kindObject
@@ -66,6 +67,7 @@ const (
 		featureHolds | featureSwitchToLarge | FeatureLongName | FeatureLargeMicrozap
 )
 
+// What a stream is of, and that it is of one snapshot.
 const (
 	typeFilesystem = 2 // DMU_OST_ZFS
 	TypeVolume     = 3 // DMU_OST_ZVOL
@@ -87,6 +89,7 @@ type Head [HeadSize]byte
 func (h *Head) u32(at int) uint32 { return binary.LittleEndian.Uint32(h[at:]) }
 func (h *Head) u64(at int) uint64 { return binary.LittleEndian.Uint64(h[at:]) }
 
+// Kind is the type of the record.
 func (h *Head) Kind() Kind { return Kind(h.u32(0)) }
 
 // Object and offset are the place of a record: of OBJECT, WRITE, FREE, SPILL,
@@ -108,12 +111,18 @@ func (h *Head) Start() uint64 {
 	return h.u64(16)
 }
 
-// Fields of BEGIN.
-func (h *Head) Features() uint64    { return h.u64(16) >> 2 & (1<<30 - 1) }
-func (h *Head) streamType() uint64  { return h.u64(16) & 3 }
+// Features are the flags of a stream, in its BEGIN.
+func (h *Head) Features() uint64   { return h.u64(16) >> 2 & (1<<30 - 1) }
+func (h *Head) streamType() uint64 { return h.u64(16) & 3 }
+
+// DatasetType is TypeVolume or a filesystem's, in BEGIN.
 func (h *Head) DatasetType() uint32 { return h.u32(32) }
-func (h *Head) ToGUID() uint64      { return h.u64(40) }
-func (h *Head) FromGUID() uint64    { return h.u64(48) }
+
+// ToGUID is the guid of the snapshot that the stream makes, in BEGIN.
+func (h *Head) ToGUID() uint64 { return h.u64(40) }
+
+// FromGUID is that of its base, 0 for a full stream, in BEGIN.
+func (h *Head) FromGUID() uint64 { return h.u64(48) }
 
 func (h *Head) toName() string {
 	name, _, _ := bytes.Cut(h[56:], []byte{0})

@@ -43,6 +43,7 @@ type anchor struct {
 	record fletcher // of the record itself, without its own checksum
 }
 
+// Damaged is ErrInvalid at the byte that the walker took last, with why.
 func (w *Walker) Damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: before byte %d: %s", ErrInvalid, w.Offset, fmt.Sprintf(format, args...))
 }
