@@ -24,6 +24,7 @@ type Info struct {
 // Format is the stream's format as it stands in a manifest.
 func (i Info) Format() string { return FormatName(i.Version) }
 
+// FormatName is the name in a manifest of the format of a protocol version.
 func FormatName(version uint32) string { return fmt.Sprintf("btrfs-%d", version) }
 
 // Check reads one whole send stream and says what is in it. Anything
