@@ -12,8 +12,11 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/fs/btrfs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 	"snapd/internal/fs/lvm"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/fs/zfs"
+	"snapd/internal/fs/zfs/zfsstream"
 
 	systemd "snapd/internal/host"
 
@@ -39,14 +42,14 @@ func (w *where) drivers() map[string]storage.Driver {
 // streams of it may lie in a repository.
 func checkStream(format string, r io.Reader) error {
 	if strings.HasPrefix(format, "btrfs-") {
-		_, err := btrfs.CheckStream(r)
+		_, err := btrfsstream.Check(r)
 		return err
 	}
-	if zfs.OwnFormat(format) {
-		return zfs.CheckFormat(format, r)
+	if zfsstream.OwnFormat(format) {
+		return zfsstream.CheckFormat(format, r)
 	}
-	if format == "lvm-1" {
-		_, err := lvm.CheckStream(r)
+	if format == lvmstream.Format {
+		_, err := lvmstream.Check(r)
 		return err
 	}
 	return advice.With(fmt.Errorf("this version of snapd cannot read streams of the format %q", format), "update snapd on this host")

@@ -21,6 +21,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 )
 
 // Driver implements fs.Driver on Btrfs. It keeps nothing open between calls,
@@ -44,7 +45,7 @@ func New() *Driver { return &Driver{} }
 
 // identity is what a dataset's Domain says: one subvolume of one filesystem.
 type identity struct {
-	fsid uuid
+	fsid btrfsstream.UUID
 	id   uint64 // of the subvolume
 }
 
@@ -59,7 +60,7 @@ func parseIdentity(domain string) (identity, error) {
 	if !ours || !whole {
 		return identity{}, fmt.Errorf("%q does not name a Btrfs subvolume", domain)
 	}
-	fsid, err := parseUUID(text)
+	fsid, err := btrfsstream.ParseUUID(text)
 	if err != nil {
 		return identity{}, fmt.Errorf("%q does not name a Btrfs subvolume: %w", domain, err)
 	}

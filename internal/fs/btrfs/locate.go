@@ -147,7 +147,7 @@ func describe(f *os.File, id uint64) (fs.Dataset, error) {
 		return fs.Dataset{}, err
 	}
 	guid := info.uuid
-	if guid.isZero() {
+	if guid.IsZero() {
 		guid = fsid // the top of a filesystem made before btrfs-progs 4.16 has none
 	}
 	return fs.Dataset{Driver: fs.Btrfs, GUID: guid.String(), Domain: identity{fsid, id}.String()}, nil

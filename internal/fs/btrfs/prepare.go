@@ -10,6 +10,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,7 +61,7 @@ type prepared struct {
 // pending is one subvolume's snapshot about to be taken.
 type pending struct {
 	dataset fs.Dataset
-	fsid    uuid
+	fsid    btrfsstream.UUID
 	source  *os.File // root of the subvolume
 	ours    *os.File // fs.BtrfsDir at the filesystem's top
 	folder  *os.File // in there: where the snapshot goes, held by a shared lock
@@ -122,7 +123,7 @@ func (p *pending) open(f *os.File, id identity, name string) error {
 	case !errors.Is(err, unix.ENOENT):
 		return &os.PathError{Op: "stat", Path: p.folder.Name() + "/" + name, Err: err}
 	}
-	p.complete = !info.receivedUUID.isZero()
+	p.complete = !info.receivedUUID.IsZero()
 	flags := uint64(subvolReadOnly)
 	if p.complete {
 		flags = 0
@@ -147,7 +148,7 @@ func checkRoom(f *os.File) error {
 func (p *prepared) flush(ctx context.Context) error {
 	for range flushRounds {
 		begin := time.Now()
-		flushed := make(map[uuid]bool)
+		flushed := make(map[btrfsstream.UUID]bool)
 		for _, one := range p.each {
 			if err := ctx.Err(); err != nil {
 				return err

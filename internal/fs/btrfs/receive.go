@@ -9,6 +9,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,8 +43,8 @@ type receiver struct {
 // applied is a snapshot that a stream made in the staging directory.
 type applied struct {
 	name  string
-	guid  uuid // of the snapshot that was sent; here its received_uuid
-	local uuid // its own here
+	guid  btrfsstream.UUID // of the snapshot that was sent; here its received_uuid
+	local btrfsstream.UUID // its own here
 }
 
 func (r *receiver) open() error {

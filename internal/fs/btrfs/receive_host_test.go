@@ -77,7 +77,7 @@ func TestSameSnapshotReceivedTwice(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if info := infoOf(t, target); !info.receivedUUID.isZero() || info.flags&rootReadOnly != 0 {
+			if info := infoOf(t, target); !info.receivedUUID.IsZero() || info.flags&rootReadOnly != 0 {
 				t.Errorf("the target is read-only or carries received_uuid %s", info.receivedUUID)
 			}
 			fstest.Compare(t, mnt+"/source", target)

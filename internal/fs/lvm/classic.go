@@ -14,6 +14,7 @@ import (
 	"snapd/internal/advice"
 	"snapd/internal/durable"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/proc"
 )
 
@@ -121,7 +122,7 @@ func sectorsWritten(stat string) (int64, error) {
 		return 0, fmt.Errorf("its statistics are %q", stat)
 	}
 	n, err := strconv.ParseInt(words[6], 10, 64)
-	return n * sector, err
+	return n * lvmstream.Sector, err
 }
 
 // tendClassic extends our classic snapshots that fill, and removes those that

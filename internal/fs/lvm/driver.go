@@ -22,6 +22,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/run"
 )
 
@@ -68,7 +69,7 @@ func (d *Driver) stateDir(parts ...string) (string, error) {
 
 // Format implements fs.Driver.
 func (d *Driver) Format(context.Context, fs.Snapshot) (format string, fixed bool, err error) {
-	return "lvm-1", false, nil
+	return lvmstream.Format, false, nil
 }
 
 // change runs an LVM command that changes something. Once begun it comes to

@@ -14,6 +14,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/proc"
 )
 
@@ -38,7 +39,7 @@ type receiver struct {
 	suffix string
 	pool   string            // "" for a classic volume
 	built  *work             // what the streams applied so far have made
-	last   header            // of the last of them
+	last   lvmstream.Header  // of the last of them
 	failed error             // a classic volume that could not be brought back
 	clear  func(*work) error // discard, also when the restore was cancelled
 	closed bool

@@ -12,6 +12,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/proc"
 	"snapd/internal/run"
 )
@@ -80,11 +81,11 @@ func (v volume) kernel() proc.Device {
 func (v volume) device() string { return fmt.Sprintf("/dev/dm-%d", v.minor) }
 
 // instant is what a stream calls this snapshot.
-func (v volume) instant() instant {
+func (v volume) instant() lvmstream.Instant {
 	if v.thin() {
-		return instant{v.uuid, v.thinID, v.transaction}
+		return lvmstream.Instant{UUID: v.uuid, ThinID: v.thinID, Transaction: v.transaction}
 	}
-	return instant{uuid: v.uuid}
+	return lvmstream.Instant{UUID: v.uuid}
 }
 
 // tag returns what stands behind the tag that begins with prefix.

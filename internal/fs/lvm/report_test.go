@@ -10,6 +10,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/run"
 
 	"github.com/google/go-cmp/cmp"
@@ -37,7 +38,7 @@ func TestParseReport(t *testing.T) {
 	}
 	snap, _ := all.find(func(v volume) bool { return v.thinID == 2 })
 	order, _ := snap.tag(tagOrder)
-	if snap.active() || order != "12" || snap.originUUID != data.uuid || !snap.made.Equal(time.Unix(1795252016, 0)) || snap.instant() != (instant{snap.uuid, 2, 1}) {
+	if snap.active() || order != "12" || snap.originUUID != data.uuid || !snap.made.Equal(time.Unix(1795252016, 0)) || snap.instant() != (lvmstream.Instant{UUID: snap.uuid, ThinID: 2, Transaction: 1}) {
 		t.Errorf("got %+v", snap)
 	}
 	spare, _ := all.named("v-g.x+1", "lvol0_pmspare")
@@ -146,18 +147,18 @@ func TestPlan(t *testing.T) {
 	const b = 65536
 	for _, c := range []struct {
 		name string
-		head header
+		head lvmstream.Header
 		want []extent
 	}{
-		{"increment", header{size: 16384 * b, baseSize: 16384 * b, base: instant{uuid: uuidA}}, []extent{
-			{recordData, 0, b}, {recordData, 8 * b, 8 * b}, {recordDiscard, 4096 * b, 320 * b}, {recordDiscard, 16383 * b, b},
+		{"increment", lvmstream.Header{Size: 16384 * b, BaseSize: 16384 * b, Base: lvmstream.Instant{UUID: uuidA}}, []extent{
+			{lvmstream.RecordData, 0, b}, {lvmstream.RecordData, 8 * b, 8 * b}, {lvmstream.RecordDiscard, 4096 * b, 320 * b}, {lvmstream.RecordDiscard, 16383 * b, b},
 		}},
-		{"grown: what both have behind the base's end counts", header{size: 16384 * b, baseSize: 267*b + 4096, base: instant{uuid: uuidA}}, []extent{
-			{recordData, 0, b}, {recordData, 8 * b, 8 * b}, {recordData, 267 * b, 3 * b}, {recordDiscard, 4096 * b, 320 * b}, {recordDiscard, 16383 * b, b},
+		{"grown: what both have behind the base's end counts", lvmstream.Header{Size: 16384 * b, BaseSize: 267*b + 4096, Base: lvmstream.Instant{UUID: uuidA}}, []extent{
+			{lvmstream.RecordData, 0, b}, {lvmstream.RecordData, 8 * b, 8 * b}, {lvmstream.RecordData, 267 * b, 3 * b}, {lvmstream.RecordDiscard, 4096 * b, 320 * b}, {lvmstream.RecordDiscard, 16383 * b, b},
 		}},
-		{"made smaller", header{size: 9*b + 4096, baseSize: 16384 * b, base: instant{uuid: uuidA}}, []extent{{recordData, 0, b}, {recordData, 8 * b, b + 4096}}},
-		{"ends within a block", header{size: 16383*b + 512, baseSize: 16383*b + 512, base: instant{uuid: uuidA}}, []extent{
-			{recordData, 0, b}, {recordData, 8 * b, 8 * b}, {recordDiscard, 4096 * b, 320 * b}, {recordDiscard, 16383 * b, 512},
+		{"made smaller", lvmstream.Header{Size: 9*b + 4096, BaseSize: 16384 * b, Base: lvmstream.Instant{UUID: uuidA}}, []extent{{lvmstream.RecordData, 0, b}, {lvmstream.RecordData, 8 * b, b + 4096}}},
+		{"ends within a block", lvmstream.Header{Size: 16383*b + 512, BaseSize: 16383*b + 512, Base: lvmstream.Instant{UUID: uuidA}}, []extent{
+			{lvmstream.RecordData, 0, b}, {lvmstream.RecordData, 8 * b, 8 * b}, {lvmstream.RecordDiscard, 4096 * b, 320 * b}, {lvmstream.RecordDiscard, 16383 * b, 512},
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

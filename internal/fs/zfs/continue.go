@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/zfs/zfsstream"
 	"snapd/internal/proc"
 	"snapd/internal/run"
 )
@@ -103,7 +104,7 @@ func (r *receiver) findLeft(ctx context.Context, next []string) error {
 	if text == "" || text == "-" {
 		return nil
 	}
-	if l, err := parseToken(text); err == nil && guidText(l.toGUID) == next[0] {
+	if l, err := zfsstream.ParseToken(text); err == nil && guidText(l.ToGUID) == next[0] {
 		r.left = &l
 		return nil
 	}
@@ -131,13 +132,13 @@ func (r *receiver) ApplyRest(ctx context.Context, open func(from int64) (r io.Re
 	return nil
 }
 
-func (r *receiver) applyRest(ctx context.Context, open opener, l left, guid, base string) error {
-	rest, err := restOf(open, l)
+func (r *receiver) applyRest(ctx context.Context, open zfsstream.Opener, l zfsstream.Left, guid, base string) error {
+	rest, err := zfsstream.RestOf(open, l)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = rest.Close() }() // it is read to its end, or does not matter
-	if err := checkWanted(&rest.begin, guid, base); err != nil {
+	if err := checkWanted(&rest.Begin, guid, base); err != nil {
 		return err
 	}
 	name := streamName(len(r.applied) + 1)
@@ -148,17 +149,17 @@ func (r *receiver) applyRest(ctx context.Context, open opener, l left, guid, bas
 		_, err = io.Copy(io.Discard, rest)
 	}
 	if err == nil {
-		err = r.checkReceived(ctx, name, &rest.begin)
+		err = r.checkReceived(ctx, name, &rest.Begin)
 	}
 	if err == nil {
-		r.received(name, &rest.begin)
+		r.received(name, &rest.Begin)
 	}
 	return err
 }
 
 // source remembers whether it was the source that failed.
 type source struct {
-	open   opener
+	open   zfsstream.Opener
 	failed error
 }
 

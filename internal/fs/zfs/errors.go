@@ -9,6 +9,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/zfs/zfsstream"
 	"snapd/internal/run"
 
 	gozfs "github.com/mistifyio/go-zfs/v3"
@@ -49,7 +50,7 @@ func complaints() []complaint {
 		{[]string{"does not exist", "no such pool", "no longer exists", "no such snapshot", "could not find any"}, fs.ErrNotFound, ""},
 		{
 			[]string{"checksum mismatch", "invalid backup stream", "incomplete stream", "invalid stream", "bad magic", "failed to read from stream", "stream is damaged"},
-			ErrStream, "",
+			zfsstream.ErrInvalid, "",
 		},
 		{[]string{"modules cannot be auto-loaded", "modules are not loaded", "/dev/zfs"}, nil, "load them with: modprobe zfs; if that fails, the package zfs-dkms or zfs-modules of this kernel is missing"},
 		{[]string{"is read-only", "read only pool", "Read-only file system"}, nil, "import the pool for writing"},

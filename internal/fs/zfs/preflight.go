@@ -6,15 +6,16 @@ import (
 	"strings"
 
 	"snapd/internal/advice"
+	"snapd/internal/fs/zfs/zfsstream"
 )
 
 // preflight looks whether the pool can take a stream, before it is given one
 // byte of it.
-func (r *receiver) preflight(ctx context.Context, b *head) error {
-	if err := r.checkFeatures(ctx, b.features()); err != nil {
+func (r *receiver) preflight(ctx context.Context, b *zfsstream.Head) error {
+	if err := r.checkFeatures(ctx, b.Features()); err != nil {
 		return err
 	}
-	return r.checkKey(ctx, b.features()&featureRaw != 0)
+	return r.checkKey(ctx, b.Features()&zfsstream.FeatureRaw != 0)
 }
 
 // poolFeatures are the features that a pool must have for those of a stream.
@@ -24,14 +25,14 @@ func poolFeatures(features uint64) []string {
 		bit  uint64
 		name string
 	}{
-		{featureEmbedded, "embedded_data"},
-		{featureLZ4, "lz4_compress"},
-		{featureLargeBlocks, "large_blocks"},
-		{featureLargeDnode, "large_dnode"},
-		{featureRaw, "encryption"},
-		{featureZstd, "zstd_compress"},
-		{featureLongName, "longname"},
-		{featureLargeMicrozap, "large_microzap"},
+		{zfsstream.FeatureEmbedded, "embedded_data"},
+		{zfsstream.FeatureLZ4, "lz4_compress"},
+		{zfsstream.FeatureLargeBlocks, "large_blocks"},
+		{zfsstream.FeatureLargeDnode, "large_dnode"},
+		{zfsstream.FeatureRaw, "encryption"},
+		{zfsstream.FeatureZstd, "zstd_compress"},
+		{zfsstream.FeatureLongName, "longname"},
+		{zfsstream.FeatureLargeMicrozap, "large_microzap"},
 	} {
 		if features&f.bit != 0 {
 			out = append(out, f.name)

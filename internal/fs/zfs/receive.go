@@ -13,6 +13,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/zfs/zfsstream"
 
 	gozfs "github.com/mistifyio/go-zfs/v3"
 )
@@ -32,10 +33,10 @@ type receiver struct {
 	props    map[string]string
 	made     []string // missing parents that Finish made, top first
 	notes    []string
-	left     *left // of a stream that is there in part
-	keeps    bool  // what was received is kept when that is interrupted
-	kept     bool  // and it was
-	done     bool  // Finish handed the dataset over
+	left     *zfsstream.Left // of a stream that is there in part
+	keeps    bool            // what was received is kept when that is interrupted
+	kept     bool            // and it was
+	done     bool            // Finish handed the dataset over
 	closed   bool
 }
 
