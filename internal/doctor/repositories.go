@@ -18,7 +18,7 @@ func (d doctor) repositories(ctx context.Context) []Check {
 	var out []Check
 	names := slices.Sorted(maps.Keys(d.Agent.Config.Repositories))
 	if len(names) == 0 {
-		none := ill("repositories", advice.In(agent.NoRepository, errors.New("none is configured: restore points stay on this host, and are lost with it")))
+		none := ill("repositories", advice.In(agent.NoRepository, errors.New("none is configured, so that restore points stay on this host, and are lost with it")))
 		none.Level = Warn
 		out = append(out, none)
 	}
