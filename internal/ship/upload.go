@@ -336,7 +336,7 @@ func (u *upload) segment(ctx context.Context, s slice) error {
 	}
 	// Not "if absent": the name holds the digest, so that what is replaced is
 	// the same, or is damaged.
-	if err := putDigest(ctx, u.repo.store, segmentKey(u.ref.ID, s.n, digest), object.Bytes(), false, digest); err != nil {
+	if _, err := putDigest(ctx, u.repo.store, segmentKey(u.ref.ID, s.n, digest), object.Bytes(), false, digest); err != nil {
 		return fmt.Errorf("put segment %d: %w", s.n, err)
 	}
 	u.record.add(recordLine{N: s.n, Plain: plain, Object: digest, PlainBytes: row.Plain, StoredBytes: row.Stored, State: s.state})
