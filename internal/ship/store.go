@@ -74,6 +74,7 @@ var (
 	ErrReadOnly      = errors.New("opened for reading only")
 	ErrNoIdentity    = errors.New("no identity opens it")
 	ErrBusy          = errors.New("in use")
+	ErrNewer         = errors.New("a newer version of the format")
 )
 
 // hintError is an error with a word for the person who reads it.
