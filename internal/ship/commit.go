@@ -78,7 +78,7 @@ func (u *upload) commit(ctx context.Context) (Stream, error) {
 		Stream: u.ref.ID, Point: u.head.Point, Host: u.head.Host, Time: u.ref.ID.Time(),
 		Driver: u.head.Driver, StreamFormat: u.head.Format, Origin: u.head.Origin, GUID: u.head.GUID,
 		Base: optional(u.ref.Base), BaseGUID: optional(u.baseGUID),
-		Number: u.head.Number, Depth: u.head.Depth, SliceBytes: r.SliceBytes,
+		Number: u.head.Number, Depth: u.head.Depth, Recipients: r.RecipientsTag(), SliceBytes: r.SliceBytes,
 		Segments: u.progress.Segments, SentBytes: u.progress.SentBytes, StoredBytes: u.progress.StoredBytes,
 		Parts: u.parts, Rows: u.rows,
 	}
@@ -98,7 +98,8 @@ func (u *upload) commit(ctx context.Context) (Stream, error) {
 	if _, err := putOnce(ctx, r.store, u.ref.Key, object); err != nil {
 		return Stream{}, fmt.Errorf("commit: %w", err)
 	}
-	ref := u.ref
+	ref := doc.ref()
+	ref.Digest = digestOf(object)
 	ref.Size, ref.Time = int64(len(object)), time.Now().UTC()
 	return Stream{
 		StreamRef: ref, SentBytes: doc.SentBytes, StoredBytes: doc.StoredBytes, Segments: doc.Segments,

@@ -53,6 +53,9 @@ type RecordHead struct {
 
 const typeRecord = "ship-record"
 
+// recordFormat is the version of the record itself, which never leaves the host.
+const recordFormat = 1
+
 type recordLine struct {
 	N           int    `json:"n"`
 	Plain       Digest `json:"plain_sha256"`
@@ -154,7 +157,7 @@ func (r *Records) head(stream point.ID) (RecordHead, error) {
 func readRecord(f io.Reader, stream point.ID, each func(recordLine)) (head RecordHead, whole int64, err error) {
 	in := bufio.NewReaderSize(f, maxRecordLine)
 	line, err := in.ReadSlice('\n')
-	if err != nil || decodeLine(line, &head) != nil || head.Type != typeRecord || head.Format != formatVersion || head.Stream != stream {
+	if err != nil || decodeLine(line, &head) != nil || head.Type != typeRecord || head.Format != recordFormat || head.Stream != stream {
 		return RecordHead{}, 0, fmt.Errorf("ship record %s: %w", stream, ErrDamaged)
 	}
 	whole = int64(len(line))

@@ -333,7 +333,7 @@ func TestCloneIsNoticed(t *testing.T) {
 	b := newBench(t, store)
 	one, clone := b.host(), b.host()
 	s := b.upload(one, full("g1"), noise(1, slice))
-	index, err := clone.Index(t.Context())
+	index, err := clone.View(t.Context(), nil, ship.Whole)
 	if err != nil {
 		t.Fatal(err)
 	}

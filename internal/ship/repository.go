@@ -40,10 +40,11 @@ type Repository struct {
 	recipients []age.Recipient
 	identities []age.Identity
 	memory     *Memory
+	host       string // opaque id of this host
 
 	// numbering keeps two groups of one process from taking one number.
 	numbering sync.Mutex
-	newest    pointLink // the newest point that this process put
+	newest    Link // the newest point that this process put
 }
 
 type repositoryDoc struct {
@@ -134,6 +135,9 @@ type OpenOptions struct {
 	Recipients []age.Recipient // to whom an upload is sealed
 	Identities []age.Identity  // what opens the seals; none: names stay hidden and nothing can be restored
 	Memory     *Memory         // shared by repositories of one process; its own if nil
+	// Host names this host in leases and events, opaquely, in the repository
+	// whose id it is given. nil: the host is called unknown.
+	Host func(repository string) string
 }
 
 // Open reads the description of a repository and checks that it was signed by
@@ -199,7 +203,10 @@ func newRepository(s Store, d *repositoryDoc, o OpenOptions) *Repository {
 	}
 	r := &Repository{
 		ID: d.Repository, Encryption: d.Encryption, Created: d.Created, SliceBytes: d.SliceBytes,
-		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory,
+		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory, host: "unknown",
+	}
+	if o.Host != nil {
+		r.host = o.Host(r.ID)
 	}
 	if r.trusted.IsZero() {
 		r.trusted = o.Signer.Public()
@@ -227,13 +234,13 @@ func (r *Repository) checkWritable() error {
 }
 
 // signedObject fetches and checks one signed object.
-func (r *Repository) signedObject(ctx context.Context, typ, key string, doc any) (Digest, error) {
+func (r *Repository) signedObject(ctx context.Context, typ, key string, doc document) (Digest, error) {
 	return r.signedObjectAs(ctx, typ, key, key, doc)
 }
 
 // signedObjectAs is for an object that was signed for another name than its
 // key, because the key holds its digest.
-func (r *Repository) signedObjectAs(ctx context.Context, typ, key, name string, doc any) (Digest, error) {
+func (r *Repository) signedObjectAs(ctx context.Context, typ, key, name string, doc document) (Digest, error) {
 	var object bytes.Buffer
 	if err := fetch(ctx, r.store, key, maxSigned, &object); err != nil {
 		return Digest{}, err

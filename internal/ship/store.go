@@ -122,6 +122,7 @@ var (
 	ErrReadOnly      = errors.New("opened for reading only")
 	ErrNoIdentity    = errors.New("no identity opens it")
 	ErrBusy          = advice.In(advice.Busy, errors.New("in use"))
+	ErrNewer         = errors.New("a newer version of the format")
 )
 
 // Causes that have no words of their own: what helps against them depends on

@@ -95,7 +95,7 @@ func (r *Repository) UploadFrom(ctx context.Context, head Head, from Sender, rec
 	var rec *record
 	if records != nil {
 		rec, err = records.begin(RecordHead{
-			Format: formatVersion, Type: typeRecord, Repository: r.ID, Stream: ref.ID,
+			Format: recordFormat, Type: typeRecord, Repository: r.ID, Stream: ref.ID,
 			Driver: head.Driver, StreamForm: head.Format, Origin: head.Origin, GUID: head.GUID, Base: ref.Base,
 			SliceBytes: r.SliceBytes, Recipients: r.recordRecipients(),
 		})
