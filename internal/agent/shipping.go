@@ -186,8 +186,13 @@ func (a *Agent) shipDataset(ctx context.Context, p point.Point, d point.Dataset,
 	explainChoice(&choice, streams, here)
 	u := upload{driver: driver, snap: *snap, bases: here, streams: streams, choice: choice, group: group}
 	shipped, err := a.upload(ctx, p, d, repo, u)
-	if errors.Is(err, ship.ErrOtherFormat) {
-		u.choice = fullOf(choice, err.Error())
+	unfit, isUnfit := errors.AsType[*ship.UnfitBase](err)
+	if isUnfit || errors.Is(err, ship.ErrOtherFormat) {
+		why := ship.ErrOtherFormat.Error()
+		if isUnfit {
+			why = unfit.Error()
+		}
+		u.choice = fullOf(choice, why)
 		shipped, err = a.upload(ctx, p, d, repo, u)
 	}
 	return shipped, err
@@ -210,7 +215,7 @@ func (a *Agent) upload(ctx context.Context, p point.Point, d point.Dataset, repo
 	}
 	head := ship.Head{
 		Point: p.ID, Driver: d.Driver, Origin: d.Origin, GUID: d.GUID, Format: format,
-		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID), OneFormat: always,
+		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID), OneFormat: always, Full: u.choice.Why,
 	}
 	var base *fs.Snapshot
 	if b := u.choice.Base; b != nil {

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -91,11 +92,17 @@ func (u *upload) commit(ctx context.Context) (Stream, error) {
 	if err := u.checkBaseIsThere(ctx); err != nil {
 		return Stream{}, fmt.Errorf("commit: %w", err)
 	}
+	if err := u.checkAllIsThere(ctx, &doc); err != nil {
+		return Stream{}, fmt.Errorf("commit: %w", err)
+	}
 	object, err := sign(r.signer, typeStream, r.ID, u.ref.Key, &doc)
 	if err != nil {
 		return Stream{}, fmt.Errorf("commit: %w", err)
 	}
-	if _, err := putOnce(ctx, r.store, u.ref.Key, object); err != nil {
+	u.record.committing(u.ref.Key)
+	if _, err := putOnce(ctx, r.store, u.ref.Key, object); errors.Is(err, ErrExists) {
+		return Stream{}, fmt.Errorf("commit: %w: %w", errSpoilt, err)
+	} else if err != nil {
 		return Stream{}, fmt.Errorf("commit: %w", err)
 	}
 	ref := doc.ref()
@@ -107,19 +114,20 @@ func (u *upload) commit(ctx context.Context) (Stream, error) {
 	}, nil
 }
 
-// checkBaseIsThere looks once more for what the stream builds on: an upload
-// can last days, and another process may have pruned beside it.
-func (u *upload) checkBaseIsThere(ctx context.Context) error {
-	if u.head.Base == nil {
-		return nil
+// errLost says that the store does not have what it acknowledged.
+var errLost = errors.New("the store acknowledged it, and does not have it")
+
+// checkAllIsThere compares what was uploaded with what the store has, before
+// the manifest says that it is there.
+func (u *upload) checkAllIsThere(ctx context.Context, doc *streamDoc) error {
+	lacking, err := u.repo.lacks(ctx, doc.manifest(Digest{}, u.ref))
+	if err != nil || len(lacking) == 0 {
+		return err
 	}
-	there := false
-	err := u.repo.store.List(ctx, u.head.Base.Key, func(o Object) error {
-		there = there || o.Key == u.head.Base.Key
-		return nil
-	})
-	if err == nil && !there {
-		err = advice.With(fmt.Errorf("base %s was removed while the stream was uploaded: %w", u.ref.Base, ErrNotFound), "ship again, and another base is chosen")
+	more := ""
+	if n := len(lacking); n > 1 {
+		more = fmt.Sprintf(" (and %d more like it)", n-1)
 	}
-	return err
+	return advice.With(fmt.Errorf("object %s: %s%s: %w", lacking[0].key, lacking[0].why, more, errLost),
+		"ship again, and what is missing is uploaded anew; if it is missing again, look for what deletes objects in the store, or do not trust it")
 }

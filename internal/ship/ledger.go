@@ -33,9 +33,3 @@ func (r *Repository) Absent(_ context.Context, _ *View, _ []int64) error { retur
 
 // Adopt says which host goes on with the points here.
 func (r *Repository) Adopt(_ context.Context, _ *View, _ string) error { return errNotYet }
-
-// Leases are those of all uploads that are alive, the newest of each stream,
-// and what lies among them and does not verify.
-func (r *Repository) Leases(_ context.Context) ([]Lease, []Problem, error) {
-	return nil, nil, errNotYet
-}

@@ -106,7 +106,16 @@ func (b *bench) upload(r *ship.Repository, h ship.Head, data []byte) ship.Stream
 	if err != nil {
 		b.t.Fatalf("upload %s: %v", h.GUID, err)
 	}
+	b.told(r, s)
 	return s
+}
+
+// told does what the agent does once a point names the stream.
+func (b *bench) told(r *ship.Repository, s ship.Stream) {
+	b.t.Helper()
+	if err := errors.Join(r.EndLease(b.t.Context(), s.ID), b.records.Forget(s.ID)); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *bench) point(r *ship.Repository, streams ...ship.Stream) point.ID {

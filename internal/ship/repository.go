@@ -45,6 +45,8 @@ type Repository struct {
 	// numbering keeps two groups of one process from taking one number.
 	numbering sync.Mutex
 	newest    Link // the newest point that this process put
+
+	held leaseCounts
 }
 
 type repositoryDoc struct {
@@ -155,6 +157,11 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 	}
 	var object bytes.Buffer
 	if err := fetch(ctx, s, keyRepository, maxSigned, &object); err != nil {
+		if errors.Is(err, ErrDeleted) {
+			// Its own advice says how to get at the versions; init would make a
+			// second repository on top of them.
+			return nil, fmt.Errorf("open repository: its description is hidden: %w", err)
+		}
 		if errors.Is(err, ErrNotFound) {
 			return nil, advice.With(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
 				"check bucket and prefix for a mistake; if they are right and nothing was ever shipped there, run: snapd init")
