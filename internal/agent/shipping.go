@@ -188,7 +188,7 @@ func (a *Agent) shipDataset(ctx context.Context, p point.Point, d point.Dataset,
 	shipped, err := a.upload(ctx, p, d, repo, u)
 	unfit, isUnfit := errors.AsType[*ship.UnfitBase](err)
 	if isUnfit || errors.Is(err, ship.ErrOtherFormat) {
-		why := ship.ErrOtherFormat.Error()
+		why := err.Error()
 		if isUnfit {
 			why = unfit.Error()
 		}
@@ -215,13 +215,15 @@ func (a *Agent) upload(ctx context.Context, p point.Point, d point.Dataset, repo
 	}
 	head := ship.Head{
 		Point: p.ID, Driver: d.Driver, Origin: d.Origin, GUID: d.GUID, Format: format,
-		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID), OneFormat: always, Full: u.choice.Why,
+		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID), OneFormat: always,
 	}
 	var base *fs.Snapshot
 	if b := u.choice.Base; b != nil {
 		base = snapshotWith(u.bases, b.GUID)
 		at := slices.IndexFunc(u.streams, func(s ship.StreamRef) bool { return s.ID == b.ID })
 		head.Base = &u.streams[at]
+	} else {
+		head.Full = u.choice.Why
 	}
 	if err := u.protect(ctx, repo, base); err != nil {
 		return nil, err
@@ -294,12 +296,33 @@ func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repos
 	if err != nil {
 		return p, fmt.Errorf("commit the point: %w", err)
 	}
+	if err := a.endUploads(ctx, repo, rec.Streams); err != nil {
+		return p, err
+	}
 	return a.remember(ctx, p.ID, func(q *point.Point) {
 		if q.Numbers == nil {
 			q.Numbers = map[string]int64{}
 		}
 		q.Numbers[name] = number
 	})
+}
+
+// endUploads removes what kept the streams of a point until it was put: their
+// leases, then their records. The local record of the point is told of it last,
+// so that what is killed in between is done by the next call.
+func (a *Agent) endUploads(ctx context.Context, repo *ship.Repository, streams []ship.PointStream) error {
+	for _, s := range streams {
+		if !a.records.Has(s.Stream) {
+			continue
+		}
+		if err := repo.EndLease(ctx, s.Stream); err != nil {
+			return err
+		}
+		if err := a.records.Forget(s.Stream); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pointsLock names the lock on what a repository holds, by its id: two
