@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // acknowledge counts a segment that is safe and puts it in its place.
@@ -117,7 +119,7 @@ func (u *upload) checkBaseIsThere(ctx context.Context) error {
 		return nil
 	})
 	if err == nil && !there {
-		err = WithHint(fmt.Errorf("base %s was removed while the stream was uploaded: %w", u.ref.Base, ErrNotFound), "ship again: another base will be chosen")
+		err = advice.With(fmt.Errorf("base %s was removed while the stream was uploaded: %w", u.ref.Base, ErrNotFound), "ship again, and another base is chosen")
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 
 	"golang.org/x/sync/errgroup"
@@ -208,8 +209,8 @@ func (r *Repository) PutPoint(ctx context.Context, rec PointRecord, _ *View) (nu
 		return 0, fmt.Errorf("put point %s: %w", rec.ID, err)
 	}
 	if there, err := putOnce(ctx, r.store, key, object); errors.Is(err, ErrExists) && there != nil {
-		return 0, WithHint(fmt.Errorf("put point %s: number %d is taken: %w", rec.ID, doc.Number, ErrConflict),
-			"is this machine a clone? Give it a prefix and a signing key of its own (`snapd init`); if nothing else writes here, try again")
+		return 0, advice.With(fmt.Errorf("put point %s: number %d is taken: %w", rec.ID, doc.Number, ErrConflict),
+			"if this machine is a clone, give it a prefix and a signing key of its own, then run: snapd init; if nothing else writes here, try again")
 	} else if err != nil {
 		return 0, fmt.Errorf("put point %s: %w", rec.ID, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 	"snapd/internal/ship"
 	"snapd/internal/ship/shiptest"
@@ -226,8 +227,8 @@ func TestCreateAndOpen(t *testing.T) {
 	store := shiptest.NewMemory()
 	signer, _ := ship.NewSigner()
 	other, _ := ship.NewSigner()
-	if _, err := ship.Open(t.Context(), store, ship.OpenOptions{Signer: signer}); !errors.Is(err, ship.ErrNotRepository) || ship.Hint(err) == "" {
-		t.Errorf("open nothing: %v (hint %q)", err, ship.Hint(err))
+	if _, err := ship.Open(t.Context(), store, ship.OpenOptions{Signer: signer}); !errors.Is(err, ship.ErrNotRepository) || advice.Of(err) == "" {
+		t.Errorf("open nothing: %v (hint %q)", err, advice.Of(err))
 	}
 	o := ship.CreateOptions{Signer: signer, Encryption: ship.EncryptionNone, Now: time.Now()}
 	if _, err := ship.Create(t.Context(), store, ship.CreateOptions{Signer: signer, Encryption: "rot13", Now: time.Now()}); err == nil {
@@ -339,7 +340,7 @@ func TestCloneIsNoticed(t *testing.T) {
 	b.point(one, s)
 	ps, _ := s.InPoint("btrfs")
 	rec := ship.PointRecord{ID: point.NewID(time.Now()), Host: "host-1", Time: time.Now(), Consistency: point.Crash, Streams: []ship.PointStream{ps}}
-	if _, err := clone.PutPoint(t.Context(), rec, index); !errors.Is(err, ship.ErrConflict) || ship.Hint(err) == "" {
+	if _, err := clone.PutPoint(t.Context(), rec, index); !errors.Is(err, ship.ErrConflict) || advice.Of(err) == "" {
 		t.Errorf("got %v, want ErrConflict with a hint", err)
 	}
 	if len(store.Rewrites()) != 0 {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 
 	"filippo.io/age"
@@ -147,8 +148,7 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 		o.Trusted = o.Signer.Public()
 	}
 	if o.Trusted.IsZero() {
-		return nil, WithHint(errors.New("open repository: no signer's key is known, and one found in the bucket would prove nothing"),
-			"give it with --signer KEY; it stands in the recovery kit")
+		return nil, advice.In(NoSigner, errors.New("open repository: no signer's key is known, and one found in the bucket would prove nothing"))
 	}
 	if o.Signer != nil && !o.Trusted.Equal(o.Signer.Public()) {
 		return nil, fmt.Errorf("open repository: the trusted key %s is not that of the signing key, %s", o.Trusted, o.Signer.Public())
@@ -156,8 +156,8 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 	var object bytes.Buffer
 	if err := fetch(ctx, s, keyRepository, maxSigned, &object); err != nil {
 		if errors.Is(err, ErrNotFound) {
-			return nil, WithHint(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
-				"check bucket and prefix for a mistake; if it shall be made here, run `snapd init`")
+			return nil, advice.With(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
+				"check bucket and prefix for a mistake; if they are right and nothing was ever shipped there, run: snapd init")
 		}
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
@@ -172,11 +172,11 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	if doc.Encryption == EncryptionNone && len(o.Recipients) > 0 {
-		return nil, WithHint(errors.New("open repository: it is not encrypted, but recipients are configured"),
+		return nil, advice.With(errors.New("open repository: it is not encrypted, but recipients are configured"),
 			"take the recipients away and set encryption = \"none\", or make a new repository")
 	}
 	if doc.Encryption == EncryptionAge && o.Signer != nil && len(o.Recipients) == 0 {
-		return nil, WithHint(errors.New("open repository: it is encrypted, but no recipients are configured"),
+		return nil, advice.With(errors.New("open repository: it is encrypted, but no recipients are configured"),
 			"set recipients = [\"age1…\"] for it")
 	}
 	return newRepository(s, &doc, o), nil
@@ -191,8 +191,7 @@ func foreign(err error, object []byte, trusted PublicKey) error {
 	var doc repositoryDoc
 	if serr == nil && decode(body, &doc) == nil {
 		if key, perr := ParsePublicKey(doc.Signer); perr == nil && !key.Equal(trusted) {
-			return WithHint(fmt.Errorf("open repository: %w: it belongs to the key %s, not to %s", ErrSignature, key, trusted),
-				"each host needs a prefix of its own; to read another host's, give its key with --signer")
+			return advice.In(OtherSigner, fmt.Errorf("open repository: %w: it belongs to the key %s, not to %s", ErrSignature, key, trusted))
 		}
 	}
 	return fmt.Errorf("open repository: %w", err)

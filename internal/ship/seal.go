@@ -141,8 +141,7 @@ func unseal(plain, stored []byte, dec *zstd.Decoder, identities []age.Identity) 
 
 func unsealError(err error) error {
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
-		return WithHint(fmt.Errorf("open the seal: %w: %w", ErrNoIdentity, err),
-			"give the identity from the recovery kit with --identity FILE")
+		return fmt.Errorf("open the seal: %w: %w", ErrNoIdentity, err)
 	}
 	return fmt.Errorf("open the seal: %w: %w", ErrDamaged, err)
 }

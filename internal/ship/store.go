@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // Store keeps whole objects under keys. Keys are slash-separated paths that
@@ -73,34 +75,16 @@ var (
 	ErrConflict      = errors.New("another host writes into this prefix with the same key")
 	ErrReadOnly      = errors.New("opened for reading only")
 	ErrNoIdentity    = errors.New("no identity opens it")
-	ErrBusy          = errors.New("in use")
-	ErrNewer         = errors.New("a newer version of the format")
+	ErrBusy          = advice.In(advice.Busy, errors.New("in use"))
+	ErrNewer         = errors.New("a newer snapd wrote it")
 )
 
-// hintError is an error with a word for the person who reads it.
-type hintError struct {
-	err error
-	do  string
-}
-
-func (e *hintError) Error() string { return e.err.Error() }
-func (e *hintError) Unwrap() error { return e.err }
-
-// WithHint adds to err what a person can do about it. nil stays nil.
-func WithHint(err error, do string) error {
-	if err == nil {
-		return nil
-	}
-	return &hintError{err: err, do: do}
-}
-
-// Hint returns what a person can do about err, or "".
-func Hint(err error) string {
-	if h, ok := errors.AsType[*hintError](err); ok {
-		return h.do
-	}
-	return ""
-}
+// Causes that have no words of their own: what helps against them depends on
+// how the caller was told the value.
+const (
+	NoSigner    advice.Class = "no-signer"    // no signer's key is known
+	OtherSigner advice.Class = "other-signer" // another host's key signed it
+)
 
 // maxKey is what a key may measure, so that prefix and key together stay
 // under S3's 1024 bytes, and each part under a file name's 255.

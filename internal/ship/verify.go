@@ -48,8 +48,7 @@ type Verified struct {
 // only what kept it from looking.
 func (r *Repository) Verify(ctx context.Context, o VerifyOptions, report func(Progress)) (Verified, []Problem, error) {
 	if o.Deep && !r.canUnseal() {
-		return Verified{}, nil, WithHint(fmt.Errorf("verify deep: %w", ErrNoIdentity),
-			"give the identity from the recovery kit with --identity FILE, or verify without --deep")
+		return Verified{}, nil, fmt.Errorf("verify deep: %w", ErrNoIdentity)
 	}
 	v := &verify{repo: r, o: o, report: report, needs: map[point.ID][]point.ID{}, manifests: map[point.ID]*Manifest{}, bad: map[point.ID]bool{}}
 	if err := v.run(ctx); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"snapd/internal/advice"
 	"snapd/internal/ship"
 
 	"github.com/minio/minio-go/v7"
@@ -37,26 +38,26 @@ func (s *Store) answered(a minio.ErrorResponse) error {
 	case "NoSuchKey", "NoSuchVersion", "XMinioObjectNotFound":
 		return fmt.Errorf("%w in %s", ship.ErrNotFound, where)
 	case "NoSuchBucket", "InvalidBucketName":
-		return ship.WithHint(fmt.Errorf("%s: %w", where, ship.ErrNoBucket), "check the name in url = \"s3://BUCKET/PREFIX\", or make the bucket; snapd never does")
+		return advice.With(fmt.Errorf("%s: %w", where, ship.ErrNoBucket), "check the name in url = \"s3://BUCKET/PREFIX\", or make the bucket, which snapd never does")
 	case "PreconditionFailed":
 		return ship.ErrExists
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "InvalidToken", "ExpiredToken", "ExpiredTokenException":
-		return ship.WithHint(fmt.Errorf("%s: %w: the credentials are wrong (%s: %s)", where, ship.ErrDenied, a.Code, a.Message),
+		return advice.With(fmt.Errorf("%s: %w: the credentials are wrong (%s: %s)", where, ship.ErrDenied, a.Code, a.Message),
 			"set access key and secret key (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the credentials file) to ones that the server knows")
 	case "RequestTimeTooSkewed", "RequestExpired":
-		return ship.WithHint(fmt.Errorf("%s: %w: the clock of this host and that of the server differ too much (%s)", where, ship.ErrDenied, a.Message),
+		return advice.With(fmt.Errorf("%s: %w: the clock of this host and that of the server differ too much (%s)", where, ship.ErrDenied, a.Message),
 			"set both clocks, for example with systemd-timesyncd or chrony")
 	case "AccessDenied", "AllAccessDisabled", "Forbidden":
 		if key, err := s.core.GetCreds(); err == nil && key.AccessKeyID == "" {
-			return ship.WithHint(fmt.Errorf("%s: %w: no access key was found here", where, ship.ErrDenied),
+			return advice.With(fmt.Errorf("%s: %w: no access key was found here", where, ship.ErrDenied),
 				"set credentials-file, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; the agent, which has no shell's environment, is handed them by systemd: /etc/default/snapd-agent, or the credential snapd-agent.s3 in /etc/credstore")
 		}
-		return ship.WithHint(fmt.Errorf("%s: %w (%s)", where, ship.ErrDenied, a.Message),
-			"the keys are known but lack a right: s3:ListBucket on the bucket, s3:GetObject and s3:PutObject below the prefix, s3:DeleteObject if this host prunes")
+		return advice.With(fmt.Errorf("%s: %w: the keys are known but lack a right (%s)", where, ship.ErrDenied, a.Message),
+			"give their user s3:ListBucket on the bucket, s3:GetObject and s3:PutObject below the prefix, and s3:DeleteObject if this host prunes")
 	case "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded":
-		return ship.WithHint(fmt.Errorf("%s is full: %s", where, a.Message), "make room there, or let `snapd prune` remove old points; the next ship goes on where this one stopped")
+		return advice.With(fmt.Errorf("%s is full: %s", where, a.Message), "make room there, or remove old points with: snapd prune; the next ship goes on where this one stopped")
 	case "AuthorizationHeaderMalformed", "InvalidRegion":
-		return ship.WithHint(fmt.Errorf("%s: wrong region: %s", where, a.Message), "set region for this repository")
+		return advice.With(fmt.Errorf("%s: wrong region: %s", where, a.Message), "set region for this repository in the configuration")
 	case "SlowDown", "SlowDownWrite", "SlowDownRead", "Throttling", "ThrottlingException", "RequestTimeout", "InternalError",
 		"ServiceUnavailable", "ConditionalRequestConflict", "OperationAborted", "XMinioServerNotInitialized":
 		return fmt.Errorf("%s: %w (%s: %s)", where, ship.ErrUnavailable, a.Code, a.Message)
@@ -77,18 +78,18 @@ func (s *Store) unanswered(err error) error {
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &authority), errors.As(err, &name), errors.As(err, &invalid):
-		return ship.WithHint(fmt.Errorf("%s: its certificate does not hold: %w", s.endpoint, err),
+		return advice.With(fmt.Errorf("%s: its certificate does not hold: %w", s.endpoint, err),
 			"add the server's authority to this host's trusted ones (update-ca-certificates), or correct the endpoint")
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return ship.WithHint(fmt.Errorf("%s: it does not speak TLS: %w", s.endpoint, err), "write http:// in the endpoint, if the network in between can be trusted")
+		return advice.With(fmt.Errorf("%s: it does not speak TLS: %w", s.endpoint, err), "write http:// in the endpoint, if the network in between can be trusted")
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return ship.WithHint(fmt.Errorf("%s: %w: connection refused", s.endpoint, ship.ErrUnavailable), "is the server running, and the port right?")
+		return advice.With(fmt.Errorf("%s: %w: connection refused", s.endpoint, ship.ErrUnavailable), "check that the server is running and that the port is right")
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return ship.WithHint(fmt.Errorf("%s: %w: %w", s.endpoint, ship.ErrUnavailable, dns), "check the name of the endpoint")
+		return advice.With(fmt.Errorf("%s: %w: %w", s.endpoint, ship.ErrUnavailable, dns), "check the name of the endpoint")
 	}
 	if strings.Contains(err.Error(), "InvalidBucketName") || strings.Contains(err.Error(), "Bucket name") {
-		return ship.WithHint(fmt.Errorf("bucket %q: %w: %w", s.bucket, ship.ErrNoBucket, err), "check url = \"s3://BUCKET/PREFIX\"")
+		return advice.With(fmt.Errorf("bucket %q: %w: %w", s.bucket, ship.ErrNoBucket, err), "check url = \"s3://BUCKET/PREFIX\"")
 	}
 	return fmt.Errorf("%s: %w: %w", s.endpoint, ship.ErrUnavailable, err)
 }

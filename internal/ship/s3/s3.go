@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 
+	"snapd/internal/advice"
 	"snapd/internal/ship"
 
 	"github.com/minio/minio-go/v7"
@@ -86,7 +87,7 @@ func parseEndpoint(s string) (host string, secure bool, err error) {
 		return "", false, fmt.Errorf("endpoint: %w", err)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-		return "", false, ship.WithHint(fmt.Errorf("endpoint %q is not of the form https://host:port", s), "bucket and prefix belong into url = \"s3://bucket/prefix\"")
+		return "", false, advice.With(fmt.Errorf("endpoint %q is not of the form https://host:port", s), "put bucket and prefix into url = \"s3://bucket/prefix\"")
 	}
 	return u.Host, u.Scheme == "https", nil
 }

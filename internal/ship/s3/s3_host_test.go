@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/ship"
 	"snapd/internal/ship/s3"
 	"snapd/internal/ship/shiptest"
@@ -101,8 +102,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 					return err
 				}(),
 			} {
-				if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(ship.Hint(err), c.hint) {
-					t.Errorf("%s: got %v (hint %q), want %v with a hint about %q", op, err, ship.Hint(err), c.want, c.hint)
+				if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(advice.Of(err), c.hint) {
+					t.Errorf("%s: got %v (hint %q), want %v with a hint about %q", op, err, advice.Of(err), c.want, c.hint)
 				}
 				if c.want == nil && errors.Is(err, ship.ErrUnavailable) {
 					t.Errorf("%s: trying again would not help: %v", op, err)
