@@ -222,7 +222,7 @@ func openObject(root *os.Root, key string) (*os.File, error) {
 	return f, nil
 }
 
-// Stat is as ship.Stater says. A directory has no ETags: what it holds is
+// Stat is as ship.ObjectStater says. A directory has no ETags: what it holds is
 // proved by reading it.
 func (s *Store) Stat(_ context.Context, key string) (ship.Object, error) {
 	if err := ship.CheckKey(key); err != nil {
