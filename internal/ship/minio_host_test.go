@@ -119,7 +119,7 @@ func TestDamageOnMinIO(t *testing.T) {
 	if err != nil || len(problems) != 1 || problems[0].Object != keys[4] || problems[0].Points[0] != id {
 		t.Errorf("verify: %+v, %v", problems, err)
 	}
-	if _, err := b.host().Prune(t.Context(), nil, later()); err != nil {
+	if _, err := b.host().Prune(t.Context(), nil, nil, later()); err != nil {
 		t.Errorf("prune: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -106,7 +106,16 @@ func (b *bench) upload(r *ship.Repository, h ship.Head, data []byte) ship.Stream
 	if err != nil {
 		b.t.Fatalf("upload %s: %v", h.GUID, err)
 	}
+	b.told(r, s)
 	return s
+}
+
+// told does what the agent does once a point names the stream.
+func (b *bench) told(r *ship.Repository, s ship.Stream) {
+	b.t.Helper()
+	if err := errors.Join(r.EndLease(b.t.Context(), s.ID), b.records.Forget(s.ID)); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *bench) point(r *ship.Repository, streams ...ship.Stream) point.ID {
@@ -333,7 +342,7 @@ func TestCloneIsNoticed(t *testing.T) {
 	b := newBench(t, store)
 	one, clone := b.host(), b.host()
 	s := b.upload(one, full("g1"), noise(1, slice))
-	index, err := clone.Index(t.Context())
+	index, err := clone.View(t.Context(), nil, ship.Whole)
 	if err != nil {
 		t.Fatal(err)
 	}

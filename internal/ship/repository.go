@@ -40,10 +40,13 @@ type Repository struct {
 	recipients []age.Recipient
 	identities []age.Identity
 	memory     *Memory
+	host       string // opaque id of this host
 
 	// numbering keeps two groups of one process from taking one number.
 	numbering sync.Mutex
-	newest    pointLink // the newest point that this process put
+	newest    Link // the newest point that this process put
+
+	held leaseCounts
 }
 
 type repositoryDoc struct {
@@ -134,6 +137,9 @@ type OpenOptions struct {
 	Recipients []age.Recipient // to whom an upload is sealed
 	Identities []age.Identity  // what opens the seals; none: names stay hidden and nothing can be restored
 	Memory     *Memory         // shared by repositories of one process; its own if nil
+	// Host names this host in leases and events, opaquely, in the repository
+	// whose id it is given. nil: the host is called unknown.
+	Host func(repository string) string
 }
 
 // Open reads the description of a repository and checks that it was signed by
@@ -151,6 +157,11 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 	}
 	var object bytes.Buffer
 	if err := fetch(ctx, s, keyRepository, maxSigned, &object); err != nil {
+		if errors.Is(err, ErrDeleted) {
+			// Its own advice says how to get at the versions; init would make a
+			// second repository on top of them.
+			return nil, fmt.Errorf("open repository: its description is hidden: %w", err)
+		}
 		if errors.Is(err, ErrNotFound) {
 			return nil, advice.With(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
 				"check bucket and prefix for a mistake; if they are right and nothing was ever shipped there, run: snapd init")
@@ -199,7 +210,10 @@ func newRepository(s Store, d *repositoryDoc, o OpenOptions) *Repository {
 	}
 	r := &Repository{
 		ID: d.Repository, Encryption: d.Encryption, Created: d.Created, SliceBytes: d.SliceBytes,
-		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory,
+		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory, host: "unknown",
+	}
+	if o.Host != nil {
+		r.host = o.Host(r.ID)
 	}
 	if r.trusted.IsZero() {
 		r.trusted = o.Signer.Public()
@@ -226,22 +240,23 @@ func (r *Repository) checkWritable() error {
 	return nil
 }
 
-// signedObject fetches and checks one signed object.
-func (r *Repository) signedObject(ctx context.Context, typ, key string, doc any) (Digest, error) {
+// signedObject fetches and checks one signed object, and says its digest and
+// how many bytes it has.
+func (r *Repository) signedObject(ctx context.Context, typ, key string, doc document) (Digest, int64, error) {
 	return r.signedObjectAs(ctx, typ, key, key, doc)
 }
 
 // signedObjectAs is for an object that was signed for another name than its
 // key, because the key holds its digest.
-func (r *Repository) signedObjectAs(ctx context.Context, typ, key, name string, doc any) (Digest, error) {
+func (r *Repository) signedObjectAs(ctx context.Context, typ, key, name string, doc document) (Digest, int64, error) {
 	var object bytes.Buffer
 	if err := fetch(ctx, r.store, key, maxSigned, &object); err != nil {
-		return Digest{}, err
+		return Digest{}, 0, err
 	}
 	if err := open(r.trusted, object.Bytes(), typ, r.ID, name, doc); err != nil {
-		return Digest{}, err
+		return Digest{}, 0, err
 	}
-	return digestOf(object.Bytes()), nil
+	return digestOf(object.Bytes()), int64(object.Len()), nil
 }
 
 // checkWord tells whether a storage's guid, a host's id or a driver's name can

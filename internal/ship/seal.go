@@ -195,15 +195,24 @@ func unsealSecret(stored []byte, identities []age.Identity) ([]byte, error) {
 // continued with segments that other people can read. "" when one of them
 // cannot be named.
 func recipientsDigest(recipients []age.Recipient) string {
+	names := recipientNames(recipients)
+	if names == nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(strings.Join(names, "\n")))
+	return Digest(sum).String()
+}
+
+// recipientNames are sorted; nil when one of them has none.
+func recipientNames(recipients []age.Recipient) []string {
 	names := make([]string, 0, len(recipients))
 	for _, r := range recipients {
 		s, ok := r.(fmt.Stringer)
 		if !ok {
-			return ""
+			return nil
 		}
 		names = append(names, s.String())
 	}
 	slices.Sort(names)
-	sum := sha256.Sum256([]byte(strings.Join(names, "\n")))
-	return Digest(sum).String()
+	return names
 }

@@ -92,6 +92,27 @@ type PublicKey struct {
 // secret as the signing key, and another one in each repository. "" where that
 // key is not known.
 func (r *Repository) GroupTag(group string) string {
+	return r.tag("snapd group " + r.ID + " " + group)
+}
+
+// RecipientsTag tells one set of recipients from another without naming them:
+// a stream can be a base only for those who can open it. "none" without
+// encryption; "" where the signing key is not known, or a recipient has no
+// name. The tag of a stream of format 1 is "" too: never take two of them for
+// equal.
+func (r *Repository) RecipientsTag() string {
+	if r.Encryption == EncryptionNone {
+		return EncryptionNone
+	}
+	names := recipientNames(r.recipients)
+	if len(names) == 0 {
+		return ""
+	}
+	return r.tag("snapd recipients " + r.ID + " " + strings.Join(names, "\n"))
+}
+
+// tag is the first 16 digits of a keyed digest, "" without the key.
+func (r *Repository) tag(text string) string {
 	if r.signer == nil {
 		return ""
 	}
@@ -100,8 +121,16 @@ func (r *Repository) GroupTag(group string) string {
 		return "" // a key that was read is also written
 	}
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("snapd group " + r.ID + " " + group))
+	mac.Write([]byte(text))
 	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+// checkTag accepts what RecipientsTag gives, but "".
+func checkTag(tag string) error {
+	if b, err := hex.DecodeString(tag); tag != EncryptionNone && (err != nil || len(b) != 8 || strings.ToLower(tag) != tag) {
+		return fmt.Errorf("%q is no tag of recipients", tag)
+	}
+	return nil
 }
 
 // ParsePublicKey reads minisign's base64 form ("RW…"), also from a whole

@@ -24,6 +24,9 @@ func (s *Store) explain(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", what, ctx.Err())
 	}
+	if bad, ok := errors.AsType[*refusedError](err); ok {
+		return fmt.Errorf("%s: %w", what, s.refused(bad))
+	}
 	// minio-go returns its answer as a value, sometimes wrapped.
 	if answer, ok := errors.AsType[minio.ErrorResponse](err); ok {
 		return fmt.Errorf("%s: %w", what, s.answered(answer))
@@ -69,6 +72,17 @@ func (s *Store) answered(a minio.ErrorResponse) error {
 		return fmt.Errorf("%s: %w (%s: %s)", where, ship.ErrDenied, a.Code, a.Message)
 	}
 	return fmt.Errorf("%s: the server answered %s: %s", where, a.Code, a.Message)
+}
+
+// refused is for answers that no object store gives, and for objects that
+// were deleted.
+func (s *Store) refused(bad *refusedError) error {
+	if bad.deleted {
+		return advice.With(fmt.Errorf("%w in bucket %s at %s: %w", ship.ErrNotFound, s.bucket, s.endpoint, ship.ErrDeleted),
+			"list the versions below %s%s with a client of the bucket (mc ls --versions, aws s3api list-object-versions) and remove the delete markers: the versions below them are then there again", s.bucket, "/"+s.prefix)
+	}
+	return advice.With(fmt.Errorf("%s: %w: %s", s.endpoint, ship.ErrNotAStore, bad.why),
+		"check the endpoint, and what stands before the server: a proxy, a firewall, or the login page of a network")
 }
 
 // unanswered is for when there was none.

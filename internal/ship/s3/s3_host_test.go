@@ -118,7 +118,7 @@ func TestServerChecksTheDigest(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "digest", false)
 	s := store(t, m, "digest", "p")
-	if err := s.PutDigest(t.Context(), "k", []byte("body"), true, ship.Digest{1}); err == nil {
+	if _, err := s.PutDigest(t.Context(), "k", []byte("body"), true, ship.Digest{1}); err == nil {
 		t.Error("another digest: no error")
 	}
 	if _, err := s.Get(t.Context(), "k"); !errors.Is(err, ship.ErrNotFound) {
