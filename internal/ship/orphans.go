@@ -98,9 +98,6 @@ func (r *Repository) beside(ctx context.Context, ref StreamRef, objects []Object
 
 // findOrphans looks for what no signed record explains.
 func (p *prune) findOrphans(ctx context.Context) error {
-	if err := p.passOldLeases(ctx); err != nil {
-		return err
-	}
 	strays := map[point.ID]bool{}
 	err := p.repo.orphans(ctx, p.view, p.keep, func(id point.ID, manifest bool, o Object) {
 		p.pruned.Orphans.add(o)
@@ -165,5 +162,5 @@ func (p *prune) passOldLeases(ctx context.Context) error {
 		}
 	}
 	p.leases = living
-	return p.mark()
+	return nil
 }
