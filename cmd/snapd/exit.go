@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/demo"
@@ -35,7 +36,7 @@ func status(ctx context.Context, err error) int {
 		return exitPartial
 	case errors.Is(err, agent.ErrDamaged):
 		return exitDamaged
-	case errors.Is(err, agent.ErrUsage), errors.As(err, &conf):
+	case errors.Is(err, agent.ErrUsage), errors.Is(err, advice.Usage), errors.As(err, &conf):
 		return exitUsage
 	case errors.Is(err, agent.ErrBusy), errors.Is(err, ship.ErrBusy):
 		return exitBusy

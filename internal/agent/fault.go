@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/fs"
 	"snapd/internal/ship"
@@ -82,6 +83,9 @@ func usage(format string, args ...any) error {
 // Hint says what the reader of an error should do, "" when nothing better is
 // known than what the error itself says.
 func Hint(err error) string {
+	if do := advice.Of(err); do != "" {
+		return do
+	}
 	if h, ok := errors.AsType[*hinted](err); ok {
 		return h.do
 	}

@@ -1,7 +1,6 @@
 package ship
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -44,32 +43,26 @@ func LoadSigner(file string) (*Signer, error) {
 	if minisign.IsEncrypted(text) {
 		return nil, WithHint(fmt.Errorf("signing key %s has a password", file), "nobody can type it for the agent: remove it with minisign -C -W")
 	}
-	var s Signer
-	if err := s.key.UnmarshalText(text); err != nil {
+	s, err := ParseSigner(text)
+	if err != nil {
 		return nil, fmt.Errorf("signing key %s: %w", file, err)
 	}
-	// The file has no checksum; a key whose halves do not fit would sign
-	// what nobody can verify.
-	probe := minisign.NewReader(strings.NewReader("probe"))
-	if !probe.Verify(s.Public().key, probe.SignWithComments(s.key, "probe", "probe")) {
-		return nil, fmt.Errorf("signing key %s: %w: its halves do not belong together", file, ErrDamaged)
-	}
-	return &s, nil
+	return s, nil
 }
 
 // Save writes the key to a new file that only its owner can read. It never
 // overwrites: a file that is there is ErrExists.
 func (s *Signer) Save(file string) (err error) {
-	text, err := s.key.MarshalText()
+	text, err := s.Text()
 	if err != nil {
-		return fmt.Errorf("save signing key: %w", err)
+		return err
 	}
 	aside, err := os.CreateTemp(filepath.Dir(file), ".signing-key-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("save signing key: %w", err)
 	}
 	defer os.Remove(aside.Name()) //nolint:errcheck // under its lasting name it has another link
-	_, err = aside.Write(append(bytes.TrimRight(text, "\n"), '\n'))
+	_, err = aside.Write(text)
 	if err == nil {
 		err = aside.Sync()
 	}
