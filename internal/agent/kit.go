@@ -26,7 +26,7 @@ type Proved struct {
 	Repository string   `json:"repository"`
 	URL        string   `json:"url"`
 	Opens      []string `json:"opens"`     // configured recipients whose secrets the kit opens; none where nothing is encrypted
-	NotOpened  []string `json:"notopened"` // configured recipients that need another identity
+	NotOpened  []string `json:"not_opened"` // configured recipients that need another identity
 	Point      point.ID `json:"point"`     // a restore point that was opened, "" when there is none yet
 }
 

@@ -115,7 +115,7 @@ type place struct {
 // configuration, the signing key, and the repositories that the configuration
 // names. Nothing else ever makes a repository. It asks the repositories before
 // it writes anything, and the same call again ends what one that was killed
-// began: DESIGN.md beside it has the table.
+// began; what each step leaves is in DESIGN.md.
 func Init(ctx context.Context, o InitOptions, host string, now func() time.Time) (Initialized, error) {
 	s := &setup{InitOptions: o, host: host, now: now(), out: Initialized{Made: []string{}, There: []string{}}}
 	if err := s.plan(); err != nil {
