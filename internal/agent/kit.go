@@ -25,9 +25,9 @@ import (
 type Proved struct {
 	Repository string   `json:"repository"`
 	URL        string   `json:"url"`
-	Opens      []string `json:"opens"`     // configured recipients whose secrets the kit opens; none where nothing is encrypted
+	Opens      []string `json:"opens"`      // configured recipients whose secrets the kit opens; none where nothing is encrypted
 	NotOpened  []string `json:"not_opened"` // configured recipients that need another identity
-	Point      point.ID `json:"point"`     // a restore point that was opened, "" when there is none yet
+	Point      point.ID `json:"point"`      // a restore point that was opened, "" when there is none yet
 }
 
 // Lines say it to people.
