@@ -177,10 +177,6 @@ func (c *cli) initAdvice(w initFlags, o agent.InitOptions, err error) error {
 		anew = "snapd init --repository " + met.Free + server + " --kit NEW-FILE"
 	}
 	switch met.Kind {
-	case agent.NothingNamed:
-		return advice.With(err, "run: snapd init --repository s3://bucket/prefix --endpoint https://minio:9000 --kit kit.txt")
-	case agent.ConfigurationThere:
-		return advice.With(err, "edit %s, then run snapd init without --repository", o.File)
 	case agent.KitThere:
 		return advice.With(err, "name a file that does not exist yet with --kit, and what opens the repositories with --identity FILE (an older kit will do)")
 	case agent.KitOfOtherKey:

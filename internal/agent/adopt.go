@@ -37,7 +37,8 @@ func (s *setup) adopted(configured []config.Repository) ([]config.Repository, er
 		}
 		i := slices.IndexFunc(configured, func(c config.Repository) bool { return c.URL == r.URL })
 		if i < 0 {
-			return nil, advice.In(advice.Usage, obstacle(ConfigurationThere, "%s is there already and does not name %s", s.File, r.URL))
+			return nil, advice.With(advice.Usagef("%s is there already and does not name %s", s.File, r.URL),
+				"name that repository in it, or move the file away, then adopt again")
 		}
 		there := configured[i]
 		there.Signer, there.SealedSigningKey, there.Identity = r.Signer, r.SealedSigningKey, r.Identity

@@ -13,6 +13,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/config"
+	"snapd/internal/durable"
 	"snapd/internal/point"
 	"snapd/internal/ship"
 
@@ -53,7 +54,7 @@ func (s *setup) keepIdentity(context.Context) error {
 	}
 	k, err := s.content()
 	if err == nil {
-		err = createOnly(s.KitFile, config.FormatUnfinishedKit(k))
+		err = durable.Create(s.KitFile, []byte(config.FormatUnfinishedKit(k)), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("keep the identity: %w", err)
@@ -106,11 +107,11 @@ func (s *setup) deliver(text string) error {
 		s.out.note(&s.out.There, what)
 		return nil
 	case s.kit != nil:
-		if err := replace(s.KitFile, text); err != nil {
+		if err := durable.Write(s.KitFile, []byte(text), 0o600); err != nil {
 			return err
 		}
 	default:
-		if err := createOnly(s.KitFile, text); err != nil {
+		if err := durable.Create(s.KitFile, []byte(text), 0o600); err != nil {
 			return err
 		}
 	}

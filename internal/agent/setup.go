@@ -70,14 +70,12 @@ type ObstacleKind int
 
 // The obstacles.
 const (
-	NothingNamed       ObstacleKind = iota // there is neither a configuration nor a repository to begin one with
-	ConfigurationThere                     // a configuration is there, and names another repository than the caller
-	KitThere                               // the file for the kit is there, and is not the kit of these repositories
-	KitOfOtherKey                          // it is their kit, but of a signing key that is not on this host
-	NeedsIdentity                          // no identity that is known opens what is encrypted there
-	ForeignRepository                      // the repository is there and belongs to another key
-	PointsThere                            // the repository is there with points that a new identity would not open
-	NoSigningKey                           // the kit to adopt holds no signing key
+	KitThere          ObstacleKind = iota // the file for the kit is there, and is not the kit of these repositories
+	KitOfOtherKey                         // it is their kit, but of a signing key that is not on this host
+	NeedsIdentity                         // no identity that is known opens what is encrypted there
+	ForeignRepository                     // the repository is there and belongs to another key
+	PointsThere                           // the repository is there with points that a new identity would not open
+	NoSigningKey                          // the kit to adopt holds no signing key
 )
 
 func (o *Obstacle) Error() string { return o.err.Error() }

@@ -252,6 +252,26 @@ func TestInitMakesNothingWhereAnotherKeyIs(t *testing.T) {
 	kitIsTrue(t, o)
 }
 
+// On a versioned bucket a repository that was deleted can be brought back: none
+// is made on top of it.
+func TestInitMakesNothingOnTopOfHiddenVersions(t *testing.T) {
+	root := t.TempDir()
+	o := beginning(root)
+	plain := o.Store
+	o.Store = func(ctx context.Context, r config.Repository) (ship.Store, error) {
+		s, err := plain(ctx, r)
+		return shiptest.NewFaults(s, shiptest.Fault{
+			Op: "get", Key: "repository", Nth: 1, Always: true, Err: fmt.Errorf("%w: %w", ship.ErrNotFound, ship.ErrDeleted),
+		}), err
+	}
+	if _, err := initialize(t, o); !errors.Is(err, ship.ErrDeleted) || errors.Is(err, ship.ErrNotRepository) {
+		t.Errorf("got %v", err)
+	}
+	if left, err := os.ReadDir(root); err != nil || len(left) > 0 {
+		t.Errorf("%v was made all the same, %v", left, err)
+	}
+}
+
 func TestInitAdoptSaysWhatIsMissing(t *testing.T) {
 	o := beginning(t.TempDir())
 	o.SigningKey = false

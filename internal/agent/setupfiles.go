@@ -2,19 +2,15 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"snapd/internal/config"
+	"snapd/internal/durable"
 	"snapd/internal/ship"
-
-	"golang.org/x/sys/unix"
 )
 
 // compose writes a first configuration.
@@ -73,7 +69,7 @@ func (s *setup) writeConfiguration(context.Context) error {
 		err = os.MkdirAll(filepath.Dir(s.File), 0o700)
 	}
 	if err == nil {
-		err = createOnly(s.File, text)
+		err = durable.Create(s.File, []byte(text), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
@@ -88,49 +84,4 @@ func saveSigner(signer *ship.Signer, file string) error {
 		return err
 	}
 	return signer.Save(file)
-}
-
-// createOnly writes a file that must not exist, whole or not at all, readable
-// by its owner only.
-func createOnly(file, content string) error {
-	return written(file, content, func(aside string) error {
-		err := os.Link(aside, file) // unlike a rename, it does not replace
-		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) {
-			// No hard links: FAT, as on a stick that a kit is written to.
-			err = unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, file, unix.RENAME_NOREPLACE)
-		}
-		if err != nil {
-			return &fs.PathError{Op: "create", Path: file, Err: err}
-		}
-		return nil
-	})
-}
-
-// replace writes a file anew that is there and is ours.
-func replace(file, content string) error {
-	return written(file, content, func(aside string) error { return os.Rename(aside, file) })
-}
-
-// written writes content aside, has it named, and makes both durable.
-func written(file, content string, name func(aside string) error) error {
-	aside, err := os.CreateTemp(filepath.Dir(file), ".new-") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(aside.Name()) //nolint:errcheck // under its lasting name it has another link, or no other name is left
-	_, err = aside.WriteString(content)
-	if err = errors.Join(err, aside.Sync(), aside.Close()); err != nil {
-		return err
-	}
-	if err := name(aside.Name()); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	if err = dir.Sync(); errors.Is(err, syscall.EINVAL) {
-		err = nil // a filesystem that syncs no directories
-	}
-	return errors.Join(err, dir.Close())
 }

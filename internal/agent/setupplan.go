@@ -52,7 +52,7 @@ func (s *setup) readConfiguration() ([]config.Repository, error) {
 	content, err := os.ReadFile(s.File)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && s.URL == "" && !s.Adopt:
-		return nil, advice.In(advice.Usage, obstacle(NothingNamed, "there is no %s, and no repository was named to begin one with", s.File))
+		return nil, advice.In(NoRepository, advice.Usagef("there is no %s, and no repository is named to begin one with", s.File))
 	case errors.Is(err, fs.ErrNotExist):
 		s.fresh = true
 		return nil, nil
@@ -71,7 +71,7 @@ func (s *setup) readConfiguration() ([]config.Repository, error) {
 		same = same || r.URL == s.URL && r.Endpoint == s.Endpoint && r.Region == s.Region
 	}
 	if !same { // when it names the same, an earlier call was interrupted, or all is done
-		return nil, advice.In(advice.Usage, obstacle(ConfigurationThere, "%s is there already and does not name %s: naming it here would change nothing", s.File, s.URL))
+		return nil, advice.In(FileThere, advice.Usagef("%s is there already and does not name %s: naming it here would change nothing", s.File, s.URL))
 	}
 	return out, nil
 }

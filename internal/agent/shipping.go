@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/point"
 	"snapd/internal/retain"
@@ -51,7 +52,7 @@ func (a *Agent) ship(ctx context.Context, names []string, passing bool) ([]point
 
 func (a *Agent) shipGroup(ctx context.Context, g workload.Group) ([]point.Point, error) {
 	if len(g.Repositories) == 0 {
-		return nil, hint(usage("group %s names no repository to ship to", g.Name),
+		return nil, advice.With(advice.Usagef("group %s names no repository to ship to", g.Name),
 			"add a [repository.NAME] to %s, then run: snapd init", a.Config.File)
 	}
 	var faults []error
@@ -73,6 +74,11 @@ func (a *Agent) shipGroup(ctx context.Context, g workload.Group) ([]point.Point,
 	return out, errors.Join(faults...)
 }
 
+// noRepository says that a repository of that name is not configured.
+func (a *Agent) noRepository(name string) error {
+	return advice.With(advice.Usagef("there is no [repository.%s]", name), "add it to %s, or name one that is there", a.Config.File)
+}
+
 func byIDOrder(a, b point.Point) int { return cmp.Compare(a.ID, b.ID) }
 
 // shipTo ships all points of a group that one repository lacks.
@@ -82,7 +88,7 @@ func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string)
 	}
 	conf, known := a.Config.Repositories[repository]
 	if !known {
-		return nil, usage("there is no [repository.%s]", repository)
+		return nil, a.noRepository(repository)
 	}
 	repo, err := a.Open(ctx, conf, a.Report)
 	if err != nil {
@@ -167,8 +173,8 @@ func (a *Agent) shipDataset(ctx context.Context, p point.Point, d point.Dataset,
 	}
 	snap := snapshotWith(local, d.GUID)
 	if snap == nil {
-		return nil, hint(fmt.Errorf("the snapshot %s is gone from this host: %w", d.Snapshot, fs.ErrNotFound),
-			"it cannot be shipped any more; snapd prune forgets the point")
+		return nil, advice.With(fmt.Errorf("the snapshot %s is gone from this host, so that it cannot be shipped any more: %w", d.Snapshot, fs.ErrNotFound),
+			"run: snapd prune, which forgets the point")
 	}
 	streams := streamsOf(index, d.Origin)
 	if done := slices.IndexFunc(streams, func(s ship.StreamRef) bool { return s.GUID == d.GUID }); done >= 0 {
@@ -186,8 +192,13 @@ func (a *Agent) shipDataset(ctx context.Context, p point.Point, d point.Dataset,
 	explainChoice(&choice, streams, here)
 	u := upload{driver: driver, snap: *snap, bases: here, streams: streams, choice: choice, group: group}
 	shipped, err := a.upload(ctx, p, d, repo, u)
-	if errors.Is(err, ship.ErrOtherFormat) {
-		u.choice = fullOf(choice, err.Error())
+	unfit, isUnfit := errors.AsType[*ship.UnfitBase](err)
+	if isUnfit || errors.Is(err, ship.ErrOtherFormat) {
+		why := err.Error()
+		if isUnfit {
+			why = unfit.Error()
+		}
+		u.choice = fullOf(choice, why)
 		shipped, err = a.upload(ctx, p, d, repo, u)
 	}
 	return shipped, err
@@ -204,19 +215,21 @@ type upload struct {
 }
 
 func (a *Agent) upload(ctx context.Context, p point.Point, d point.Dataset, repo *ship.Repository, u upload) (*point.Shipped, error) {
-	format, always, err := streamFormat(ctx, u.driver, u.snap)
+	format, fixed, err := u.driver.Format(ctx, u.snap)
 	if err != nil {
 		return nil, err
 	}
 	head := ship.Head{
 		Point: p.ID, Driver: d.Driver, Origin: d.Origin, GUID: d.GUID, Format: format,
-		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID), OneFormat: always,
+		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID), OneFormat: fixed,
 	}
 	var base *fs.Snapshot
 	if b := u.choice.Base; b != nil {
 		base = snapshotWith(u.bases, b.GUID)
 		at := slices.IndexFunc(u.streams, func(s ship.StreamRef) bool { return s.ID == b.ID })
 		head.Base = &u.streams[at]
+	} else {
+		head.Full = u.choice.Why
 	}
 	if err := u.protect(ctx, repo, base); err != nil {
 		return nil, err
@@ -281,13 +294,16 @@ func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repos
 	}
 	for _, s := range rec.Streams {
 		if !index.Whole(s.Stream) {
-			return p, hint(fmt.Errorf("commit the point: its stream %s or one it builds on was removed meanwhile: %w", s.Stream, ship.ErrNotFound),
+			return p, advice.With(fmt.Errorf("commit the point: its stream %s or one it builds on was removed meanwhile: %w", s.Stream, ship.ErrNotFound),
 				"run the same command again: it is shipped anew")
 		}
 	}
-	number, err := repo.PutPoint(ctx, rec, index)
+	number, err := repo.PutPoint(ctx, rec, index.View)
 	if err != nil {
 		return p, fmt.Errorf("commit the point: %w", err)
+	}
+	if err := a.endUploads(ctx, repo, rec.Streams); err != nil {
+		return p, err
 	}
 	return a.remember(ctx, p.ID, func(q *point.Point) {
 		if q.Numbers == nil {
@@ -295,6 +311,24 @@ func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repos
 		}
 		q.Numbers[name] = number
 	})
+}
+
+// endUploads removes what kept the streams of a point until it was put: their
+// leases, then their records. The local record of the point is told of it last,
+// so that what is killed in between is done by the next call.
+func (a *Agent) endUploads(ctx context.Context, repo *ship.Repository, streams []ship.PointStream) error {
+	for _, s := range streams {
+		if !a.records.Has(s.Stream) {
+			continue
+		}
+		if err := repo.EndLease(ctx, s.Stream); err != nil {
+			return err
+		}
+		if err := a.records.Forget(s.Stream); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pointsLock names the lock on what a repository holds, by its id: two

@@ -4,13 +4,15 @@
 package cgroup
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"snapd/internal/advice"
+	"snapd/internal/proc"
 )
 
 // ErrNone means that this host has no cgroup v2 tree.
@@ -20,36 +22,20 @@ var ErrNone = errors.New("no cgroup v2 tree is mounted")
 // that also have v1 hierarchies often /sys/fs/cgroup/unified. ErrNone when
 // there is none.
 func Mount() (string, error) {
-	return mountIn("/proc/self/mountinfo")
-}
-
-func mountIn(mountinfo string) (string, error) {
-	f, err := os.Open(mountinfo)
+	mounts, err := proc.Own()
 	if err != nil {
 		return "", err
 	}
-	defer f.Close() //nolint:errcheck // only read from
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		before, after, ok := strings.Cut(lines.Text(), " - ")
-		if !ok || !strings.HasPrefix(after, "cgroup2 ") {
-			continue
-		}
-		fields := strings.Fields(before) // id parent major:minor root mountpoint options…
-		if len(fields) < 5 || fields[3] != "/" {
-			continue // a part of the tree, mounted elsewhere
-		}
-		return unescape(fields[4]), nil
-	}
-	if err := lines.Err(); err != nil {
-		return "", err
-	}
-	return "", ErrNone
+	return rootIn(mounts)
 }
 
-// unescape undoes the kernel's octal escapes of blanks and backslashes.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+func rootIn(mounts proc.Table) (string, error) {
+	for _, m := range mounts {
+		if m.Type == "cgroup2" && m.Root == "/" { // not a part of the tree, mounted elsewhere
+			return m.Point, nil
+		}
+	}
+	return "", ErrNone
 }
 
 // Membership is what /proc/<pid>/cgroup says about one process.
@@ -136,7 +122,7 @@ func names(part, id string) bool {
 // that leaves the tree belongs to a cgroup namespace above ours.
 func Dir(mount, path string) (string, error) {
 	if path == "" || strings.Contains("/"+path+"/", "/../") {
-		return "", fmt.Errorf("cgroup %q lies outside the tree that is seen here: snapd must run in the host's cgroup namespace", path)
+		return "", advice.With(fmt.Errorf("cgroup %q lies outside the tree that is seen here", path), "run snapd in the host's cgroup namespace")
 	}
 	return filepath.Join(mount, path), nil
 }

@@ -1,10 +1,13 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // kitDocument is a recovery kit: what a person needs, with the bucket, to
@@ -31,10 +34,8 @@ func ParseKit(file string, content []byte) (*Config, error) {
 	}
 	for _, name := range sortedKeys(c.Repositories) {
 		if c.Repositories[name].Signer == "" {
-			return nil, &Error{
-				File: file, Key: "repository." + name,
-				Why: "names no signer: this kit is not finished, and the same call of snapd init that began it finishes it",
-			}
+			return nil, fault(file, 0, "repository."+name, advice.With(errors.New("names no signer: this recovery kit is not finished"),
+				"run the same snapd init again that began it, which finishes it, or take the recovery kit as snapd init wrote it"))
 		}
 	}
 	return c, nil
@@ -52,13 +53,13 @@ func ParseUnfinishedKit(file string, content []byte) (*Config, error) {
 		d := doc.Repository[name]
 		r, err := NewRepository(name, d.URL, d.Endpoint, d.Region)
 		if err != nil {
-			return nil, &Error{File: file, Key: "repository." + name, Why: err.Error()}
+			return nil, fault(file, 0, "repository."+name, err)
 		}
 		r.Signer, r.Recipients, r.Identity, r.SealedSigningKey = d.Signer, d.Recipients, strings.TrimSpace(d.Identity), d.SigningKey
 		c.Repositories[name] = r
 	}
 	if len(c.Repositories) == 0 {
-		return nil, &Error{File: file, Why: "is no recovery kit: it names no repository"}
+		return nil, fault(file, 0, "", advice.With(errors.New("is no recovery kit: it names no repository"), "name the file that snapd init wrote as the recovery kit"))
 	}
 	return c, nil
 }

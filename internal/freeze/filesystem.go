@@ -9,7 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
+	"snapd/internal/proc"
+
+	"snapd/internal/advice"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -78,20 +81,19 @@ func openDisk(f Filesystem) (_ *disk, err error) {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &at); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: f.Dir, Err: err}
 	}
-	mounts, err := mountinfo.GetMounts(nil)
+	mounts, err := proc.Own()
 	if err != nil {
 		return nil, fmt.Errorf("read the mount table: %w", err)
 	}
-	for _, m := range mounts {
-		if m.ID == int(at.Mnt_id) {
-			d.Type = m.FSType
-			if m.Mountpoint != f.Dir {
-				return nil, fmt.Errorf("%s is not where a filesystem is mounted, %s is: %w", f.Dir, m.Mountpoint, ErrCannotFreeze)
-			}
-			return d, nil
-		}
+	m, found := mounts.ByID(at.Mnt_id)
+	if !found {
+		return nil, fmt.Errorf("%s lies on a mount that is not in the mount table: %w", f.Dir, ErrChanged)
 	}
-	return nil, fmt.Errorf("%s lies on a mount that is not in the mount table: %w", f.Dir, ErrChanged)
+	d.Type = m.Type
+	if m.Point != f.Dir {
+		return nil, fmt.Errorf("%s is not where a filesystem is mounted, %s is: %w", f.Dir, m.Point, ErrCannotFreeze)
+	}
+	return d, nil
 }
 
 // flush writes what is dirty, so that freezing has little left to write.
@@ -194,7 +196,7 @@ func (w *Window) sealAll() error {
 func (d *disk) explain() error {
 	err := fmt.Errorf("freeze %s: %w", d, d.err)
 	if errors.Is(d.err, unix.EBUSY) {
-		return fmt.Errorf("%w: somebody else has frozen it, or is just doing so; if nobody should have, run: fsfreeze --unfreeze %s", err, d.Dir)
+		return advice.With(fmt.Errorf("%w: another program has frozen it, or is just doing so", err), "if none should have, run: fsfreeze --unfreeze %s", d.Dir)
 	}
 	return err
 }
@@ -302,19 +304,19 @@ func (d recordedDisk) thaw(fd int) (outcome Outcome, same bool, err error) {
 
 // mountsOf lists where a device is mounted, first the directory where it was.
 func mountsOf(dev uint64, first string) ([]string, error) {
-	mounts, err := mountinfo.GetMounts(nil)
+	mounts, err := proc.Own()
 	if err != nil {
 		return nil, fmt.Errorf("read the mount table: %w", err)
 	}
 	out := []string{}
 	for _, m := range mounts {
-		if unix.Mkdev(uint32(m.Major), uint32(m.Minor)) != dev || strings.HasSuffix(m.Mountpoint, "//deleted") {
+		if m.Device.Number() != dev || strings.HasSuffix(m.Point, "//deleted") {
 			continue
 		}
-		if m.Mountpoint == first {
+		if m.Point == first {
 			out = append([]string{first}, out...)
 		} else {
-			out = append(out, m.Mountpoint)
+			out = append(out, m.Point)
 		}
 	}
 	return out, nil

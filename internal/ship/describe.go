@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"snapd/internal/point"
@@ -34,7 +35,7 @@ type Description struct {
 func Describe(ctx context.Context, s Store) (Description, error) {
 	var object bytes.Buffer
 	if err := fetch(ctx, s, keyRepository, maxSigned, &object); err != nil {
-		if errors.Is(err, ErrNotFound) {
+		if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDeleted) { // on top of hidden versions none is made
 			return Description{}, fmt.Errorf("look for a repository: %w: %w", ErrNotRepository, err)
 		}
 		return Description{}, fmt.Errorf("look for a repository: %w", err)
@@ -87,26 +88,41 @@ const unreadable = 16
 // which proves the identities by something that the repository really holds.
 // "" when there are no points; ErrNoIdentity when the identities do not open it.
 func (r *Repository) OpenNewest(ctx context.Context) (point.ID, error) {
-	index, err := r.Index(ctx)
+	v, err := r.View(ctx, nil, Whole)
 	if err != nil {
 		return "", err
 	}
 	var damaged error
-	for i, ref := range slices.Backward(index.Points) {
-		rec, err := r.point(ctx, ref, r.canUnseal())
+	for i, p := range slices.Backward(v.Points) {
+		err := r.openPoint(ctx, p.Number)
 		switch {
-		case isDamage(err) && len(index.Points)-i < unreadable:
-			damaged = err
-		case err != nil:
-			return "", fmt.Errorf("open a restore point: %w", err)
-		case rec.Sealed:
-			return rec.ID, fmt.Errorf("open restore point %s: %w", rec.ID, ErrNoIdentity)
-		default:
-			return rec.ID, nil
+		case err == nil:
+			return p.ID, nil
+		case !isDamage(err) || len(v.Points)-i >= unreadable:
+			return p.ID, fmt.Errorf("open restore point %s: %w", p.ID, err)
 		}
+		damaged = fmt.Errorf("open restore point %s: %w", p.ID, err)
 	}
 	if damaged != nil {
-		return "", fmt.Errorf("open a restore point: %w", damaged)
+		return "", damaged
+	}
+	for _, p := range v.Problems { // a point that does not verify is not in the view
+		if p.Kind == KindDamaged && strings.HasPrefix(p.Object, prefixPoints) {
+			return "", fmt.Errorf("open a restore point: %w: %s", ErrDamaged, p.Problem)
+		}
 	}
 	return "", nil
+}
+
+// openPoint fetches a point and opens its encrypted part.
+func (r *Repository) openPoint(ctx context.Context, number int64) error {
+	doc, _, _, err := r.fetchPoint(ctx, number)
+	if err != nil {
+		return err
+	}
+	if !r.canUnseal() {
+		return ErrNoIdentity
+	}
+	var secret Secret
+	return r.openSecret(doc.Sealed, &secret)
 }

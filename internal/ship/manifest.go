@@ -70,6 +70,7 @@ type streamDoc struct {
 	BaseGUID     *string   `json:"base_guid"`
 	Number       int       `json:"number"`
 	Depth        int       `json:"depth"`
+	Recipients   string    `json:"recipients,omitempty"` // since format 2
 	SliceBytes   int       `json:"slice_bytes"`
 	Segments     int       `json:"segments"`
 	SentBytes    int64     `json:"sent_bytes"`
@@ -86,12 +87,9 @@ type Manifest struct {
 	Began       time.Time
 	Driver      string
 	Format      string // of the stream, such as "btrfs-2"
-	BaseGUID    string // of the snapshot that the stream builds on, "" for a full one
 	SliceBytes  int
-	Segments    int
 	SentBytes   int64
 	StoredBytes int64
-	Digest      Digest // of the manifest's object
 
 	parts []partRef
 	rows  []Row // those after the parts
@@ -112,7 +110,10 @@ func deref[T ~string](p *T) T {
 }
 
 func (d *streamDoc) ref() StreamRef {
-	s := StreamRef{ID: d.Stream, Base: deref(d.Base), Origin: d.Origin, GUID: d.GUID, Number: d.Number, Depth: d.Depth}
+	s := StreamRef{
+		ID: d.Stream, Base: deref(d.Base), Origin: d.Origin, GUID: d.GUID, BaseGUID: deref(d.BaseGUID),
+		Number: d.Number, Depth: d.Depth, Recipients: d.Recipients, Segments: d.Segments,
+	}
 	s.Key = streamKey(s)
 	return s
 }
@@ -138,6 +139,14 @@ func (d *streamDoc) check() error {
 	}
 	if d.BaseGUID != nil {
 		if err := checkWord("the base's guid", *d.BaseGUID); err != nil {
+			return err
+		}
+	}
+	if (d.Recipients != "") != (d.Format >= formatVersion) {
+		return errors.New("it says to whom it is encrypted exactly if its format is 2")
+	}
+	if d.Recipients != "" {
+		if err := checkTag(d.Recipients); err != nil {
 			return err
 		}
 	}
@@ -215,22 +224,29 @@ func sumRows(rows []Row, first, most int, last bool) (partRef, error) {
 // header for some hundred recipients.
 func maxStored(slice int) int64 { return int64(slice) + int64(slice)>>8 + 1<<20 }
 
-func (d *streamDoc) manifest(digest Digest, listed StreamRef) *Manifest {
+func (d *streamDoc) manifest(digest Digest, size int64, listed StreamRef) *Manifest {
 	m := &Manifest{
 		StreamRef: d.ref(), Point: d.Point, Host: d.Host, Began: d.Time, Driver: d.Driver, Format: d.StreamFormat,
-		BaseGUID: deref(d.BaseGUID), SliceBytes: d.SliceBytes, Segments: d.Segments,
-		SentBytes: d.SentBytes, StoredBytes: d.StoredBytes, Digest: digest, parts: d.Parts, rows: d.Rows,
+		SliceBytes: d.SliceBytes, SentBytes: d.SentBytes, StoredBytes: d.StoredBytes, parts: d.Parts, rows: d.Rows,
 	}
-	m.Size, m.Time = listed.Size, listed.Time
+	m.Digest, m.Size, m.Time = digest, size, listed.Time
 	return m
 }
 
 // Manifest fetches and verifies the manifest of a stream in the index.
 func (r *Repository) Manifest(ctx context.Context, ref StreamRef) (*Manifest, error) {
-	var doc streamDoc
-	digest, err := r.signedObject(ctx, typeStream, ref.Key, &doc)
+	doc, digest, size, err := r.fetchManifest(ctx, ref)
 	if err != nil {
 		return nil, err
+	}
+	return doc.manifest(digest, size, ref), nil
+}
+
+func (r *Repository) fetchManifest(ctx context.Context, ref StreamRef) (*streamDoc, Digest, int64, error) {
+	var doc streamDoc
+	digest, size, err := r.signedObject(ctx, typeStream, ref.Key, &doc)
+	if err != nil {
+		return nil, Digest{}, 0, err
 	}
 	err = checkHeader(doc.header, typeStream, r.ID)
 	if err == nil {
@@ -240,9 +256,9 @@ func (r *Repository) Manifest(ctx context.Context, ref StreamRef) (*Manifest, er
 		err = errors.New("it does not belong at this key")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("manifest %s: %w: %w", ref.Key, ErrDamaged, err)
+		return nil, Digest{}, 0, fmt.Errorf("manifest %s: %w: %w", ref.Key, ErrDamaged, err)
 	}
-	return doc.manifest(digest, ref), nil
+	return &doc, digest, size, nil
 }
 
 // segment is a row with its place.
@@ -266,7 +282,7 @@ func (r *Repository) eachSegment(ctx context.Context, m *Manifest, f func(segmen
 		return nil
 	}
 	for k, p := range m.parts {
-		rows, err := r.part(ctx, m, k, p)
+		rows, _, err := r.part(ctx, m, k, p)
 		if err != nil {
 			return err
 		}
@@ -277,20 +293,20 @@ func (r *Repository) eachSegment(ctx context.Context, m *Manifest, f func(segmen
 	return all(m.rows)
 }
 
-func (r *Repository) part(ctx context.Context, m *Manifest, k int, p partRef) ([]Row, error) {
+func (r *Repository) part(ctx context.Context, m *Manifest, k int, p partRef) (rows []Row, size int64, err error) {
 	key := partKey(m.ID, k, p.Digest)
 	var doc partDoc
-	digest, err := r.signedObjectAs(ctx, typePart, key, partName(m.ID, k), &doc)
+	digest, size, err := r.signedObjectAs(ctx, typePart, key, partName(m.ID, k), &doc)
 	if err != nil {
-		return nil, fmt.Errorf("part %s of the manifest: %w", key, err)
+		return nil, 0, fmt.Errorf("part %s of the manifest: %w", key, err)
 	}
 	if digest != p.Digest || checkHeader(doc.header, typePart, r.ID) != nil || doc.Stream != m.ID || doc.Part != k {
-		return nil, fmt.Errorf("object %s: %w: it is not the part that the manifest names", key, ErrDamaged)
+		return nil, 0, fmt.Errorf("object %s: %w: it is not the part that the manifest names", key, ErrDamaged)
 	}
 	sum, err := sumRows(doc.Rows, k*rowsPerPart, m.SliceBytes, false)
 	sum.Digest = p.Digest
 	if err != nil || sum != p {
-		return nil, fmt.Errorf("object %s: %w: its sums are not those of the manifest", key, ErrDamaged)
+		return nil, 0, fmt.Errorf("object %s: %w: its sums are not those of the manifest", key, ErrDamaged)
 	}
-	return doc.Rows, nil
+	return doc.Rows, size, nil
 }

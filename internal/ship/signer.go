@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"snapd/internal/advice"
+	"snapd/internal/durable"
 
 	"aead.dev/minisign"
 )
@@ -31,17 +33,17 @@ func NewSigner() (*Signer, error) {
 func LoadSigner(file string) (*Signer, error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil, WithHint(fmt.Errorf("read signing key: %w", err), "`snapd init` makes one")
+		return nil, advice.With(fmt.Errorf("read signing key: %w", err), "run snapd init, which makes one")
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, WithHint(fmt.Errorf("signing key %s can be read by others (mode %04o)", file, info.Mode().Perm()), "chmod 0600 "+file)
+		return nil, advice.With(fmt.Errorf("signing key %s can be read by others (mode %04o)", file, info.Mode().Perm()), "run: chmod 0600 %s", file)
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read signing key: %w", err)
 	}
 	if minisign.IsEncrypted(text) {
-		return nil, WithHint(fmt.Errorf("signing key %s has a password", file), "nobody can type it for the agent: remove it with minisign -C -W")
+		return nil, advice.With(fmt.Errorf("signing key %s has a password, which the agent cannot type", file), "remove the password with: minisign -C -W -s %s", file)
 	}
 	s, err := ParseSigner(text)
 	if err != nil {
@@ -52,38 +54,19 @@ func LoadSigner(file string) (*Signer, error) {
 
 // Save writes the key to a new file that only its owner can read. It never
 // overwrites: a file that is there is ErrExists.
-func (s *Signer) Save(file string) (err error) {
+func (s *Signer) Save(file string) error {
 	text, err := s.Text()
 	if err != nil {
 		return err
 	}
-	aside, err := os.CreateTemp(filepath.Dir(file), ".signing-key-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("save signing key: %w", err)
-	}
-	defer os.Remove(aside.Name()) //nolint:errcheck // under its lasting name it has another link
-	_, err = aside.Write(text)
-	if err == nil {
-		err = aside.Sync()
-	}
-	if err = errors.Join(err, aside.Close()); err != nil {
-		return fmt.Errorf("save signing key: %w", err)
-	}
-	// link, unlike rename, does not replace.
-	if err := os.Link(aside.Name(), file); errors.Is(err, os.ErrExist) {
+	err = durable.Create(file, text, 0o600)
+	if errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("save signing key: %s %w", file, ErrExists)
-	} else if err != nil {
+	}
+	if err != nil {
 		return fmt.Errorf("save signing key: %w", err)
 	}
-	return syncDir(filepath.Dir(file))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync folder: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }
 
 // Public is the key by which others know this signer.
@@ -102,6 +85,27 @@ type PublicKey struct {
 // secret as the signing key, and another one in each repository. "" where that
 // key is not known.
 func (r *Repository) GroupTag(group string) string {
+	return r.tag("snapd group " + r.ID + " " + group)
+}
+
+// RecipientsTag tells one set of recipients from another without naming them:
+// a stream can be a base only for those who can open it. "none" without
+// encryption; "" where the signing key is not known, or a recipient has no
+// name. The tag of a stream of format 1 is "" too: never take two of them for
+// equal.
+func (r *Repository) RecipientsTag() string {
+	if r.Encryption == EncryptionNone {
+		return EncryptionNone
+	}
+	names := recipientNames(r.recipients)
+	if len(names) == 0 {
+		return ""
+	}
+	return r.tag("snapd recipients " + r.ID + " " + strings.Join(names, "\n"))
+}
+
+// tag is the first 16 digits of a keyed digest, "" without the key.
+func (r *Repository) tag(text string) string {
 	if r.signer == nil {
 		return ""
 	}
@@ -110,8 +114,16 @@ func (r *Repository) GroupTag(group string) string {
 		return "" // a key that was read is also written
 	}
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("snapd group " + r.ID + " " + group))
+	mac.Write([]byte(text))
 	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+// checkTag accepts what RecipientsTag gives, but "".
+func checkTag(tag string) error {
+	if b, err := hex.DecodeString(tag); tag != EncryptionNone && (err != nil || len(b) != 8 || strings.ToLower(tag) != tag) {
+		return fmt.Errorf("%q is no tag of recipients", tag)
+	}
+	return nil
 }
 
 // ParsePublicKey reads minisign's base64 form ("RW…"), also from a whole

@@ -7,9 +7,10 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,7 +58,7 @@ func openForLookup(hostPath string) (f *os.File, base string, err error) {
 		case in.Dev == at.Dev:
 			open, base = dir, path.Base(hostPath)
 		case at.Mode&unix.S_IFMT != unix.S_IFREG:
-			return nil, "", fmt.Errorf("%w: a special file that is mounted by itself; name the directory it comes from", fs.ErrNotMine)
+			return nil, "", advice.With(fmt.Errorf("%w: a special file that is mounted by itself", fs.ErrNotMine), "name the directory it comes from")
 		}
 	}
 	fd, err := unix.Open(open, flags, 0)
@@ -119,16 +120,11 @@ func locate(f *os.File, base, hostPath string) (fs.Place, error) {
 	if err != nil {
 		return fs.Place{}, err
 	}
-	rest, _ := cutDir(f.Name(), m.point)
-	fromTop := path.Join(m.root, rest)
-	if inside != "" {
-		fromTop = strings.TrimSuffix(fromTop, "/"+inside)
-	}
 	dataset, err := describe(f, id)
 	if err != nil {
 		return fs.Place{}, err
 	}
-	dataset.Name = mounts.hostPath(m, fromTop, st.Dev)
+	dataset.Name = mounts.hostPath(m, fromTop(f.Name(), m, inside), st.Dev)
 	nested, err := nestedBelow(f, id, path.Join(inside, base), hostPath)
 	if err != nil {
 		return fs.Place{}, err
@@ -151,7 +147,7 @@ func describe(f *os.File, id uint64) (fs.Dataset, error) {
 		return fs.Dataset{}, err
 	}
 	guid := info.uuid
-	if guid.isZero() {
+	if guid.IsZero() {
 		guid = fsid // the top of a filesystem made before btrfs-progs 4.16 has none
 	}
 	return fs.Dataset{Driver: fs.Btrfs, GUID: guid.String(), Domain: identity{fsid, id}.String()}, nil
@@ -166,12 +162,12 @@ func nestedBelow(f *os.File, id uint64, inside, hostPath string) ([]string, erro
 		return nil, explain(err)
 	}
 	for _, c := range children {
-		if _, ours := cutDir(c.path, fs.BtrfsDir); ours && id == topLevelID {
+		if _, ours := proc.CutDir(c.path, fs.BtrfsDir); ours && id == topLevelID {
 			continue
 		}
 		rest, below := c.path, true
 		if inside != "" {
-			rest, below = cutDir(c.path, inside)
+			rest, below = proc.CutDir(c.path, inside)
 		}
 		if !below || rest == "" {
 			continue

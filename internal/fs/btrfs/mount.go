@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 
 	"golang.org/x/sys/unix"
@@ -108,7 +109,7 @@ func isReadOnly(f *os.File) (bool, error) {
 	if err != nil {
 		return true, nil //nolint:nilerr // a mount nobody lists: the careful answer
 	}
-	return m.readOnly, nil
+	return m.FilesystemReadOnly, nil
 }
 
 // openAt opens a directory below an open one, never through a symbolic link
@@ -153,8 +154,8 @@ func openOurs(top *os.File, create bool) (*os.File, error) {
 		return nil, errors.Join(os.NewSyscallError("fstat", err), dir.Close())
 	}
 	if st.Uid != 0 || st.Mode&0o077 != 0 {
-		return nil, errors.Join(fmt.Errorf("%s at the top of the filesystem is not root's alone (owner %d, mode %o), so it is not used; "+
-			"see what it holds, then: chown root and chmod 700", fs.BtrfsDir, st.Uid, st.Mode&0o7777), dir.Close())
+		return nil, errors.Join(advice.With(fmt.Errorf("%s at the top of the filesystem is not root's alone (owner %d, mode %o), so it is not used", fs.BtrfsDir, st.Uid, st.Mode&0o7777),
+			"see what it holds, then: chown root and chmod 700"), dir.Close())
 	}
 	return dir, nil
 }

@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"snapd/internal/durable"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 )
 
 // The digests of a snapshot's blocks are kept in the local record, a file for
@@ -54,7 +56,7 @@ type digestHead struct {
 // unitFor is how many bytes one digest covers.
 func unitFor(size int64) int64 {
 	unit := int64(leastUnit)
-	for unit < dataMax && size/unit > mostUnits {
+	for unit < lvmstream.DataMax && size/unit > mostUnits {
 		unit *= 2
 	}
 	return unit
@@ -66,9 +68,9 @@ func (d *Driver) digestFile(s fs.Snapshot) string {
 
 // recorder writes the digests of a snapshot that is being sent.
 type recorder struct {
-	f    *os.File
-	w    *bufio.Writer
-	file string
+	aside *durable.Aside
+	w     *bufio.Writer
+	file  string
 }
 
 func (d *Driver) record(s fs.Snapshot, size, unit int64) (*recorder, error) {
@@ -76,11 +78,11 @@ func (d *Driver) record(s fs.Snapshot, size, unit int64) (*recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(dir, ".aside-")
+	aside, err := durable.Begin(dir)
 	if err != nil {
 		return nil, fmt.Errorf("record digests: %w", err)
 	}
-	r := &recorder{f: f, w: bufio.NewWriter(f), file: d.digestFile(s)}
+	r := &recorder{aside: aside, w: bufio.NewWriter(aside), file: d.digestFile(s)}
 	head, err := json.Marshal(digestHead{Format: 1, Snapshot: s.Name, GUID: s.GUID, Order: s.Order, Time: s.Time, Size: size, Unit: unit})
 	if err == nil {
 		_, err = r.w.Write(append(head, '\n'))
@@ -98,25 +100,22 @@ func (r *recorder) add(d digest) error {
 
 // commit keeps the record: the stream is complete.
 func (r *recorder) commit() error {
-	err := errors.Join(r.w.Flush(), r.f.Sync(), r.f.Close())
+	err := r.w.Flush()
 	if err == nil {
-		err = os.Rename(r.f.Name(), r.file)
+		err = r.aside.Replace(r.file)
 	}
-	if err != nil {
-		return fmt.Errorf("record digests: %w", errors.Join(err, os.Remove(r.f.Name())))
+	if err = errors.Join(err, r.aside.Close()); err != nil {
+		return fmt.Errorf("record digests: %w", err)
 	}
-	r.f = nil
-	return syncDir(filepath.Dir(r.file))
+	return nil
 }
 
 // Close throws the record away unless it was committed.
 func (r *recorder) Close() error {
-	if r == nil || r.f == nil {
+	if r == nil {
 		return nil
 	}
-	f := r.f
-	r.f = nil
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	return r.aside.Close()
 }
 
 // digests reads what was recorded of a snapshot.
@@ -140,7 +139,7 @@ func (d *Driver) openDigests(s fs.Snapshot) (*digests, error) {
 	if err == nil {
 		err = json.Unmarshal(line, &r.head)
 	}
-	if err == nil && (r.head.Format != 1 || r.head.GUID != s.GUID || r.head.Unit < leastUnit || r.head.Unit > dataMax) {
+	if err == nil && (r.head.Format != 1 || r.head.GUID != s.GUID || r.head.Unit < leastUnit || r.head.Unit > lvmstream.DataMax) {
 		err = errors.New("it is of another format or snapshot")
 	}
 	if err != nil {
@@ -194,7 +193,7 @@ func (r *baseReader) Close() error { return errors.Join(r.done(), giveBack(r.buf
 
 // remembered are the snapshots of which there are digests.
 func (d *Driver) remembered(dataset fs.Dataset) ([]fs.Snapshot, error) {
-	if !lvUUID.MatchString(dataset.GUID) {
+	if !lvmstream.UUIDForm.MatchString(dataset.GUID) {
 		return nil, nil
 	}
 	entries, err := os.ReadDir(filepath.Join(d.state, "digests", dataset.GUID))
@@ -206,7 +205,7 @@ func (d *Driver) remembered(dataset fs.Dataset) ([]fs.Snapshot, error) {
 	}
 	var found []fs.Snapshot
 	for _, e := range entries {
-		if !lvUUID.MatchString(e.Name()) {
+		if !lvmstream.UUIDForm.MatchString(e.Name()) {
 			continue
 		}
 		r, err := d.openDigests(fs.Snapshot{Dataset: dataset, GUID: e.Name()})
@@ -227,7 +226,7 @@ func (d *Driver) remembered(dataset fs.Dataset) ([]fs.Snapshot, error) {
 
 // forget removes the digests of a snapshot that is gone for good.
 func (d *Driver) forget(s fs.Snapshot) error {
-	if !lvUUID.MatchString(s.GUID) || !lvUUID.MatchString(s.Dataset.GUID) {
+	if !lvmstream.UUIDForm.MatchString(s.GUID) || !lvmstream.UUIDForm.MatchString(s.Dataset.GUID) {
 		return nil
 	}
 	err := os.Remove(d.digestFile(s))

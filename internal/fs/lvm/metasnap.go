@@ -13,7 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
+	"snapd/internal/durable"
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
@@ -76,7 +79,7 @@ func (d *Driver) holdMetadata(ctx context.Context, pool volume) (_ *heldMetadata
 	if err := os.Remove(h.record + ".made"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if err := h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: bootID()}); err != nil {
+	if err := h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: proc.BootID()}); err != nil {
 		return nil, err
 	}
 	if err := h.script(ctx, reserveScript); err != nil {
@@ -107,8 +110,8 @@ func (h *heldMetadata) awaitFree(ctx context.Context) (poolStatus, error) {
 		}
 		if time.Now().After(deadline) {
 			dev := poolDevice(h.pool)
-			return st, fmt.Errorf("%w: the metadata snapshot of thin pool %s is held by another program, or was left behind by one, and snapd touches only its own; "+
-				"when no other backup program is running, release it: dmsetup message %s 0 release_metadata_snap", fs.ErrBusy, h.pool.full(), dev)
+			return st, advice.With(fmt.Errorf("%w: the metadata snapshot of thin pool %s is held by another program, or was left behind by one, and snapd touches only its own", fs.ErrBusy, h.pool.full()),
+				"when no other backup program is running, release it: dmsetup message %s 0 release_metadata_snap", dev)
 		}
 		if err := pause(ctx, metadataAgain); err != nil {
 			return st, err
@@ -126,7 +129,7 @@ func (h *heldMetadata) script(ctx context.Context, text string) error {
 func (h *heldMetadata) write(r reservation) error {
 	text, err := json.Marshal(r)
 	if err == nil {
-		err = writeAside(h.record, text)
+		err = durable.Write(h.record, text, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("note who holds the metadata snapshot of thin pool %s: %w", h.pool.full(), err)
@@ -155,7 +158,7 @@ func (h *heldMetadata) recover(ctx context.Context) error {
 	}
 	var r reservation
 	if err := json.Unmarshal(text, &r); err != nil {
-		return fmt.Errorf("read %s: %w; remove it", h.record, err)
+		return advice.With(fmt.Errorf("read %s: %w", h.record, err), "remove that file")
 	}
 	st, err := poolStatusOf(ctx, h.pool)
 	if err != nil {
@@ -185,7 +188,7 @@ func (h *heldMetadata) isOurs(ctx context.Context, st poolStatus, r reservation)
 		return false, nil
 	}
 	made, err := os.ReadFile(h.record + ".made")
-	if errors.Is(err, os.ErrNotExist) && r.Boot == bootID() {
+	if errors.Is(err, os.ErrNotExist) && r.Boot == proc.BootID() {
 		return false, nil // killed before it was begun: this one is another's
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

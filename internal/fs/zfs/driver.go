@@ -20,13 +20,32 @@ import (
 	"strconv"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 )
 
 // Driver implements fs.Driver on ZFS. It keeps nothing open between calls.
 type Driver struct{}
 
-var _ fs.Driver = (*Driver)(nil)
+// What this storage can do; all capabilities are in fs/optional.go.
+var (
+	_ fs.Driver            = (*Driver)(nil)
+	_ fs.Bookmarker        = (*Driver)(nil)
+	_ fs.Resumer           = (*Driver)(nil)
+	_ fs.Estimator         = (*Driver)(nil)
+	_ fs.Describer         = (*Driver)(nil)
+	_ fs.Sweeper           = (*Driver)(nil)
+	_ fs.FilesystemLister  = (*Driver)(nil)
+	_ fs.InterruptedLister = (*Driver)(nil)
+
+	_ fs.Prepared  = (*prepared)(nil)
+	_ fs.Receiver  = (*receiver)(nil)
+	_ fs.Expecter  = (*receiver)(nil)
+	_ fs.Continuer = (*receiver)(nil)
+	_ fs.Noter     = (*receiver)(nil)
+	_ fs.Stater    = (*Stream)(nil)
+	_ fs.Denser    = (*Stream)(nil)
+)
 
 // New returns the driver. It works on hosts without ZFS too: nothing is on it
 // there.
@@ -162,9 +181,9 @@ func findRenamed(ctx context.Context, dataset fs.Dataset, guid uint64) (object, 
 	case 1:
 		return found[0], nil
 	case 0:
-		return object{}, fmt.Errorf("dataset %s (guid %d): %w on this host; if its pool %s is only not imported: zpool import %s",
-			dataset.Name, guid, fs.ErrNotFound, poolOf(dataset.Name), poolOf(dataset.Name))
+		return object{}, advice.With(fmt.Errorf("dataset %s (guid %d): %w on this host", dataset.Name, guid, fs.ErrNotFound),
+			"if its pool %s is only not imported, run: zpool import %[1]s", poolOf(dataset.Name))
 	}
-	return object{}, fmt.Errorf("dataset %s (guid %d): %w under that name, and %s and %s both have that guid; export the pool that is not meant",
-		dataset.Name, guid, fs.ErrNotFound, found[0].name, found[1].name)
+	return object{}, advice.With(fmt.Errorf("dataset %s (guid %d): %w under that name, and %s and %s both have that guid",
+		dataset.Name, guid, fs.ErrNotFound, found[0].name, found[1].name), "export the pool that is not meant")
 }

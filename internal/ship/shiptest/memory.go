@@ -6,6 +6,8 @@ package shiptest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"slices"
@@ -22,6 +24,14 @@ type Memory struct {
 	// Now is the store's clock; time.Now if nil.
 	Now func() time.Time
 
+	// ETags makes it tell of each object what changes with its bytes, as S3
+	// does and a directory does not.
+	ETags bool
+
+	// Fold makes names that differ only in their case one object, under the
+	// name that was put first, as some filesystems do.
+	Fold bool
+
 	mu       sync.Mutex
 	objects  map[string]object
 	rewrites []string
@@ -30,6 +40,7 @@ type Memory struct {
 }
 
 type object struct {
+	name string // as it was put
 	body []byte
 	time time.Time
 }
@@ -49,17 +60,26 @@ func (m *Memory) begin(ctx context.Context, op, key string) error {
 
 // Put is as ship.Store says.
 func (m *Memory) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
+	_, err := m.PutDigest(ctx, key, body, ifAbsent, sha256.Sum256(body))
+	return err
+}
+
+// PutDigest is as ship.DigestPutter says.
+func (m *Memory) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum ship.Digest) (etag string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.begin(ctx, "put", key); err != nil {
-		return err
+		return "", err
 	}
 	if err := ship.CheckKey(key); err != nil {
-		return err
+		return "", err
 	}
-	old, there := m.objects[key]
+	if sum != sha256.Sum256(body) {
+		return "", fmt.Errorf("put %s: the digest is not that of the body", key)
+	}
+	old, there := m.objects[m.at(key)]
 	if there && ifAbsent {
-		return fmt.Errorf("put %s: %w", key, ship.ErrExists)
+		return "", fmt.Errorf("put %s: %w", key, ship.ErrExists)
 	}
 	if there && !bytes.Equal(old.body, body) {
 		m.rewrites = append(m.rewrites, key)
@@ -68,8 +88,44 @@ func (m *Memory) Put(ctx context.Context, key string, body []byte, ifAbsent bool
 	if m.Now != nil {
 		now = m.Now
 	}
-	m.objects[key] = object{body: bytes.Clone(body), time: now().UTC()}
-	return nil
+	o := object{name: key, body: bytes.Clone(body), time: now().UTC()}
+	if there {
+		o.name = old.name
+	}
+	m.objects[m.at(key)] = o
+	return m.entry(key, o).ETag, nil
+}
+
+// at is where an object lies.
+func (m *Memory) at(key string) string {
+	if m.Fold {
+		return strings.ToLower(key)
+	}
+	return key
+}
+
+// entry is what a listing tells of an object.
+func (m *Memory) entry(key string, o object) ship.Object {
+	e := ship.Object{Key: key, Size: int64(len(o.body)), Time: o.time}
+	if m.ETags {
+		sum := sha256.Sum256(o.body)
+		e.ETag = hex.EncodeToString(sum[:16])
+	}
+	return e
+}
+
+// Stat is as ship.ObjectStater says.
+func (m *Memory) Stat(ctx context.Context, key string) (ship.Object, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "stat", key); err != nil {
+		return ship.Object{}, err
+	}
+	o, ok := m.objects[m.at(key)]
+	if !ok {
+		return ship.Object{}, fmt.Errorf("stat %s: %w", key, ship.ErrNotFound)
+	}
+	return m.entry(key, o), nil
 }
 
 // Get is as ship.Store says.
@@ -82,7 +138,7 @@ func (m *Memory) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := ship.CheckKey(key); err != nil {
 		return nil, err
 	}
-	o, ok := m.objects[key]
+	o, ok := m.objects[m.at(key)]
 	if !ok {
 		return nil, fmt.Errorf("get %s: %w", key, ship.ErrNotFound)
 	}
@@ -115,9 +171,9 @@ func (m *Memory) List(ctx context.Context, prefix string, each func(ship.Object)
 	m.mu.Lock()
 	err := m.begin(ctx, "list", prefix)
 	var found []ship.Object
-	for key, o := range m.objects {
-		if strings.HasPrefix(key, prefix) {
-			found = append(found, ship.Object{Key: key, Size: int64(len(o.body)), Time: o.time})
+	for _, o := range m.objects {
+		if strings.HasPrefix(o.name, prefix) {
+			found = append(found, m.entry(o.name, o))
 		}
 	}
 	m.mu.Unlock()
@@ -140,7 +196,7 @@ func (m *Memory) Delete(ctx context.Context, key string) error {
 	if err := m.begin(ctx, "delete", key); err != nil {
 		return err
 	}
-	delete(m.objects, key)
+	delete(m.objects, m.at(key))
 	return nil
 }
 
@@ -158,7 +214,7 @@ func (m *Memory) OpenReaders() int {
 	return m.open
 }
 
-// Requests counts the calls of "put", "get", "list" or "delete".
+// Requests counts the calls of "put", "get", "stat", "list" or "delete".
 func (m *Memory) Requests(op string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -170,9 +226,9 @@ func (m *Memory) Keys(prefix string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var keys []string
-	for key := range m.objects {
-		if strings.HasPrefix(key, prefix) {
-			keys = append(keys, key)
+	for _, o := range m.objects {
+		if strings.HasPrefix(o.name, prefix) {
+			keys = append(keys, o.name)
 		}
 	}
 	slices.Sort(keys)
@@ -183,7 +239,7 @@ func (m *Memory) Keys(prefix string) []string {
 func (m *Memory) Object(key string) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return bytes.Clone(m.objects[key].body)
+	return bytes.Clone(m.objects[m.at(key)].body)
 }
 
 // Tamper puts something under a key behind everyone's back; nil removes it.
@@ -191,8 +247,8 @@ func (m *Memory) Tamper(key string, body []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if body == nil {
-		delete(m.objects, key)
+		delete(m.objects, m.at(key))
 		return
 	}
-	m.objects[key] = object{body: bytes.Clone(body), time: m.objects[key].time}
+	m.objects[m.at(key)] = object{name: key, body: bytes.Clone(body), time: m.objects[m.at(key)].time}
 }

@@ -1,0 +1,59 @@
+package lvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"snapd/internal/fs"
+	"snapd/internal/proc"
+)
+
+// Sweep removes what killed processes left: volumes that were being restored
+// into or checked, metadata snapshots of thin pools, and it deactivates
+// snapshots of ours that nobody reads any more. It returns what it removed.
+// What a living process works on stays.
+func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
+	if !d.used() {
+		return nil, nil
+	}
+	all, err := d.list(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("sweep LVM: %w", err)
+	}
+	removed, failed := d.sweepMetadata(ctx, all)
+	for _, v := range all {
+		if err := ctx.Err(); err != nil {
+			return removed, errors.Join(failed, err)
+		}
+		by, owned := v.tag(tagOwner)
+		_, ours := v.tag(tagOrigin)
+		switch {
+		case slices.Contains(v.tags, tagTemporary) && strings.HasPrefix(v.name, fs.LVMRestorePrefix) && owned && !proc.Lives(by):
+			if err := d.remove(ctx, v); err != nil && !errors.Is(err, fs.ErrNotFound) {
+				failed = errors.Join(failed, err)
+				continue
+			}
+			removed = append(removed, "the logical volume "+v.full())
+		case ours && v.thin() && v.active() && !v.open:
+			err := d.change(ctx, "lvchange", "-q", "-a", "n", v.full())
+			if err != nil && !errors.Is(err, fs.ErrBusy) && !errors.Is(err, fs.ErrNotFound) {
+				failed = errors.Join(failed, err)
+			}
+		}
+	}
+	if failed = errors.Join(failed, d.sweepProbes(ctx)); failed != nil {
+		failed = fmt.Errorf("sweep LVM: %w", failed)
+	}
+	return removed, failed
+}
+
+// used tells whether this driver was ever asked for anything on this host:
+// only then it looks after things by itself.
+func (d *Driver) used() bool {
+	_, err := os.Stat(d.state)
+	return err == nil
+}
