@@ -190,7 +190,10 @@ func (p *prune) findLeases(ctx context.Context) error {
 		return err
 	}
 	p.leases = leases
-	return p.refuse(problems)
+	if err := p.refuse(problems); err != nil || !p.o.Orphans {
+		return err
+	}
+	return p.passOldLeases(ctx)
 }
 
 // mark finds the streams that stay.

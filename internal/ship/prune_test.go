@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 	"snapd/internal/ship"
 	"snapd/internal/ship/shiptest"
@@ -94,34 +95,50 @@ func TestPruneNeverRemovesEverything(t *testing.T) {
 	}
 }
 
-func TestPruneKeepsWhatIsYoungOrUnderWay(t *testing.T) {
+func TestPruneKeepsWhatIsUnderWay(t *testing.T) {
 	b, store, _, streams := aged(t)
 	w := b.host()
-	committed := b.upload(w, on(streams[1], "g9"), noise(9, 2*slice)) // its point is not there yet
+	committed, err := w.Upload(t.Context(), on(streams[1], "g9"), source(noise(9, 2*slice)), b.records, nil) // its point is not there yet
+	if err = errors.Join(err, b.records.Forget(committed.ID)); err != nil {
+		t.Fatal(err)
+	}
 	interrupt(t, b, full("g10"), noise(10, 3*slice))
-	before := store.Keys("")
-	now := ship.PruneOptions{Now: time.Now().Add(time.Hour)}
-	if got, err := w.Prune(t.Context(), nil, nil, now); err != nil || got.Objects != 0 {
-		t.Errorf("within the grace: %+v, %v", got, err)
+	if got, err := w.Prune(t.Context(), nil, nil, later()); err != nil || got.Objects != 0 {
+		t.Errorf("nothing is deleted that no signed record lets go: %+v, %v", got, err)
 	}
 	heads, err := b.records.Active()
-	if err != nil || len(heads) != 1 {
-		t.Fatal(heads, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads = slices.DeleteFunc(heads, func(h ship.RecordHead) bool { return h.GUID != "g10" })
+	if len(heads) != 1 {
+		t.Fatal(heads)
 	}
 	o := later()
+	o.Orphans = true
+	if got, err := w.Prune(t.Context(), nil, nil, o); err != nil || len(got.Streams) != 0 || got.Objects != 0 {
+		t.Errorf("under living leases: %+v, %v, want nothing gone", got, err)
+	}
+	if err := w.EndLease(t.Context(), committed.ID); err != nil {
+		t.Fatal(err)
+	}
 	o.Keep = []point.ID{heads[0].Stream}
 	got, err := w.Prune(t.Context(), nil, nil, o)
 	if err != nil || !slices.Equal(got.Streams, []point.ID{committed.ID}) {
-		t.Errorf("after the grace: %+v, %v, want the stream without a point gone", got, err)
+		t.Errorf("of orphans: %+v, %v, want the stream without a point gone", got, err)
 	}
+	// A week later by the store's clock, which the newest object there tells.
+	store.Now = func() time.Time { return time.Now().Add(8 * 24 * time.Hour) }
+	b.point(w, streams[3])
 	if len(store.Keys("data/"+string(heads[0].Stream))) != 3 {
 		t.Error("an upload under way lost its segments")
 	}
-	if got, err = w.Prune(t.Context(), nil, nil, later()); err != nil || got.Objects != 3 {
+	o.Keep = nil
+	if got, err = w.Prune(t.Context(), nil, nil, o); err != nil || got.Objects < 3 || got.Orphans.Objects != 3 {
 		t.Errorf("an upload that was given up: %+v, %v", got, err)
 	}
-	if len(store.Keys("")) != len(before)-3-3 {
-		t.Errorf("left: %q", store.Keys(""))
+	if left := store.Keys("data/" + string(heads[0].Stream)); len(left) != 0 {
+		t.Errorf("left: %q", left)
 	}
 	verifyClean(t, b)
 }
@@ -138,7 +155,9 @@ func TestPruneRemovesReplacedSlices(t *testing.T) {
 	if n := len(store.Keys("data/" + string(s.ID))); n != 5 {
 		t.Fatalf("%d segments, want one twice", n)
 	}
-	if got, err := w.Prune(t.Context(), nil, nil, later()); err != nil || got.Objects != 1 {
+	o := later()
+	o.Orphans = true
+	if got, err := w.Prune(t.Context(), nil, nil, o); err != nil || got.Objects != 1 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	verifyClean(t, b)
@@ -174,9 +193,13 @@ func TestPruneDiesAnywhere(t *testing.T) {
 func TestPruneStopsAtDamage(t *testing.T) {
 	b, store, points, _ := aged(t)
 	shiptest.FlipBit(t, store, "meta/points/0000000003")
+	before := store.Keys("")
 	got, err := b.host().Prune(t.Context(), nil, points[:2], later())
-	if err != nil || len(got.Points) != 2 || len(got.Streams) != 0 || len(got.Problems) != 1 {
+	if !errors.Is(err, advice.Damaged) || len(got.Points) != 0 || len(got.Streams) != 0 || len(got.Problems) != 1 || got.Problems[0].Object != "meta/points/0000000003" {
 		t.Errorf("got %+v, %v", got, err)
+	}
+	if !slices.Equal(store.Keys(""), before) {
+		t.Error("something was removed")
 	}
 }
 
@@ -199,7 +222,7 @@ func TestVerifyFindsAllAndNamesPoints(t *testing.T) {
 		want := map[string][]point.ID{
 			"meta/points/0000000001": {},
 			streams[1].Key:           {points[1]},
-			segment(0, 2):            {points[2], points[3]},
+			segment(0, 2):            {points[1], points[2], points[3]}, // also where a stream above it is damaged too
 		}
 		for object, ids := range want {
 			i := slices.IndexFunc(problems, func(p ship.Problem) bool { return p.Object == object })
@@ -264,7 +287,7 @@ func TestReplacedPointIsNoticed(t *testing.T) {
 // TestPruneBesideAnUpload: the base of an upload under way is kept; where it
 // was not, the upload does not commit what could not be restored.
 func TestPruneBesideAnUpload(t *testing.T) {
-	b, _, points, streams := aged(t)
+	b, store, points, streams := aged(t)
 	w := b.host()
 	interrupt(t, b, on(streams[1], "g9"), noise(9, 3*slice))
 	o := later()
@@ -280,6 +303,12 @@ func TestPruneBesideAnUpload(t *testing.T) {
 	}
 	data := noise(9, 3*slice)
 	open := func(ctx context.Context) (io.ReadCloser, error) {
+		if got, err := b.host().Prune(ctx, nil, nil, later()); err != nil || len(got.Streams) != 0 {
+			t.Errorf("got %+v, %v, want the base kept under the lease", got, err)
+		}
+		for _, key := range store.Keys("meta/leases/") {
+			store.Tamper(key, nil) // as a keeper does not see it
+		}
 		if got, err := b.host().Prune(ctx, nil, nil, later()); err != nil || len(got.Streams) != 1 {
 			t.Errorf("got %+v, %v, want the base gone", got, err)
 		}
