@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,11 +74,11 @@ needs the signing key in the kit (--with-signing-key when it was written).`,
 func (w initFlags) check(cmd *cobra.Command) error {
 	switch {
 	case config.Encryption(w.encryption) != config.EncryptionAge && config.Encryption(w.encryption) != config.EncryptionNone:
-		return advice.Usagef("--encryption is age or none, not %q", w.encryption)
+		return advice.With(advice.Usagef("there is no encryption %q", w.encryption), "say --encryption age or --encryption none")
 	case w.adopt && w.kit == "":
 		return advice.With(advice.Usagef("--adopt needs the old kit"), "name it with --kit FILE")
 	case w.adopt && (w.signingKey || cmd.Flags().Changed("encryption")):
-		return advice.Usagef("--adopt takes what the old kit and the repository say, so that neither --encryption nor --with-signing-key can be said with it")
+		return advice.With(advice.Usagef("--encryption and --with-signing-key do not go with --adopt, which takes both from the old kit and the repository"), "leave them out")
 	case w.signingKey && w.kit == "":
 		return advice.With(advice.Usagef("--with-signing-key is for a kit in a file"), "name a new file with --kit FILE")
 	}
@@ -118,11 +119,14 @@ func (c *cli) init(ctx context.Context, w initFlags) error {
 	}
 	if made.Kit != nil {
 		for _, p := range made.Kit.Proved {
-			say("proved " + strings.Join(p.Lines(), "\nproved "))
+			say("tried  " + strings.Join(p.Lines(), "\ntried  "))
 		}
 		if made.Kit.File != "" && !w.adopt {
-			say("Take " + made.Kit.File + " away from this host: it is of no use where it can be lost together with it.")
+			say("Take " + made.Kit.File + " away from this host: a kit that is lost with its host restores nothing.")
 		}
+	}
+	if w.adopt && slices.Contains(made.Made, "configuration "+o.File) {
+		say("Groups are not in a kit: name in " + o.File + " what belongs together.")
 	}
 	return c.initAdvice(w, o, err)
 }
@@ -178,13 +182,13 @@ func (c *cli) initAdvice(w initFlags, o agent.InitOptions, err error) error {
 	}
 	switch met.Kind {
 	case agent.KitThere:
-		return advice.With(err, "name a file that does not exist yet with --kit, and what opens the repositories with --identity FILE (an older kit will do)")
+		return advice.With(err, "name a file that does not exist yet with --kit, and on a configured host what opens the repositories with --identity FILE (an older kit will do)")
 	case agent.KitOfOtherKey:
 		return advice.With(err, "to go on with its repository on this host: snapd init --adopt --kit %s; to begin anew, name a file that does not exist yet with --kit", w.kit)
 	case agent.NeedsIdentity:
 		return advice.With(err, "name the identity with --identity FILE: a file with the line AGE-SECRET-KEY-…, or a recovery kit that was made earlier")
 	case agent.ForeignRepository:
-		return advice.With(err, "to go on with it, if it is this host's of old: snapd init --adopt --kit OLD-KIT; to begin anew beside it: %s", anew)
+		return advice.With(err, "to go on with it, if it was this host's before: snapd init --adopt --kit OLD-KIT; to begin anew beside it: %s", anew)
 	case agent.PointsThere:
 		return advice.With(err, "go on with the recovery kit that opens it: snapd init --adopt --kit OLD-KIT")
 	case agent.NoSigningKey:

@@ -33,7 +33,7 @@ type Proved struct {
 
 // Lines say it to people.
 func (p Proved) Lines() []string {
-	lines := []string{fmt.Sprintf("%s: %s answers, and is signed by its key.", p.Repository, p.URL)}
+	lines := []string{fmt.Sprintf("%s: %s answers, and is signed by the signer in the kit.", p.Repository, p.URL)}
 	for _, r := range p.Opens {
 		lines = append(lines, fmt.Sprintf("%s: its identity opens what is encrypted for %s.", p.Repository, r))
 	}
@@ -41,7 +41,7 @@ func (p Proved) Lines() []string {
 		lines = append(lines, fmt.Sprintf("%s: it does NOT open what is encrypted for %s alone.", p.Repository, r))
 	}
 	if p.Point == "" {
-		return append(lines, p.Repository+": no restore point was there yet to be opened.")
+		return append(lines, p.Repository+": there was no restore point yet to open.")
 	}
 	return append(lines, fmt.Sprintf("%s: restore point %s was opened.", p.Repository, p.Point))
 }

@@ -79,16 +79,16 @@ func FormatKit(k Kit) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# snapd recovery kit of host %s, %s.
 #
-# This file and the bucket are enough to restore, on an empty host, what is in
-# the repositories below. KEEP IT AWAY FROM %s: on paper or in a password
-# manager. If it is lost with that host, nothing is left that can read them.
-# Keep it secret: it opens every restore point.
+# This file and the repositories below are enough to restore, on an empty host,
+# what is in them. KEEP IT AWAY FROM %s: on paper or in a password manager. If
+# it is lost with that host, nothing is left that can read them. Keep it secret:
+# it opens every restore point.
 #
 `, k.Host, k.Made.UTC().Format(time.RFC3339), k.Host)
 	comment(&b, "What was tried with what is written here, when it was written:", k.Proved)
 	if slices.ContainsFunc(k.Repositories, func(r Repository) bool { return r.SealedSigningKey != "" }) {
-		b.WriteString(`# It holds the signing key too, encrypted: whoever can read restore points with
-# it can also write some in this host's name.
+		b.WriteString(`# It holds the signing key too, encrypted: every reader of this file can also
+# write restore points in this host's name.
 #
 `)
 	}

@@ -22,7 +22,7 @@ type Maker interface {
 }
 
 // Description is what a repository says of itself. It is information for
-// people and proves nothing: whoever may write to the bucket can write it.
+// people and proves nothing: every user who may write to the bucket can write it.
 type Description struct {
 	ID         string
 	Signer     PublicKey
