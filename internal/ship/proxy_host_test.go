@@ -280,6 +280,10 @@ func TestBehindDeleteMarkers(t *testing.T) {
 	if errors.Is(err, ship.ErrNotRepository) || !errors.Is(err, ship.ErrDeleted) || strings.Contains(advice.Of(err), "init") || !strings.Contains(advice.Of(err), "delete markers") {
 		t.Errorf("got %v (advice %q)", err, advice.Of(err))
 	}
+	_, err = ship.Create(t.Context(), store, ship.CreateOptions{Signer: b.signer, Encryption: ship.EncryptionAge, Now: time.Now()})
+	if !errors.Is(err, ship.ErrDeleted) || !strings.Contains(advice.Of(err), "delete markers") {
+		t.Errorf("made another one on top: %v (advice %q)", err, advice.Of(err))
+	}
 	if _, err := store.Stat(t.Context(), "repository"); !errors.Is(err, ship.ErrDeleted) {
 		t.Errorf("stat: %v", err)
 	}
