@@ -175,7 +175,7 @@ func (v *View) checkNumbers() {
 	seen := v.cache.Seen()
 	for n := int64(1); n <= v.highest; n++ {
 		_, read := v.points[n]
-		if _, gone := v.explained[n]; gone || read && !v.absent[n] {
+		if _, gone := v.explained[n]; gone || read && !v.absent[n] || v.junk[n] {
 			continue
 		}
 		switch {

@@ -28,7 +28,7 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 	if seen.Point == nil && seen.Event == nil {
 		look = Whole // nothing to probe upwards from
 	}
-	v := &View{cache: cache, look: look, absent: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}}
+	v := &View{cache: cache, look: look, absent: map[int64]bool{}, junk: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}}
 	l := &looker{
 		repo: r, v: v, listed: map[string]Object{}, streams: map[point.ID][]StreamRef{},
 		sealed: map[int64]string{}, asked: map[string]bool{}, badEvents: map[int64]error{}, badPoints: map[int64]error{},
@@ -341,6 +341,7 @@ func (l *looker) report() {
 	for _, n := range slices.Sorted(maps.Keys(l.badPoints)) {
 		if _, gone := v.explained[n]; !gone {
 			tell(pointKey(n), l.badPoints[n])
+			v.junk[n] = !errors.Is(l.badPoints[n], ErrNotFound)
 		}
 	}
 	for n, p := range v.points {

@@ -113,8 +113,10 @@ func (p *prune) findOrphans(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for id := range p.view.found {
-		if !p.keep[id] && !p.named(id) {
+	named := p.view.allNamed()
+	for id, ref := range p.view.found {
+		if _, removed := p.view.removed[id]; !removed && !p.keep[id] && !named[id] {
+			p.pruned.Orphans.add(Object{Key: ref.Key, Size: ref.Size})
 			strays[id] = true
 		}
 	}
@@ -122,28 +124,22 @@ func (p *prune) findOrphans(ctx context.Context) error {
 	return nil
 }
 
-// named tells whether a point, kept or not, names a stream.
-func (p *prune) named(id point.ID) bool {
-	if _, removed := p.view.removed[id]; removed {
-		return true
-	}
-	for _, rec := range p.view.points {
+// allNamed are the streams that any point names, kept or not.
+func (v *View) allNamed() map[point.ID]bool {
+	out := map[point.ID]bool{}
+	for _, rec := range v.points {
 		for _, s := range rec.Streams {
-			if s.Stream == id {
-				return true
-			}
+			out[s.Stream] = true
 		}
 	}
-	for _, e := range p.view.events {
+	for _, e := range v.events {
 		for _, d := range e.Drop {
 			for _, s := range d.Streams {
-				if s.Stream == id {
-					return true
-				}
+				out[s.Stream] = true
 			}
 		}
 	}
-	return false
+	return out
 }
 
 // passOldLeases leaves leases out of account that were not renewed for a week.

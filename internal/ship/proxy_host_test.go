@@ -103,7 +103,7 @@ var contents = regexp.MustCompile(`(?s)<Contents>.*?</Contents>`)
 
 // TestListingsThatLie: reversed ones are put in order; those that cannot be
 // true are errors; lost keys are asked for by name.
-func TestListingsThatLie(t *testing.T) {
+func TestServersWhoseListingsLie(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "ships", false)
 	front := shiptest.NewFront(t, m)
