@@ -32,8 +32,10 @@ type Repository struct {
 	RetryFor        time.Duration // how long an unreachable repository is tried again
 
 	Signer       string // public key that must have signed it; "" means that of SigningKeyFile
-	Identity     string // age identity itself, from a recovery kit
+	Identity     string // age identities themselves, one a line, from a recovery kit
 	IdentityFile string // where age identities lie; "" means only --identity
+
+	SealedSigningKey string // from a recovery kit: the signing key, as an armored age file for Recipients; "" in most
 }
 
 // Defaults of keys, as they stand in snapd.toml(5).

@@ -139,7 +139,7 @@ func (s *show) begin(ctx context.Context, file string, r repository) error {
 	kit := ""
 	_, err := agent.Init(ctx, agent.InitOptions{
 		File: file, URL: r.url, Endpoint: r.endpoint, Encryption: config.EncryptionAge, Store: s.Store,
-		Kit: func(text string, _ bool) error { kit = text; return nil },
+		Show: func(text string, _ bool) error { kit = text; return nil },
 	}, "demo", time.Now)
 	if err != nil {
 		return fmt.Errorf("make the repository: %w", err)
