@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/fs"
 	"snapd/internal/ship"
@@ -28,19 +29,8 @@ type Fault struct {
 	Do   string `json:"do"`
 }
 
-// hinted is an error that itself knows what its reader should do.
-type hinted struct {
-	err error
-	do  string
-}
-
-func (h *hinted) Error() string { return h.err.Error() }
-func (h *hinted) Unwrap() error { return h.err }
-
 // hint adds what to do to an error.
-func hint(err error, format string, args ...any) error {
-	return &hinted{err: err, do: fmt.Sprintf(format, args...)}
-}
+func hint(err error, format string, args ...any) error { return advice.With(err, format, args...) }
 
 // with joins to an error what went wrong after it, but for what has the same
 // cause: a pool that is gone need not be named once for each step.
@@ -82,15 +72,11 @@ func usage(format string, args ...any) error {
 // Hint says what the reader of an error should do, "" when nothing better is
 // known than what the error itself says.
 func Hint(err error) string {
-	if h, ok := errors.AsType[*hinted](err); ok {
-		return h.do
-	}
 	if _, ok := errors.AsType[*config.Error](err); ok {
 		return "mend that line; the keys are described in docs/snapd.toml.md"
 	}
-	// What the store or the repository says about its very case is better than
-	// a word for all cases, but they do not know the flags of the commands.
-	if do := ship.Hint(err); do != "" && !errors.Is(err, ship.ErrNoIdentity) {
+	// What an error says about its very case is better than a word for all cases.
+	if do := advice.Of(err); do != "" {
 		return do
 	}
 	for _, known := range []struct {
@@ -101,6 +87,8 @@ func Hint(err error) string {
 		{ErrNotRoot, "run it as root, for example with sudo"},
 		{ErrBusy, "wait for the other one, or look at it with: snapd status"},
 		{ship.ErrNoIdentity, "name what opens it with --kit FILE (the recovery kit that snapd init made) or --identity FILE"},
+		{ship.NoSigner, "give it with --signer KEY; it stands in the recovery kit"},
+		{ship.OtherSigner, "give each host a prefix of its own; to read another host's, name its key with --signer KEY"},
 		{fs.ErrDamaged, "restore an older point beside it, or let e2fsck or xfs_repair mend this one"},
 		{ErrNotThere, "snapd list shows the restore points"},
 		{fs.ErrExists, "name another target, or say --beside (a new name next to it) or --replace (what is there is kept under another name)"},

@@ -140,7 +140,7 @@ func (a *Agent) drop(ctx context.Context, repo *ship.Repository, conf config.Rep
 			return err
 		}
 	}
-	pruned, err := repo.Prune(ctx, drop, ship.PruneOptions{Now: a.Now(), DryRun: dryRun, Keep: keep})
+	pruned, err := repo.Prune(ctx, nil, drop, ship.PruneOptions{Now: a.Now(), DryRun: dryRun, Keep: keep})
 	a.warnOf(conf.Name, pruned.Problems)
 	if err != nil || dryRun {
 		return err

@@ -186,8 +186,13 @@ func (a *Agent) shipDataset(ctx context.Context, p point.Point, d point.Dataset,
 	explainChoice(&choice, streams, here)
 	u := upload{driver: driver, snap: *snap, bases: here, streams: streams, choice: choice, group: group}
 	shipped, err := a.upload(ctx, p, d, repo, u)
-	if errors.Is(err, ship.ErrOtherFormat) {
-		u.choice = fullOf(choice, err.Error())
+	unfit, isUnfit := errors.AsType[*ship.UnfitBase](err)
+	if isUnfit || errors.Is(err, ship.ErrOtherFormat) {
+		why := err.Error()
+		if isUnfit {
+			why = unfit.Error()
+		}
+		u.choice = fullOf(choice, why)
 		shipped, err = a.upload(ctx, p, d, repo, u)
 	}
 	return shipped, err
@@ -217,6 +222,8 @@ func (a *Agent) upload(ctx context.Context, p point.Point, d point.Dataset, repo
 		base = snapshotWith(u.bases, b.GUID)
 		at := slices.IndexFunc(u.streams, func(s ship.StreamRef) bool { return s.ID == b.ID })
 		head.Base = &u.streams[at]
+	} else {
+		head.Full = u.choice.Why
 	}
 	if err := u.protect(ctx, repo, base); err != nil {
 		return nil, err
@@ -285,9 +292,12 @@ func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repos
 				"run the same command again: it is shipped anew")
 		}
 	}
-	number, err := repo.PutPoint(ctx, rec, index)
+	number, err := repo.PutPoint(ctx, rec, nil)
 	if err != nil {
 		return p, fmt.Errorf("commit the point: %w", err)
+	}
+	if err := a.endUploads(ctx, repo, rec.Streams); err != nil {
+		return p, err
 	}
 	return a.remember(ctx, p.ID, func(q *point.Point) {
 		if q.Numbers == nil {
@@ -295,6 +305,24 @@ func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repos
 		}
 		q.Numbers[name] = number
 	})
+}
+
+// endUploads removes what kept the streams of a point until it was put: their
+// leases, then their records. The local record of the point is told of it last,
+// so that what is killed in between is done by the next call.
+func (a *Agent) endUploads(ctx context.Context, repo *ship.Repository, streams []ship.PointStream) error {
+	for _, s := range streams {
+		if !a.records.Has(s.Stream) {
+			continue
+		}
+		if err := repo.EndLease(ctx, s.Stream); err != nil {
+			return err
+		}
+		if err := a.records.Forget(s.Stream); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pointsLock names the lock on what a repository holds, by its id: two

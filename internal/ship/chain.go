@@ -9,14 +9,12 @@ import (
 )
 
 // Chain returns what restores a stream: the full stream first, then every one
-// that builds on it up to the wanted one, each manifest verified. index may be
+// that builds on it up to the wanted one, each manifest verified. view may be
 // nil.
-func (r *Repository) Chain(ctx context.Context, stream point.ID, index *Index) ([]*Manifest, error) {
-	if index == nil {
-		var err error
-		if index, err = r.Index(ctx); err != nil {
-			return nil, err
-		}
+func (r *Repository) Chain(ctx context.Context, stream point.ID, _ *View) ([]*Manifest, error) {
+	index, err := r.Index(ctx)
+	if err != nil {
+		return nil, err
 	}
 	ref, ok := index.Stream(stream)
 	if !ok {

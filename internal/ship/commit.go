@@ -2,8 +2,11 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // acknowledge counts a segment that is safe and puts it in its place.
@@ -76,7 +79,7 @@ func (u *upload) commit(ctx context.Context) (Stream, error) {
 		Stream: u.ref.ID, Point: u.head.Point, Host: u.head.Host, Time: u.ref.ID.Time(),
 		Driver: u.head.Driver, StreamFormat: u.head.Format, Origin: u.head.Origin, GUID: u.head.GUID,
 		Base: optional(u.ref.Base), BaseGUID: optional(u.baseGUID),
-		Number: u.head.Number, Depth: u.head.Depth, SliceBytes: r.SliceBytes,
+		Number: u.head.Number, Depth: u.head.Depth, Recipients: r.RecipientsTag(), SliceBytes: r.SliceBytes,
 		Segments: u.progress.Segments, SentBytes: u.progress.SentBytes, StoredBytes: u.progress.StoredBytes,
 		Parts: u.parts, Rows: u.rows,
 	}
@@ -89,14 +92,21 @@ func (u *upload) commit(ctx context.Context) (Stream, error) {
 	if err := u.checkBaseIsThere(ctx); err != nil {
 		return Stream{}, fmt.Errorf("commit: %w", err)
 	}
+	if err := u.checkAllIsThere(ctx, &doc); err != nil {
+		return Stream{}, fmt.Errorf("commit: %w", err)
+	}
 	object, err := sign(r.signer, typeStream, r.ID, u.ref.Key, &doc)
 	if err != nil {
 		return Stream{}, fmt.Errorf("commit: %w", err)
 	}
-	if _, err := putOnce(ctx, r.store, u.ref.Key, object); err != nil {
+	u.record.committing(u.ref.Key)
+	if _, err := putOnce(ctx, r.store, u.ref.Key, object); errors.Is(err, ErrExists) {
+		return Stream{}, fmt.Errorf("commit: %w: %w", errSpoilt, err)
+	} else if err != nil {
 		return Stream{}, fmt.Errorf("commit: %w", err)
 	}
-	ref := u.ref
+	ref := doc.ref()
+	ref.Digest = digestOf(object)
 	ref.Size, ref.Time = int64(len(object)), time.Now().UTC()
 	return Stream{
 		StreamRef: ref, SentBytes: doc.SentBytes, StoredBytes: doc.StoredBytes, Segments: doc.Segments,
@@ -104,19 +114,20 @@ func (u *upload) commit(ctx context.Context) (Stream, error) {
 	}, nil
 }
 
-// checkBaseIsThere looks once more for what the stream builds on: an upload
-// can last days, and another process may have pruned beside it.
-func (u *upload) checkBaseIsThere(ctx context.Context) error {
-	if u.head.Base == nil {
-		return nil
+// errLost says that the store does not have what it acknowledged.
+var errLost = errors.New("the store acknowledged it, and does not have it")
+
+// checkAllIsThere compares what was uploaded with what the store has, before
+// the manifest says that it is there.
+func (u *upload) checkAllIsThere(ctx context.Context, doc *streamDoc) error {
+	lacking, err := u.repo.lacks(ctx, doc.manifest(Digest{}, u.ref))
+	if err != nil || len(lacking) == 0 {
+		return err
 	}
-	there := false
-	err := u.repo.store.List(ctx, u.head.Base.Key, func(o Object) error {
-		there = there || o.Key == u.head.Base.Key
-		return nil
-	})
-	if err == nil && !there {
-		err = WithHint(fmt.Errorf("base %s was removed while the stream was uploaded: %w", u.ref.Base, ErrNotFound), "ship again: another base will be chosen")
+	more := ""
+	if n := len(lacking); n > 1 {
+		more = fmt.Sprintf(" (and %d more like it)", n-1)
 	}
-	return err
+	return advice.With(fmt.Errorf("object %s: %s%s: %w", lacking[0].key, lacking[0].why, more, errLost),
+		"ship again, and what is missing is uploaded anew; if it is missing again, look for what deletes objects in the store, or do not trust it")
 }

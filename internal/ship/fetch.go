@@ -74,13 +74,41 @@ func fetch(ctx context.Context, s Store, key string, limit int64, dst *bytes.Buf
 	return once()
 }
 
+// hashObject reads a whole object, and keeps nothing of it but its digest and
+// its size in bytes.
+func hashObject(ctx context.Context, s Store, key string) (sum Digest, size int64, err error) {
+	once := func() error {
+		body, err := s.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		h := sha256.New()
+		size, err = io.Copy(h, body)
+		if cerr := body.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", key, cut(ctx, err))
+		}
+		h.Sum(sum[:0])
+		return nil
+	}
+	if r, ok := s.(*retryStore); ok {
+		s = r.store // once is repeated as a whole, not its parts as well
+		err = r.retry(ctx, once)
+	} else {
+		err = once()
+	}
+	return sum, size, err
+}
+
 // cut makes a body that broke off a reason to try again, unless the store
 // said what it was or the caller gave up.
 func cut(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	for _, known := range []error{ErrUnavailable, ErrNotFound, ErrDenied, ErrNoBucket, ErrDamaged} {
+	for _, known := range []error{ErrUnavailable, ErrNotFound, ErrDenied, ErrNoBucket, ErrNotAStore, ErrDamaged} {
 		if errors.Is(err, known) {
 			return err
 		}

@@ -15,6 +15,8 @@ import (
 const (
 	prefixMeta    = "meta/"
 	prefixPoints  = "meta/points/"
+	prefixLedger  = "meta/ledger/"
+	prefixLeases  = "meta/leases/"
 	prefixStreams = "meta/streams/"
 	prefixData    = "data/"
 
@@ -37,17 +39,22 @@ type PointRef struct {
 	Time   time.Time // when it was put, by the store's clock
 }
 
-// StreamRef is a stream in a listing.
+// StreamRef says what a stream is. One of a View was signed: by its manifest,
+// or by a point or an event that names it.
 type StreamRef struct {
-	ID     point.ID
-	Base   point.ID // the stream it builds on, "" for a full one
-	Origin string   // guid of the dataset
-	GUID   string   // guid of the snapshot that the stream makes
-	Number int      // of the stream in its dataset's chain, as retention counts them
-	Depth  int      // streams below it down to the full one, which has 0
-	Key    string
-	Size   int64     // bytes of the manifest's object
-	Time   time.Time // when it was committed, by the store's clock
+	ID         point.ID
+	Base       point.ID // the stream it builds on, "" for a full one
+	Origin     string   // guid of the dataset
+	GUID       string   // guid of the snapshot that the stream makes
+	BaseGUID   string   // guid of the snapshot that it builds on, "" for a full one
+	Number     int      // of the stream in its dataset's chain, as retention counts them
+	Depth      int      // streams below it down to the full one, which has 0
+	Recipients string   // tag of those who can open it, see Repository.RecipientsTag; "" of format 1
+	Segments   int
+	Digest     Digest    // of the manifest's object
+	Key        string    // of the manifest
+	Size       int64     // bytes of the manifest's object; 0 where it was not listed
+	Time       time.Time // when it was committed, by the store's clock; zero where it was not listed
 }
 
 // Index lists what the repository holds.
@@ -60,7 +67,7 @@ func (r *Repository) Index(ctx context.Context) (*Index, error) {
 		} else if s, ok := parseStreamKey(o.Key); ok {
 			s.Size, s.Time = o.Size, o.Time
 			x.Streams = append(x.Streams, s)
-		} else {
+		} else if !isKnownKey(o.Key) {
 			x.Unknown = append(x.Unknown, o.Key)
 		}
 		return nil

@@ -70,6 +70,7 @@ type streamDoc struct {
 	BaseGUID     *string   `json:"base_guid"`
 	Number       int       `json:"number"`
 	Depth        int       `json:"depth"`
+	Recipients   string    `json:"recipients,omitempty"` // since format 2
 	SliceBytes   int       `json:"slice_bytes"`
 	Segments     int       `json:"segments"`
 	SentBytes    int64     `json:"sent_bytes"`
@@ -86,12 +87,9 @@ type Manifest struct {
 	Began       time.Time
 	Driver      string
 	Format      string // of the stream, such as "btrfs-2"
-	BaseGUID    string // of the snapshot that the stream builds on, "" for a full one
 	SliceBytes  int
-	Segments    int
 	SentBytes   int64
 	StoredBytes int64
-	Digest      Digest // of the manifest's object
 
 	parts []partRef
 	rows  []Row // those after the parts
@@ -112,7 +110,10 @@ func deref[T ~string](p *T) T {
 }
 
 func (d *streamDoc) ref() StreamRef {
-	s := StreamRef{ID: d.Stream, Base: deref(d.Base), Origin: d.Origin, GUID: d.GUID, Number: d.Number, Depth: d.Depth}
+	s := StreamRef{
+		ID: d.Stream, Base: deref(d.Base), Origin: d.Origin, GUID: d.GUID, BaseGUID: deref(d.BaseGUID),
+		Number: d.Number, Depth: d.Depth, Recipients: d.Recipients, Segments: d.Segments,
+	}
 	s.Key = streamKey(s)
 	return s
 }
@@ -138,6 +139,14 @@ func (d *streamDoc) check() error {
 	}
 	if d.BaseGUID != nil {
 		if err := checkWord("the base's guid", *d.BaseGUID); err != nil {
+			return err
+		}
+	}
+	if (d.Recipients != "") != (d.Format >= formatVersion) {
+		return errors.New("it says to whom it is encrypted exactly if its format is 2")
+	}
+	if d.Recipients != "" {
+		if err := checkTag(d.Recipients); err != nil {
 			return err
 		}
 	}
@@ -218,10 +227,9 @@ func maxStored(slice int) int64 { return int64(slice) + int64(slice)>>8 + 1<<20 
 func (d *streamDoc) manifest(digest Digest, listed StreamRef) *Manifest {
 	m := &Manifest{
 		StreamRef: d.ref(), Point: d.Point, Host: d.Host, Began: d.Time, Driver: d.Driver, Format: d.StreamFormat,
-		BaseGUID: deref(d.BaseGUID), SliceBytes: d.SliceBytes, Segments: d.Segments,
-		SentBytes: d.SentBytes, StoredBytes: d.StoredBytes, Digest: digest, parts: d.Parts, rows: d.Rows,
+		SliceBytes: d.SliceBytes, SentBytes: d.SentBytes, StoredBytes: d.StoredBytes, parts: d.Parts, rows: d.Rows,
 	}
-	m.Size, m.Time = listed.Size, listed.Time
+	m.Digest, m.Size, m.Time = digest, listed.Size, listed.Time
 	return m
 }
 

@@ -37,7 +37,7 @@ func TestLongStream(t *testing.T) {
 		t.Errorf("read back: %d bytes, %v", len(got), err)
 	}
 	b.point(r, s)
-	if got, err := r.Prune(t.Context(), nil, later()); err != nil || got.Objects != 0 {
+	if got, err := r.Prune(t.Context(), nil, nil, later()); err != nil || got.Objects != 0 {
 		t.Errorf("prune: %+v, %v", got, err)
 	}
 	shiptest.FlipBit(t, store, parts[0])

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/ship"
 	"snapd/internal/ship/s3"
 	"snapd/internal/ship/shiptest"
@@ -87,8 +88,8 @@ func TestMinIOStaysAway(t *testing.T) {
 			once.Do(func() { m.Stop(t) })
 		}
 	})
-	if !errors.Is(err, ship.ErrUnavailable) || !strings.Contains(ship.Hint(err), "running") {
-		t.Fatalf("got %v (hint %q)", err, ship.Hint(err))
+	if !errors.Is(err, ship.ErrUnavailable) || !strings.Contains(advice.Of(err), "running") {
+		t.Fatalf("got %v (hint %q)", err, advice.Of(err))
 	}
 	m.Start(t)
 	s := b.upload(r, full("g1"), data)
@@ -118,7 +119,7 @@ func TestDamageOnMinIO(t *testing.T) {
 	if err != nil || len(problems) != 1 || problems[0].Object != keys[4] || problems[0].Points[0] != id {
 		t.Errorf("verify: %+v, %v", problems, err)
 	}
-	if _, err := b.host().Prune(t.Context(), nil, later()); err != nil {
+	if _, err := b.host().Prune(t.Context(), nil, nil, later()); err != nil {
 		t.Errorf("prune: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 
 	"golang.org/x/sync/errgroup"
@@ -34,7 +35,7 @@ type PointRecord struct {
 	StoreTime time.Time // when the point was put, by the store's clock; set when read
 	Digest    Digest    // of the point's object; set when read
 
-	previous *pointLink
+	previous *Link
 }
 
 // PointStream says which stream carries a dataset of the point.
@@ -48,6 +49,31 @@ type PointStream struct {
 	StoredBytes int64     `json:"stored_bytes"`
 	Segments    int       `json:"segments"`
 	Digest      Digest    `json:"sha256"` // of the manifest's object
+
+	*StreamPlace // nil in a point of format 1, and where PutPoint shall find it out
+}
+
+// StreamPlace is where a stream stands in its chain, so that chains are known
+// from points alone. It stands in points since format 2.
+type StreamPlace struct {
+	BaseGUID   *string `json:"base_guid"` // null for a full stream
+	Number     int     `json:"number"`
+	Depth      int     `json:"depth"`
+	Recipients string  `json:"recipients"` // tag, see Repository.RecipientsTag; "" of a stream of format 1
+}
+
+// Ref is what the point says of the stream. Without a place it has no key.
+func (s PointStream) Ref() StreamRef {
+	ref := StreamRef{ID: s.Stream, Base: deref(s.Base), Origin: s.Origin, GUID: s.GUID, Segments: s.Segments, Digest: s.Digest}
+	if p := s.StreamPlace; p != nil {
+		ref.BaseGUID, ref.Number, ref.Depth, ref.Recipients = deref(p.BaseGUID), p.Number, p.Depth, p.Recipients
+		ref.Key = streamKey(ref)
+	}
+	return ref
+}
+
+func (s StreamRef) place() *StreamPlace {
+	return &StreamPlace{BaseGUID: optional(s.BaseGUID), Number: s.Number, Depth: s.Depth, Recipients: s.Recipients}
 }
 
 // InPoint is a committed stream as a point names it.
@@ -55,7 +81,7 @@ func (s Stream) InPoint(driver string) (PointStream, error) {
 	d, err := ParseDigest(s.Digest)
 	return PointStream{
 		Stream: s.ID, Driver: driver, Origin: s.Origin, GUID: s.GUID, Base: optional(s.Base),
-		SentBytes: s.SentBytes, StoredBytes: s.StoredBytes, Segments: s.Segments, Digest: d,
+		SentBytes: s.SentBytes, StoredBytes: s.StoredBytes, Segments: s.Segments, Digest: d, StreamPlace: s.place(),
 	}, err
 }
 
@@ -64,7 +90,7 @@ func (s Stream) InPoint(driver string) (PointStream, error) {
 func (m *Manifest) InPoint() PointStream {
 	return PointStream{
 		Stream: m.ID, Driver: m.Driver, Origin: m.Origin, GUID: m.GUID, Base: optional(m.Base),
-		SentBytes: m.SentBytes, StoredBytes: m.StoredBytes, Segments: m.Segments, Digest: m.Digest,
+		SentBytes: m.SentBytes, StoredBytes: m.StoredBytes, Segments: m.Segments, Digest: m.Digest, StreamPlace: m.place(),
 	}
 }
 
@@ -83,8 +109,8 @@ type Secret struct {
 	Properties json.RawMessage `json:"properties,omitempty"` // of the datasets
 }
 
-// pointLink chains points: each names the one before.
-type pointLink struct {
+// Link names a numbered record: a point or an event.
+type Link struct {
 	Number int64  `json:"number"`
 	Digest Digest `json:"sha256"` // of the whole object
 }
@@ -92,7 +118,7 @@ type pointLink struct {
 type pointDoc struct {
 	header
 	Number      int64             `json:"number"`
-	Previous    *pointLink        `json:"previous"`
+	Previous    *Link             `json:"previous"`
 	Point       point.ID          `json:"point"`
 	Host        string            `json:"host"`
 	GroupTag    string            `json:"group_tag"`
@@ -103,6 +129,12 @@ type pointDoc struct {
 	Timings     point.Timings     `json:"timings_us"`
 	Streams     []PointStream     `json:"streams"`
 	Sealed      string            `json:"sealed"` // base64
+}
+
+// Ledgered is what a point says since format 2: the newest event that was
+// known when it was put, null if none.
+type Ledgered struct {
+	Events *Link `json:"events"`
 }
 
 func (d *pointDoc) check() error {
@@ -147,17 +179,16 @@ func (s PointStream) check() error {
 	return checkWord("driver", s.Driver)
 }
 
-// PutPoint adds a restore point whose streams are committed. index may be
-// nil. When it returns nil, the point exists. ErrConflict when another host
-// writes here.
-func (r *Repository) PutPoint(ctx context.Context, rec PointRecord, index *Index) (number int64, err error) {
+// PutPoint adds a restore point whose streams are committed. view may be nil;
+// it is brought up to date. When it returns nil, the point exists. ErrConflict
+// when another host writes here.
+func (r *Repository) PutPoint(ctx context.Context, rec PointRecord, _ *View) (number int64, err error) {
 	if err := r.checkWritable(); err != nil {
 		return 0, err
 	}
-	if index == nil {
-		if index, err = r.Index(ctx); err != nil {
-			return 0, err
-		}
+	index, err := r.Index(ctx)
+	if err != nil {
+		return 0, err
 	}
 	r.numbering.Lock()
 	defer r.numbering.Unlock()
@@ -178,16 +209,16 @@ func (r *Repository) PutPoint(ctx context.Context, rec PointRecord, index *Index
 		return 0, fmt.Errorf("put point %s: %w", rec.ID, err)
 	}
 	if there, err := putOnce(ctx, r.store, key, object); errors.Is(err, ErrExists) && there != nil {
-		return 0, WithHint(fmt.Errorf("put point %s: number %d is taken: %w", rec.ID, doc.Number, ErrConflict),
-			"is this machine a clone? Give it a prefix and a signing key of its own (`snapd init`); if nothing else writes here, try again")
+		return 0, advice.With(fmt.Errorf("put point %s: number %d is taken: %w", rec.ID, doc.Number, ErrConflict),
+			"if this machine is a clone, give it a prefix and a signing key of its own, then run: snapd init; if nothing else writes here, try again")
 	} else if err != nil {
 		return 0, fmt.Errorf("put point %s: %w", rec.ID, err)
 	}
-	r.newest = pointLink{Number: doc.Number, Digest: digestOf(object)}
+	r.newest = Link{Number: doc.Number, Digest: digestOf(object)}
 	return doc.Number, nil
 }
 
-func (r *Repository) pointDoc(rec PointRecord, number int64, previous *pointLink) (*pointDoc, error) {
+func (r *Repository) pointDoc(rec PointRecord, number int64, previous *Link) (*pointDoc, error) {
 	secret, err := json.Marshal(rec.Secret)
 	if err != nil {
 		return nil, fmt.Errorf("encode its secret part: %w", err)
@@ -209,7 +240,7 @@ func (r *Repository) pointDoc(rec PointRecord, number int64, previous *pointLink
 // previous finds the point that the next one names as the one before it. A
 // damaged one is passed over, and is for verify to report: it must not keep
 // new points from being made. same tells that it is the very point id.
-func (r *Repository) previous(ctx context.Context, id point.ID, index *Index) (link *pointLink, same bool, err error) {
+func (r *Repository) previous(ctx context.Context, id point.ID, index *Index) (link *Link, same bool, err error) {
 	if r.newest.Number > index.highest() {
 		return new(r.newest), false, nil
 	}
@@ -222,7 +253,7 @@ func (r *Repository) previous(ctx context.Context, id point.ID, index *Index) (l
 		case err != nil:
 			return nil, false, err
 		}
-		return &pointLink{Number: ref.Number, Digest: digest}, doc.Point == id, nil
+		return &Link{Number: ref.Number, Digest: digest}, doc.Point == id, nil
 	}
 	return nil, false, nil
 }

@@ -17,20 +17,33 @@ import (
 // PruneOptions say what a prune may do.
 type PruneOptions struct {
 	Now    time.Time
-	Grace  time.Duration // what nothing needs stays this long; 24 hours if 0
-	DryRun bool          // tell, and delete nothing
-	Keep   []point.ID    // streams being uploaded and their bases, see Records.Keep
+	DryRun bool       // tell, and delete nothing
+	Keep   []point.ID // streams being uploaded and their bases, see Records.Keep
+	// Orphans also looks through data/ for what has neither manifest nor living
+	// lease, and deletes it: when a person says that nothing else is shipping.
+	Orphans bool
+	// Told says that a person named the points: then the newest of a group may
+	// go too. Never all of them, and no pinned one.
+	Told bool
 }
 
 // Pruned is what a prune removed, or would have.
 type Pruned struct {
 	Points  []point.ID
 	Streams []point.ID
-	Objects int   // all that were deleted
-	Bytes   int64 // of them
+	Objects int     // all that were deleted
+	Bytes   int64   // of them
+	Orphans Orphans // found below data/, when that was asked for
 	// Problems kept the prune from removing streams and segments: a damaged
 	// point or manifest may need any of them.
 	Problems []Problem
+}
+
+// Orphans are objects that no signed record explains.
+type Orphans struct {
+	Objects  int
+	Bytes    int64
+	Examples []string // a few keys
 }
 
 const (
@@ -42,12 +55,9 @@ const (
 // segments that belong to no stream. It never removes all points, nor the
 // newest. It may be repeated: what a crash leaves, the next prune removes. One
 // prune at a time; uploads may run beside it.
-func (r *Repository) Prune(ctx context.Context, drop []point.ID, o PruneOptions) (Pruned, error) {
+func (r *Repository) Prune(ctx context.Context, _ *View, drop []point.ID, o PruneOptions) (Pruned, error) {
 	if o.Now.IsZero() {
 		return Pruned{}, errors.New("prune: it must be told what time it is")
-	}
-	if o.Grace == 0 {
-		o.Grace = defaultGrace
 	}
 	if err := r.checkWritable(); err != nil {
 		return Pruned{}, fmt.Errorf("prune: %w", err)
@@ -178,7 +188,7 @@ func (p *prune) mark(index *Index, points []*PointRecord) {
 	}
 }
 
-func (p *prune) young(t time.Time) bool { return p.o.Now.Sub(t) < p.o.Grace }
+func (p *prune) young(t time.Time) bool { return p.o.Now.Sub(t) < defaultGrace }
 
 // deleteStreams removes manifests and then what they list: a crash between
 // leaves segments without a manifest, which deleteOrphans finds.

@@ -43,7 +43,7 @@ func verifyClean(t *testing.T, b *bench) ship.Checked {
 	if err != nil || len(problems) != 0 {
 		t.Errorf("verify: %+v, %v", problems, err)
 	}
-	return checked
+	return checked.Checked
 }
 
 func TestPruneRemovesWhatNothingNeeds(t *testing.T) {
@@ -51,11 +51,11 @@ func TestPruneRemovesWhatNothingNeeds(t *testing.T) {
 	before := store.Keys("")
 	o := later()
 	o.DryRun = true
-	plan, err := b.host().Prune(t.Context(), points[:2], o)
+	plan, err := b.host().Prune(t.Context(), nil, points[:2], o)
 	if err != nil || !slices.Equal(store.Keys(""), before) {
 		t.Fatalf("a dry run: %v, changed: %v", err, !slices.Equal(store.Keys(""), before))
 	}
-	got, err := b.host().Prune(t.Context(), points[:2], later())
+	got, err := b.host().Prune(t.Context(), nil, points[:2], later())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestPruneRemovesWhatNothingNeeds(t *testing.T) {
 	if c := verifyClean(t, b); c.Points != 2 || c.Streams != 3 || c.Segments != 5+2+4 {
 		t.Errorf("left: %+v", c)
 	}
-	again, err := b.host().Prune(t.Context(), points[:2], later())
+	again, err := b.host().Prune(t.Context(), nil, points[:2], later())
 	if err != nil || again.Objects != 0 {
 		t.Errorf("again: %+v, %v", again, err)
 	}
@@ -79,14 +79,14 @@ func TestPruneNeverRemovesEverything(t *testing.T) {
 	b, store, points, _ := aged(t)
 	before := store.Keys("")
 	for _, drop := range [][]point.ID{points, points[3:]} {
-		if got, err := b.host().Prune(t.Context(), drop, later()); err == nil {
+		if got, err := b.host().Prune(t.Context(), nil, drop, later()); err == nil {
 			t.Errorf("dropping %d of 4, the newest too: %+v", len(drop), got)
 		}
 	}
-	if _, err := b.reader().Prune(t.Context(), points[:1], later()); !errors.Is(err, ship.ErrReadOnly) {
+	if _, err := b.reader().Prune(t.Context(), nil, points[:1], later()); !errors.Is(err, ship.ErrReadOnly) {
 		t.Errorf("by a reader: got %v", err)
 	}
-	if _, err := b.host().Prune(t.Context(), nil, ship.PruneOptions{}); err == nil {
+	if _, err := b.host().Prune(t.Context(), nil, nil, ship.PruneOptions{}); err == nil {
 		t.Error("without knowing what time it is: no error")
 	}
 	if !slices.Equal(store.Keys(""), before) {
@@ -101,7 +101,7 @@ func TestPruneKeepsWhatIsYoungOrUnderWay(t *testing.T) {
 	interrupt(t, b, full("g10"), noise(10, 3*slice))
 	before := store.Keys("")
 	now := ship.PruneOptions{Now: time.Now().Add(time.Hour)}
-	if got, err := w.Prune(t.Context(), nil, now); err != nil || got.Objects != 0 {
+	if got, err := w.Prune(t.Context(), nil, nil, now); err != nil || got.Objects != 0 {
 		t.Errorf("within the grace: %+v, %v", got, err)
 	}
 	heads, err := b.records.Active()
@@ -110,14 +110,14 @@ func TestPruneKeepsWhatIsYoungOrUnderWay(t *testing.T) {
 	}
 	o := later()
 	o.Keep = []point.ID{heads[0].Stream}
-	got, err := w.Prune(t.Context(), nil, o)
+	got, err := w.Prune(t.Context(), nil, nil, o)
 	if err != nil || !slices.Equal(got.Streams, []point.ID{committed.ID}) {
 		t.Errorf("after the grace: %+v, %v, want the stream without a point gone", got, err)
 	}
 	if len(store.Keys("data/"+string(heads[0].Stream))) != 3 {
 		t.Error("an upload under way lost its segments")
 	}
-	if got, err = w.Prune(t.Context(), nil, later()); err != nil || got.Objects != 3 {
+	if got, err = w.Prune(t.Context(), nil, nil, later()); err != nil || got.Objects != 3 {
 		t.Errorf("an upload that was given up: %+v, %v", got, err)
 	}
 	if len(store.Keys("")) != len(before)-3-3 {
@@ -138,7 +138,7 @@ func TestPruneRemovesReplacedSlices(t *testing.T) {
 	if n := len(store.Keys("data/" + string(s.ID))); n != 5 {
 		t.Fatalf("%d segments, want one twice", n)
 	}
-	if got, err := w.Prune(t.Context(), nil, later()); err != nil || got.Objects != 1 {
+	if got, err := w.Prune(t.Context(), nil, nil, later()); err != nil || got.Objects != 1 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	verifyClean(t, b)
@@ -148,17 +148,17 @@ func TestPruneRemovesReplacedSlices(t *testing.T) {
 // can be restored, and the next prune gets to the same end.
 func TestPruneDiesAnywhere(t *testing.T) {
 	b, store, points, _ := aged(t)
-	if _, err := b.host().Prune(t.Context(), points[:3], later()); err != nil {
+	if _, err := b.host().Prune(t.Context(), nil, points[:3], later()); err != nil {
 		t.Fatal(err)
 	}
 	want := len(store.Keys(""))
 	for n := 1; ; n++ {
 		b, store, points, _ := aged(t)
 		b.store = shiptest.NewFaults(store, shiptest.Fault{Op: "delete", Nth: n, Always: true, Err: errScripted})
-		_, err := b.host().Prune(t.Context(), points[:3], later())
+		_, err := b.host().Prune(t.Context(), nil, points[:3], later())
 		b.store = store
 		verifyClean(t, b)
-		if _, err := b.host().Prune(t.Context(), points[:3], later()); err != nil {
+		if _, err := b.host().Prune(t.Context(), nil, points[:3], later()); err != nil {
 			t.Fatal(err)
 		}
 		if got := len(store.Keys("")); got != want {
@@ -174,7 +174,7 @@ func TestPruneDiesAnywhere(t *testing.T) {
 func TestPruneStopsAtDamage(t *testing.T) {
 	b, store, points, _ := aged(t)
 	shiptest.FlipBit(t, store, "meta/points/0000000003")
-	got, err := b.host().Prune(t.Context(), points[:2], later())
+	got, err := b.host().Prune(t.Context(), nil, points[:2], later())
 	if err != nil || len(got.Points) != 2 || len(got.Streams) != 0 || len(got.Problems) != 1 {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -272,7 +272,7 @@ func TestPruneBesideAnUpload(t *testing.T) {
 	if o.Keep, err = b.records.Keep(w.ID); err != nil || len(o.Keep) != 2 {
 		t.Fatalf("keep: %v, %v", o.Keep, err)
 	}
-	if got, err := w.Prune(t.Context(), points[1:2], o); err != nil || len(got.Streams) != 0 {
+	if got, err := w.Prune(t.Context(), nil, points[1:2], o); err != nil || len(got.Streams) != 0 {
 		t.Errorf("got %+v, %v, want the base kept", got, err)
 	}
 	if keep, err := b.records.Keep("another"); err != nil || len(keep) != 0 {
@@ -280,7 +280,7 @@ func TestPruneBesideAnUpload(t *testing.T) {
 	}
 	data := noise(9, 3*slice)
 	open := func(ctx context.Context) (io.ReadCloser, error) {
-		if got, err := b.host().Prune(ctx, nil, later()); err != nil || len(got.Streams) != 1 {
+		if got, err := b.host().Prune(ctx, nil, nil, later()); err != nil || len(got.Streams) != 1 {
 			t.Errorf("got %+v, %v, want the base gone", got, err)
 		}
 		return source(data)(ctx)

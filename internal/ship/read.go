@@ -46,8 +46,7 @@ func (r *Repository) Read(ctx context.Context, m *Manifest, report func(Progress
 // is not fetched, and not reported.
 func (r *Repository) ReadFrom(ctx context.Context, m *Manifest, from int64, report func(Progress)) (in io.ReadCloser, at int64, err error) {
 	if !r.canUnseal() {
-		return nil, 0, WithHint(fmt.Errorf("read stream %s: %w", m.ID, ErrNoIdentity),
-			"give the identity from the recovery kit with --identity FILE")
+		return nil, 0, fmt.Errorf("read stream %s: %w", m.ID, ErrNoIdentity)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &streamReader{

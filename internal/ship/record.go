@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,6 +54,9 @@ type RecordHead struct {
 
 const typeRecord = "ship-record"
 
+// recordFormat is the version of the record itself, which never leaves the host.
+const recordFormat = 1
+
 type recordLine struct {
 	N           int    `json:"n"`
 	Plain       Digest `json:"plain_sha256"`
@@ -60,6 +64,16 @@ type recordLine struct {
 	PlainBytes  int64  `json:"plain_bytes"`
 	StoredBytes int64  `json:"stored_bytes"`
 	State       string `json:"state,omitempty"` // of the storage's reader at the segment's end, for Sender.Resume
+	ETag        string `json:"etag,omitempty"`  // of the object, as the store told it; since the second version of the record
+
+	// Commit is alone in a line that stands before the manifest is put: the
+	// manifest's key.
+	Commit string `json:"commit,omitempty"`
+}
+
+// commitLine is a recordLine with Commit alone.
+type commitLine struct {
+	Commit string `json:"commit"`
 }
 
 // maxState bounds State, so that a line stays one.
@@ -69,16 +83,18 @@ const maxState = 1024
 // since all segments before those are there unless somebody took them away.
 const statesKept = 64
 
-// done is one acknowledged segment, as kept in memory while resuming: 72
-// bytes, 4.5 MiB for each TiB of the stream.
+// done is one acknowledged segment, as kept in memory while resuming: 88
+// bytes, 5.5 MiB for each TiB of the stream.
 type done struct {
 	plain, object Digest
+	etag          [16]byte // shortened; zero when the store told none
 	plainBytes    uint32
 	storedBytes   uint32 // 0: not acknowledged
 }
 
-// Active lists the uploads that were begun and neither finished nor forgotten.
-// A prune keeps their segments.
+// Active lists the uploads that were begun and not forgotten: those that are
+// unfinished, and those whose point was not put yet. A prune keeps their
+// segments.
 func (r *Records) Active() ([]RecordHead, error) {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
@@ -122,8 +138,10 @@ func (r *Records) Keep(repository string) ([]point.ID, error) {
 	return keep, nil
 }
 
-// Forget removes a record: its stream will start again, and what it uploaded
-// is removed by a prune. One that is gone is no error.
+// Forget removes a record. It is for who has noted elsewhere what the upload
+// made, which until then only the record finds again after a crash; of an
+// unfinished one the stream will start again, and what it uploaded is removed
+// by a prune. One that is gone is no error.
 func (r *Records) Forget(stream point.ID) error {
 	if err := parseStored(stream); err != nil {
 		return err
@@ -154,7 +172,7 @@ func (r *Records) head(stream point.ID) (RecordHead, error) {
 func readRecord(f io.Reader, stream point.ID, each func(recordLine)) (head RecordHead, whole int64, err error) {
 	in := bufio.NewReaderSize(f, maxRecordLine)
 	line, err := in.ReadSlice('\n')
-	if err != nil || decodeLine(line, &head) != nil || head.Type != typeRecord || head.Format != formatVersion || head.Stream != stream {
+	if err != nil || decodeLine(line, &head) != nil || head.Type != typeRecord || head.Format != recordFormat || head.Stream != stream {
 		return RecordHead{}, 0, fmt.Errorf("ship record %s: %w", stream, ErrDamaged)
 	}
 	whole = int64(len(line))
@@ -177,6 +195,12 @@ func decodeLine(line []byte, v any) error {
 }
 
 func (l recordLine) check() error {
+	if l.Commit != "" {
+		if _, ok := parseStreamKey(l.Commit); !ok || l != (recordLine{Commit: l.Commit}) {
+			return ErrDamaged
+		}
+		return nil
+	}
 	if l.N < 0 || l.N >= 100_000_000 || l.PlainBytes < 1 || l.PlainBytes > maxSlice || l.StoredBytes < 1 || l.StoredBytes > maxStored(maxSlice) {
 		return ErrDamaged
 	}
@@ -191,6 +215,7 @@ type record struct {
 	done []done // from before, by number of the segment
 
 	states map[int]string // of the last of them
+	keys   []string       // at which it may have been committed before
 
 	mu     sync.Mutex
 	file   *os.File
@@ -234,7 +259,7 @@ func (r *Records) create(head RecordHead) (*record, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	if err := rec.write(head); err != nil {
-		return nil, errors.Join(fmt.Errorf("make ship record: %w", err), rec.finish())
+		return nil, errors.Join(fmt.Errorf("make ship record: %w", err), rec.discard())
 	}
 	return rec, nil
 }
@@ -269,6 +294,10 @@ func (r *record) lock() error {
 }
 
 func (r *record) remember(l recordLine) {
+	if l.Commit != "" {
+		r.keys = append(r.keys, l.Commit)
+		return
+	}
 	for len(r.done) <= l.N {
 		if l.N > len(r.done)+rowsPerPart {
 			return // no upload of ours runs so far ahead
@@ -280,19 +309,34 @@ func (r *record) remember(l recordLine) {
 	}
 	r.states[l.N] = l.State
 	delete(r.states, len(r.done)-1-statesKept)
-	r.done[l.N] = done{plain: l.Plain, object: l.Object, plainBytes: uint32(l.PlainBytes), storedBytes: uint32(l.StoredBytes)}
+	r.done[l.N] = done{plain: l.Plain, object: l.Object, etag: shortETag(l.ETag), plainBytes: uint32(l.PlainBytes), storedBytes: uint32(l.StoredBytes)}
 }
 
 // resumed tells whether an earlier attempt achieved anything.
 func (r *record) resumed() bool { return r != nil && len(r.done) > 0 }
 
-// confirm keeps of what was recorded only what a listing of the store found.
-func (r *record) confirm(found map[int]found) {
-	for n := range r.done {
-		f, ok := found[n]
-		if d := &r.done[n]; !ok || f.size != int64(d.storedBytes) || f.suffix != d.object.String()[:16] {
-			d.storedBytes = 0
-		}
+// commits are the keys at which an earlier attempt may have put its manifest;
+// key is where this one would.
+func (r *record) commits(key string) []string {
+	keys := slices.Clone(r.keys)
+	if !slices.Contains(keys, key) {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// committing records durably that the manifest is about to be put at key.
+func (r *record) committing(key string) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.broken == nil {
+		r.broken = r.write(commitLine{key})
+	}
+	if r.broken == nil {
+		r.broken = r.file.Sync()
 	}
 }
 
@@ -364,8 +408,8 @@ func (r *record) close() error {
 	return errors.Join(r.broken, r.file.Sync(), r.file.Close())
 }
 
-// finish removes the record: the stream is committed.
-func (r *record) finish() error {
+// discard removes the record: nothing of the stream can be used.
+func (r *record) discard() error {
 	if r == nil {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 	"snapd/internal/ship"
 	"snapd/internal/ship/shiptest"
@@ -105,7 +106,16 @@ func (b *bench) upload(r *ship.Repository, h ship.Head, data []byte) ship.Stream
 	if err != nil {
 		b.t.Fatalf("upload %s: %v", h.GUID, err)
 	}
+	b.told(r, s)
 	return s
+}
+
+// told does what the agent does once a point names the stream.
+func (b *bench) told(r *ship.Repository, s ship.Stream) {
+	b.t.Helper()
+	if err := errors.Join(r.EndLease(b.t.Context(), s.ID), b.records.Forget(s.ID)); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *bench) point(r *ship.Repository, streams ...ship.Stream) point.ID {
@@ -226,8 +236,8 @@ func TestCreateAndOpen(t *testing.T) {
 	store := shiptest.NewMemory()
 	signer, _ := ship.NewSigner()
 	other, _ := ship.NewSigner()
-	if _, err := ship.Open(t.Context(), store, ship.OpenOptions{Signer: signer}); !errors.Is(err, ship.ErrNotRepository) || ship.Hint(err) == "" {
-		t.Errorf("open nothing: %v (hint %q)", err, ship.Hint(err))
+	if _, err := ship.Open(t.Context(), store, ship.OpenOptions{Signer: signer}); !errors.Is(err, ship.ErrNotRepository) || advice.Of(err) == "" {
+		t.Errorf("open nothing: %v (hint %q)", err, advice.Of(err))
 	}
 	o := ship.CreateOptions{Signer: signer, Encryption: ship.EncryptionNone, Now: time.Now()}
 	if _, err := ship.Create(t.Context(), store, ship.CreateOptions{Signer: signer, Encryption: "rot13", Now: time.Now()}); err == nil {
@@ -332,14 +342,14 @@ func TestCloneIsNoticed(t *testing.T) {
 	b := newBench(t, store)
 	one, clone := b.host(), b.host()
 	s := b.upload(one, full("g1"), noise(1, slice))
-	index, err := clone.Index(t.Context())
+	index, err := clone.View(t.Context(), nil, ship.Whole)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.point(one, s)
 	ps, _ := s.InPoint("btrfs")
 	rec := ship.PointRecord{ID: point.NewID(time.Now()), Host: "host-1", Time: time.Now(), Consistency: point.Crash, Streams: []ship.PointStream{ps}}
-	if _, err := clone.PutPoint(t.Context(), rec, index); !errors.Is(err, ship.ErrConflict) || ship.Hint(err) == "" {
+	if _, err := clone.PutPoint(t.Context(), rec, index); !errors.Is(err, ship.ErrConflict) || advice.Of(err) == "" {
 		t.Errorf("got %v, want ErrConflict with a hint", err)
 	}
 	if len(store.Rewrites()) != 0 {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 
 	"filippo.io/age"
@@ -39,10 +40,13 @@ type Repository struct {
 	recipients []age.Recipient
 	identities []age.Identity
 	memory     *Memory
+	host       string // opaque id of this host
 
 	// numbering keeps two groups of one process from taking one number.
 	numbering sync.Mutex
-	newest    pointLink // the newest point that this process put
+	newest    Link // the newest point that this process put
+
+	held leaseCounts
 }
 
 type repositoryDoc struct {
@@ -133,6 +137,9 @@ type OpenOptions struct {
 	Recipients []age.Recipient // to whom an upload is sealed
 	Identities []age.Identity  // what opens the seals; none: names stay hidden and nothing can be restored
 	Memory     *Memory         // shared by repositories of one process; its own if nil
+	// Host names this host in leases and events, opaquely, in the repository
+	// whose id it is given. nil: the host is called unknown.
+	Host func(repository string) string
 }
 
 // Open reads the description of a repository and checks that it was signed by
@@ -143,17 +150,21 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 		o.Trusted = o.Signer.Public()
 	}
 	if o.Trusted.IsZero() {
-		return nil, WithHint(errors.New("open repository: no signer's key is known, and one found in the bucket would prove nothing"),
-			"give it with --signer KEY; it stands in the recovery kit")
+		return nil, advice.In(NoSigner, errors.New("open repository: no signer's key is known, and one found in the bucket would prove nothing"))
 	}
 	if o.Signer != nil && !o.Trusted.Equal(o.Signer.Public()) {
 		return nil, fmt.Errorf("open repository: the trusted key %s is not that of the signing key, %s", o.Trusted, o.Signer.Public())
 	}
 	var object bytes.Buffer
 	if err := fetch(ctx, s, keyRepository, maxSigned, &object); err != nil {
+		if errors.Is(err, ErrDeleted) {
+			// Its own advice says how to get at the versions; init would make a
+			// second repository on top of them.
+			return nil, fmt.Errorf("open repository: its description is hidden: %w", err)
+		}
 		if errors.Is(err, ErrNotFound) {
-			return nil, WithHint(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
-				"check bucket and prefix for a mistake; if it shall be made here, run `snapd init`")
+			return nil, advice.With(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
+				"check bucket and prefix for a mistake; if they are right and nothing was ever shipped there, run: snapd init")
 		}
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
@@ -168,11 +179,11 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	if doc.Encryption == EncryptionNone && len(o.Recipients) > 0 {
-		return nil, WithHint(errors.New("open repository: it is not encrypted, but recipients are configured"),
+		return nil, advice.With(errors.New("open repository: it is not encrypted, but recipients are configured"),
 			"take the recipients away and set encryption = \"none\", or make a new repository")
 	}
 	if doc.Encryption == EncryptionAge && o.Signer != nil && len(o.Recipients) == 0 {
-		return nil, WithHint(errors.New("open repository: it is encrypted, but no recipients are configured"),
+		return nil, advice.With(errors.New("open repository: it is encrypted, but no recipients are configured"),
 			"set recipients = [\"age1…\"] for it")
 	}
 	return newRepository(s, &doc, o), nil
@@ -187,8 +198,7 @@ func foreign(err error, object []byte, trusted PublicKey) error {
 	var doc repositoryDoc
 	if serr == nil && decode(body, &doc) == nil {
 		if key, perr := ParsePublicKey(doc.Signer); perr == nil && !key.Equal(trusted) {
-			return WithHint(fmt.Errorf("open repository: %w: it belongs to the key %s, not to %s", ErrSignature, key, trusted),
-				"each host needs a prefix of its own; to read another host's, give its key with --signer")
+			return advice.In(OtherSigner, fmt.Errorf("open repository: %w: it belongs to the key %s, not to %s", ErrSignature, key, trusted))
 		}
 	}
 	return fmt.Errorf("open repository: %w", err)
@@ -200,7 +210,10 @@ func newRepository(s Store, d *repositoryDoc, o OpenOptions) *Repository {
 	}
 	r := &Repository{
 		ID: d.Repository, Encryption: d.Encryption, Created: d.Created, SliceBytes: d.SliceBytes,
-		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory,
+		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory, host: "unknown",
+	}
+	if o.Host != nil {
+		r.host = o.Host(r.ID)
 	}
 	if r.trusted.IsZero() {
 		r.trusted = o.Signer.Public()
@@ -228,13 +241,13 @@ func (r *Repository) checkWritable() error {
 }
 
 // signedObject fetches and checks one signed object.
-func (r *Repository) signedObject(ctx context.Context, typ, key string, doc any) (Digest, error) {
+func (r *Repository) signedObject(ctx context.Context, typ, key string, doc document) (Digest, error) {
 	return r.signedObjectAs(ctx, typ, key, key, doc)
 }
 
 // signedObjectAs is for an object that was signed for another name than its
 // key, because the key holds its digest.
-func (r *Repository) signedObjectAs(ctx context.Context, typ, key, name string, doc any) (Digest, error) {
+func (r *Repository) signedObjectAs(ctx context.Context, typ, key, name string, doc document) (Digest, error) {
 	var object bytes.Buffer
 	if err := fetch(ctx, r.store, key, maxSigned, &object); err != nil {
 		return Digest{}, err

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -78,8 +80,34 @@ func (r *retryStore) Put(ctx context.Context, key string, body []byte, ifAbsent 
 }
 
 // PutDigest is Put for a store that is a DigestPutter, and for others too.
-func (r *retryStore) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum Digest) error {
-	return r.retry(ctx, func() error { return putDigest(ctx, r.store, key, body, ifAbsent, sum) })
+func (r *retryStore) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum Digest) (etag string, err error) {
+	err = r.retry(ctx, func() error {
+		etag, err = putDigest(ctx, r.store, key, body, ifAbsent, sum)
+		return err
+	})
+	return etag, err
+}
+
+// Stat is as Stater says; errors.ErrUnsupported when the store is none.
+func (r *retryStore) Stat(ctx context.Context, key string) (o Object, err error) {
+	s, ok := r.store.(Stater)
+	if !ok {
+		return Object{}, fmt.Errorf("stat %s: %w", key, errors.ErrUnsupported)
+	}
+	err = r.retry(ctx, func() error {
+		o, err = s.Stat(ctx, key)
+		return err
+	})
+	return o, err
+}
+
+// Space is as Spacer says.
+func (r *retryStore) Space(ctx context.Context) (free, total int64, err error) {
+	err = r.retry(ctx, func() error {
+		free, total, err = Space(ctx, r.store)
+		return err
+	})
+	return free, total, err
 }
 
 // Get repeats only the opening; fetch repeats the reading too.
@@ -91,33 +119,33 @@ func (r *retryStore) Get(ctx context.Context, key string) (body io.ReadCloser, e
 	return body, err
 }
 
+// List collects the whole listing before it hands out anything of it, and
+// begins anew when it breaks: what a server says after a fault need not go on
+// where it stopped. It sorts, and drops what comes twice.
 func (r *retryStore) List(ctx context.Context, prefix string, each func(Object) error) error {
-	last := ""
-	return r.retry(ctx, func() error {
+	var all []Object
+	err := r.retry(ctx, func() error {
+		all = all[:0]
 		return r.store.List(ctx, prefix, func(o Object) error {
-			if o.Key <= last { // told before the listing broke
-				return nil
-			}
-			if err := each(o); err != nil {
-				// each may have failed with ErrUnavailable of its own: that
-				// is its caller's, and must not list again.
-				return permanent{err}
-			}
-			last = o.Key
+			all = append(all, o)
 			return nil
 		})
 	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(all, func(a, b Object) int { return strings.Compare(a.Key, b.Key) })
+	all = slices.CompactFunc(all, func(a, b Object) bool { return a.Key == b.Key })
+	for _, o := range all {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := each(o); err != nil {
+			return err
+		}
+	}
+	return nil
 }
-
-// permanent hides what an error wraps from the question whether to retry, and
-// from nobody else.
-type permanent struct{ err error }
-
-func (p permanent) Error() string { return p.err.Error() }
-func (p permanent) Is(target error) bool {
-	return target != ErrUnavailable && errors.Is(p.err, target)
-}
-func (p permanent) As(target any) bool { return errors.As(p.err, target) }
 
 func (r *retryStore) Delete(ctx context.Context, key string) error {
 	return r.retry(ctx, func() error { return r.store.Delete(ctx, key) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,6 +97,34 @@ func TestRetryListsOnce(t *testing.T) {
 	err := s.List(t.Context(), "", func(ship.Object) error { calls++; return errAway })
 	if calls != 1 || err == nil {
 		t.Errorf("each failed, was called %d times, got %v", calls, err)
+	}
+}
+
+// TestRetryListsAnewAndWhole: after a fault a listing begins again, in whatever
+// order and however often the server says a key; what was said before the fault
+// does not count. The older code left out what did not sort after the last key.
+func TestRetryListsAnewAndWhole(t *testing.T) {
+	m := shiptest.NewMemory()
+	var want []string
+	for i := range 10 {
+		key := fmt.Sprint("k", i)
+		want = append(want, key)
+		if err := m.Put(t.Context(), key, nil, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ghost := func(all []ship.Object) []ship.Object { return append(all[5:], ship.Object{Key: "k999"}) }
+	reversedTwice := func(all []ship.Object) []ship.Object {
+		slices.Reverse(all)
+		return append(all, all...)
+	}
+	s := ship.Retry(shiptest.NewFaults(m,
+		shiptest.Fault{Op: "list", Nth: 1, Listed: ghost, Err: errAway},
+		shiptest.Fault{Op: "list", Nth: 2, Listed: reversedTwice},
+	), ship.RetryPolicy{First: time.Nanosecond})
+	var got []string
+	if err := s.List(t.Context(), "", func(o ship.Object) error { got = append(got, o.Key); return nil }); err != nil || !slices.Equal(got, want) {
+		t.Errorf("listed %q, %v, want %q", got, err, want)
 	}
 }
 

@@ -141,8 +141,7 @@ func unseal(plain, stored []byte, dec *zstd.Decoder, identities []age.Identity) 
 
 func unsealError(err error) error {
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
-		return WithHint(fmt.Errorf("open the seal: %w: %w", ErrNoIdentity, err),
-			"give the identity from the recovery kit with --identity FILE")
+		return fmt.Errorf("open the seal: %w: %w", ErrNoIdentity, err)
 	}
 	return fmt.Errorf("open the seal: %w: %w", ErrDamaged, err)
 }
@@ -196,15 +195,24 @@ func unsealSecret(stored []byte, identities []age.Identity) ([]byte, error) {
 // continued with segments that other people can read. "" when one of them
 // cannot be named.
 func recipientsDigest(recipients []age.Recipient) string {
+	names := recipientNames(recipients)
+	if names == nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(strings.Join(names, "\n")))
+	return Digest(sum).String()
+}
+
+// recipientNames are sorted; nil when one of them has none.
+func recipientNames(recipients []age.Recipient) []string {
 	names := make([]string, 0, len(recipients))
 	for _, r := range recipients {
 		s, ok := r.(fmt.Stringer)
 		if !ok {
-			return ""
+			return nil
 		}
 		names = append(names, s.String())
 	}
 	slices.Sort(names)
-	sum := sha256.Sum256([]byte(strings.Join(names, "\n")))
-	return Digest(sum).String()
+	return names
 }

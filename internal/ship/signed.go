@@ -5,13 +5,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+
+	"snapd/internal/advice"
 
 	"aead.dev/minisign"
 )
 
-// formatVersion is the version of everything that docs/FORMAT.md describes.
-const formatVersion = 1
+// Versions of the format that docs/FORMAT.md describes. Everything is written
+// in the newest; a reader accepts both.
+const (
+	formatOne     = 1 // points and streams know no ledger
+	formatVersion = 2
+)
 
 // Types of signed objects.
 const (
@@ -19,6 +26,8 @@ const (
 	typePoint      = "point"
 	typeStream     = "stream"
 	typePart       = "part"
+	typeEvent      = "event"
+	typeLease      = "lease"
 )
 
 // maxSigned bounds every signed object, so that a reader never has to take
@@ -37,15 +46,47 @@ type header struct {
 	Repository string `json:"repository"`
 }
 
-func magic(typ string) string {
-	return fmt.Sprintf("snapd repository format %d: %s", formatVersion, typ)
+func (h *header) head() *header { return h }
+
+// document is what is signed: it begins with a header.
+type document interface{ head() *header }
+
+const magicStart = "snapd repository format "
+
+func magic(format int, typ string) string { return fmt.Sprintf("%s%d: %s", magicStart, format, typ) }
+
+// formatOf is the version that the first line of an object of a type names.
+func formatOf(comment, typ string) (format int, ok bool) {
+	for _, format := range []int{formatOne, formatVersion} {
+		if comment == magic(format, typ) {
+			return format, formatHas(format, typ)
+		}
+	}
+	return 0, false
+}
+
+// formatHas tells whether a version of the format knows a type of object.
+func formatHas(format int, typ string) bool {
+	return format >= formatVersion || typ != typeEvent && typ != typeLease
+}
+
+// newer tells whether the first line names a version that only a later program
+// writes.
+func newer(comment string) (named string, ok bool) {
+	named, ok = strings.CutPrefix(comment, magicStart)
+	if !ok {
+		return "", false
+	}
+	digits, _, _ := strings.Cut(named, ":")
+	format, err := strconv.Atoi(digits)
+	return named, err == nil && format > formatVersion
 }
 
 // sign makes a signed object: four lines that are a minisign signature file,
 // then the document. The trusted comment holds repository and key, so that an
 // object that was moved to another key does not verify there. The result
 // depends on nothing but its arguments: an object put twice is the same twice.
-func sign(s *Signer, typ, repository, key string, doc any) ([]byte, error) {
+func sign(s *Signer, typ, repository, key string, doc document) ([]byte, error) {
 	body, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", key, err)
@@ -55,7 +96,7 @@ func sign(s *Signer, typ, repository, key string, doc any) ([]byte, error) {
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return nil, fmt.Errorf("sign %s: %w", key, err)
 	}
-	object := append(r.SignWithComments(s.key, repository+" "+key, magic(typ)), body...)
+	object := append(r.SignWithComments(s.key, repository+" "+key, magic(formatVersion, typ)), body...)
 	if len(object) > maxSigned {
 		return nil, fmt.Errorf("object %s would be %d bytes long, more than the %d that a reader accepts", key, len(object), maxSigned)
 	}
@@ -79,7 +120,7 @@ func split(object []byte) (signature, body []byte, err error) {
 // was put, and decodes it into doc. An unknown field, or anything that would
 // be written differently, is an error: what was signed is exactly what is
 // understood.
-func open(trusted PublicKey, object []byte, typ, repository, key string, doc any) error {
+func open(trusted PublicKey, object []byte, typ, repository, key string, doc document) error {
 	signature, body, err := split(object)
 	if err != nil {
 		return fmt.Errorf("object %s: %w", key, err)
@@ -88,10 +129,9 @@ func open(trusted PublicKey, object []byte, typ, repository, key string, doc any
 	if err := s.UnmarshalText(signature); err != nil || s.Algorithm != minisign.HashEdDSA || s.String() != string(signature) {
 		return fmt.Errorf("object %s: %w: its first four lines are no minisign signature", key, ErrDamaged)
 	}
-	if s.UntrustedComment != magic(typ) {
-		if v, ok := strings.CutPrefix(s.UntrustedComment, "snapd repository format "); ok && !strings.HasPrefix(v, fmt.Sprintf("%d:", formatVersion)) {
-			return WithHint(fmt.Errorf("object %s is of another format (%q)", key, v), "a newer snapd wrote it: update this one")
-		}
+	format, ok := formatOf(s.UntrustedComment, typ)
+	later, isNewer := newer(s.UntrustedComment)
+	if !ok && !isNewer {
 		return fmt.Errorf("object %s: %w: it is not a %s of a snapd repository", key, ErrDamaged, typ)
 	}
 	r := minisign.NewReader(bytes.NewReader(body))
@@ -104,7 +144,16 @@ func open(trusted PublicKey, object []byte, typ, repository, key string, doc any
 	if want := repository + " " + key; repository != "" && s.TrustedComment != want {
 		return fmt.Errorf("object %s: %w: it was signed for %q", key, ErrSignature, s.TrustedComment)
 	}
-	if err := decode(body, doc); err != nil {
+	if isNewer {
+		// Only who signed it may say so: the first line is not signed, and one
+		// flipped digit there must not stop everything.
+		return advice.With(fmt.Errorf("object %s is of another format (%q): %w", key, later, ErrNewer), "a newer snapd wrote it: update this one")
+	}
+	err = decode(body, doc)
+	if err == nil && doc.head().Format != format {
+		err = fmt.Errorf("its document says format %d", doc.head().Format)
+	}
+	if err != nil {
 		return fmt.Errorf("object %s: %w: %w", key, ErrDamaged, err)
 	}
 	return nil
@@ -129,7 +178,7 @@ func decode(body []byte, doc any) error {
 
 // checkHeader compares what every document begins with.
 func checkHeader(h header, typ, repository string) error {
-	if h.Format != formatVersion || h.Type != typ || h.Repository != repository {
+	if h.Format != formatOne && h.Format != formatVersion || h.Type != typ || h.Repository != repository {
 		return fmt.Errorf("%w: it says format %d, type %q, repository %q", ErrDamaged, h.Format, h.Type, h.Repository)
 	}
 	return nil

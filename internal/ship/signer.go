@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"snapd/internal/advice"
+
 	"aead.dev/minisign"
 )
 
@@ -32,17 +34,17 @@ func NewSigner() (*Signer, error) {
 func LoadSigner(file string) (*Signer, error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil, WithHint(fmt.Errorf("read signing key: %w", err), "`snapd init` makes one")
+		return nil, advice.With(fmt.Errorf("read signing key: %w", err), "run snapd init, which makes one")
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, WithHint(fmt.Errorf("signing key %s can be read by others (mode %04o)", file, info.Mode().Perm()), "chmod 0600 "+file)
+		return nil, advice.With(fmt.Errorf("signing key %s can be read by others (mode %04o)", file, info.Mode().Perm()), "run: chmod 0600 %s", file)
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read signing key: %w", err)
 	}
 	if minisign.IsEncrypted(text) {
-		return nil, WithHint(fmt.Errorf("signing key %s has a password", file), "nobody can type it for the agent: remove it with minisign -C -W")
+		return nil, advice.With(fmt.Errorf("signing key %s has a password, which the agent cannot type", file), "remove the password with: minisign -C -W -s %s", file)
 	}
 	var s Signer
 	if err := s.key.UnmarshalText(text); err != nil {
@@ -109,6 +111,27 @@ type PublicKey struct {
 // secret as the signing key, and another one in each repository. "" where that
 // key is not known.
 func (r *Repository) GroupTag(group string) string {
+	return r.tag("snapd group " + r.ID + " " + group)
+}
+
+// RecipientsTag tells one set of recipients from another without naming them:
+// a stream can be a base only for those who can open it. "none" without
+// encryption; "" where the signing key is not known, or a recipient has no
+// name. The tag of a stream of format 1 is "" too: never take two of them for
+// equal.
+func (r *Repository) RecipientsTag() string {
+	if r.Encryption == EncryptionNone {
+		return EncryptionNone
+	}
+	names := recipientNames(r.recipients)
+	if len(names) == 0 {
+		return ""
+	}
+	return r.tag("snapd recipients " + r.ID + " " + strings.Join(names, "\n"))
+}
+
+// tag is the first 16 digits of a keyed digest, "" without the key.
+func (r *Repository) tag(text string) string {
 	if r.signer == nil {
 		return ""
 	}
@@ -117,8 +140,16 @@ func (r *Repository) GroupTag(group string) string {
 		return "" // a key that was read is also written
 	}
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("snapd group " + r.ID + " " + group))
+	mac.Write([]byte(text))
 	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+// checkTag accepts what RecipientsTag gives, but "".
+func checkTag(tag string) error {
+	if b, err := hex.DecodeString(tag); tag != EncryptionNone && (err != nil || len(b) != 8 || strings.ToLower(tag) != tag) {
+		return fmt.Errorf("%q is no tag of recipients", tag)
+	}
+	return nil
 }
 
 // ParsePublicKey reads minisign's base64 form ("RW…"), also from a whole

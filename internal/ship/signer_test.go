@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"snapd/internal/advice"
 	"snapd/internal/ship"
 )
 
@@ -42,7 +43,7 @@ func TestSignerFile(t *testing.T) {
 	if err := os.Chmod(file, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ship.LoadSigner(file); err == nil || !strings.Contains(ship.Hint(err), "chmod") {
+	if _, err := ship.LoadSigner(file); err == nil || !strings.Contains(advice.Of(err), "chmod") {
 		t.Errorf("readable by all: got %v", err)
 	}
 	text, _ := os.ReadFile(file)

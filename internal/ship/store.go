@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // Store keeps whole objects under keys. Keys are slash-separated paths that
@@ -30,7 +32,9 @@ type Store interface {
 	// List calls each for every object whose key begins with prefix (which
 	// need not end at a slash), ascending by key as bytes. An error of each
 	// ends the listing and is returned. A prefix without objects, and a store
-	// that was never written to, list nothing and are no error.
+	// that was never written to, list nothing and are no error. What a server
+	// lists may lack keys, repeat them or be in another order all the same:
+	// that a key is not listed proves nothing.
 	List(ctx context.Context, prefix string, each func(Object) error) error
 
 	// Delete removes an object. One that is not there is no error.
@@ -39,17 +43,58 @@ type Store interface {
 
 // DigestPutter is what a Store may also be, if it needs the SHA-256 of what it
 // puts: the caller knows it already, and hashing is much of the work of an
-// upload. sum must be that of body.
+// upload. sum must be that of body. etag is what a listing will say of these
+// bytes as long as they lie there, "" when the store cannot tell.
 type DigestPutter interface {
-	PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum Digest) error
+	PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum Digest) (etag string, err error)
 }
 
 // putDigest puts an object whose digest is known.
-func putDigest(ctx context.Context, s Store, key string, body []byte, ifAbsent bool, sum Digest) error {
+func putDigest(ctx context.Context, s Store, key string, body []byte, ifAbsent bool, sum Digest) (etag string, err error) {
 	if d, ok := s.(DigestPutter); ok {
 		return d.PutDigest(ctx, key, body, ifAbsent, sum)
 	}
-	return s.Put(ctx, key, body, ifAbsent)
+	return "", s.Put(ctx, key, body, ifAbsent)
+}
+
+// Stater is what a Store may also be, if it can tell of one object what a
+// listing would, without reading it. ErrNotFound when there is none.
+type Stater interface {
+	Stat(ctx context.Context, key string) (Object, error)
+}
+
+// statObject asks for one object by its name. What Stat does not find is asked
+// for once more with Get: the answer to a HEAD has no body that could show
+// whether an object store gave it.
+func statObject(ctx context.Context, s Store, key string) (Object, error) {
+	if st, ok := s.(Stater); ok {
+		o, err := st.Stat(ctx, key)
+		if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, ErrNotFound) {
+			return o, err
+		}
+	}
+	_, size, err := hashObject(ctx, s, key)
+	return Object{Key: key, Size: size}, err
+}
+
+// Spacer is what a Store may also be, if it knows how much room there is.
+type Spacer interface {
+	// Space counts bytes; errors.ErrUnsupported when the store cannot tell.
+	Space(ctx context.Context) (free, total int64, err error)
+}
+
+// Space asks a store, or the one behind Retry, for its room in bytes.
+func Space(ctx context.Context, s Store) (free, total int64, err error) {
+	if sp, ok := s.(Spacer); ok {
+		return sp.Space(ctx)
+	}
+	return 0, 0, fmt.Errorf("ask for room: %w", errors.ErrUnsupported)
+}
+
+// Space is how much room, in bytes, the store of the repository has.
+// errors.ErrUnsupported when it does not tell.
+func (r *Repository) Space(ctx context.Context) (free, total int64, err error) {
+	return Space(ctx, r.store)
 }
 
 // Object is an entry of a listing.
@@ -57,6 +102,7 @@ type Object struct {
 	Key  string
 	Size int64     // bytes, as stored
 	Time time.Time // when it was put, by the store's clock
+	ETag string    // as PutDigest told of these bytes; "" when the store has none
 }
 
 // Errors that stores and repositories wrap, so that callers can tell them
@@ -65,7 +111,9 @@ var (
 	ErrNotFound      = errors.New("not found")
 	ErrExists        = errors.New("already exists")
 	ErrDenied        = errors.New("access denied")
+	ErrDeleted       = errors.New("it was deleted, and earlier versions of it may be there") // beside ErrNotFound
 	ErrNoBucket      = errors.New("no such bucket or directory")
+	ErrNotAStore     = errors.New("what answered is no object store")
 	ErrUnavailable   = errors.New("store does not answer")
 	ErrDamaged       = errors.New("damaged")
 	ErrSignature     = errors.New("signature does not verify")
@@ -73,33 +121,16 @@ var (
 	ErrConflict      = errors.New("another host writes into this prefix with the same key")
 	ErrReadOnly      = errors.New("opened for reading only")
 	ErrNoIdentity    = errors.New("no identity opens it")
-	ErrBusy          = errors.New("in use")
+	ErrBusy          = advice.In(advice.Busy, errors.New("in use"))
+	ErrNewer         = errors.New("a newer version of the format")
 )
 
-// hintError is an error with a word for the person who reads it.
-type hintError struct {
-	err error
-	do  string
-}
-
-func (e *hintError) Error() string { return e.err.Error() }
-func (e *hintError) Unwrap() error { return e.err }
-
-// WithHint adds to err what a person can do about it. nil stays nil.
-func WithHint(err error, do string) error {
-	if err == nil {
-		return nil
-	}
-	return &hintError{err: err, do: do}
-}
-
-// Hint returns what a person can do about err, or "".
-func Hint(err error) string {
-	if h, ok := errors.AsType[*hintError](err); ok {
-		return h.do
-	}
-	return ""
-}
+// Causes that have no words of their own: what helps against them depends on
+// how the caller was told the value.
+const (
+	NoSigner    advice.Class = "no-signer"    // no signer's key is known
+	OtherSigner advice.Class = "other-signer" // another host's key signed it
+)
 
 // maxKey is what a key may measure, so that prefix and key together stay
 // under S3's 1024 bytes, and each part under a file name's 255.

@@ -27,6 +27,9 @@ type Head struct {
 	// OneFormat refuses a base whose stream has another format, with
 	// ErrOtherFormat: not every storage takes such a chain.
 	OneFormat bool
+	// Full says why a stream without a base has none, where one could be
+	// expected: that the recipients changed, that a base is damaged.
+	Full string
 }
 
 // ErrOtherFormat says that a stream cannot build on its base, which has
@@ -71,23 +74,36 @@ type Stream struct {
 	Uploaded    int    // segments that this call put
 	Reused      int    // segments that an earlier attempt had put
 	Resumed     string // how an interrupted upload went on, "" if it was not
+	Full        string // why it has no base, as its Head says
 	Digest      string // of the manifest's object
 }
 
 // Upload ships one stream. When it returns nil, the stream is committed; when
 // it fails, nothing of it is listed, and the next call with the same head and
 // records goes on where it stopped. records may be nil, then it starts again.
-// report, if set, is called from one goroutine at a time.
+// Record and lease stay, until Records.Forget and EndLease are called because
+// a point names the stream. report, if set, is called from one goroutine at a
+// time. *UnfitBase and ErrOtherFormat ask for another base.
 func (r *Repository) Upload(ctx context.Context, head Head, open Source, records *Records, report func(Progress)) (Stream, error) {
 	return r.UploadFrom(ctx, head, Sender{Open: open}, records, report)
 }
 
 // UploadFrom is Upload of a stream that can perhaps be continued: after an
 // interruption what is safe is then not even read again.
-func (r *Repository) UploadFrom(ctx context.Context, head Head, from Sender, records *Records, report func(Progress)) (_ Stream, err error) {
+func (r *Repository) UploadFrom(ctx context.Context, head Head, from Sender, records *Records, report func(Progress)) (Stream, error) {
 	if err := r.checkWritable(); err != nil {
 		return Stream{}, err
 	}
+	s, err := r.uploadOnce(ctx, head, from, records, report)
+	if records != nil && (errors.Is(err, errLost) || errors.Is(err, errSpoilt)) {
+		// Once more: what is lacking is put again, or all of it under another
+		// name.
+		s, err = r.uploadOnce(ctx, head, from, records, report)
+	}
+	return s, err
+}
+
+func (r *Repository) uploadOnce(ctx context.Context, head Head, from Sender, records *Records, report func(Progress)) (_ Stream, err error) {
 	ref, baseGUID, err := r.plan(ctx, head)
 	if err != nil {
 		return Stream{}, fmt.Errorf("ship snapshot %s: %w", head.GUID, err)
@@ -95,7 +111,7 @@ func (r *Repository) UploadFrom(ctx context.Context, head Head, from Sender, rec
 	var rec *record
 	if records != nil {
 		rec, err = records.begin(RecordHead{
-			Format: formatVersion, Type: typeRecord, Repository: r.ID, Stream: ref.ID,
+			Format: recordFormat, Type: typeRecord, Repository: r.ID, Stream: ref.ID,
 			Driver: head.Driver, StreamForm: head.Format, Origin: head.Origin, GUID: head.GUID, Base: ref.Base,
 			SliceBytes: r.SliceBytes, Recipients: r.recordRecipients(),
 		})
@@ -107,18 +123,21 @@ func (r *Repository) UploadFrom(ctx context.Context, head Head, from Sender, rec
 	}
 	u := &upload{repo: r, head: head, ref: ref, baseGUID: baseGUID, record: rec, report: report, pending: map[int]Row{}}
 	s, err := u.run(ctx, from)
+	end := rec.close
+	if errors.Is(err, errSpoilt) {
+		end = rec.discard
+	}
+	cerr := end()
 	if err != nil {
 		// A record that could not be kept costs the next attempt time, and is
 		// no reason to hide why this one failed.
-		if cerr := rec.close(); cerr != nil {
+		if cerr != nil {
 			err = fmt.Errorf("%w (and its record was not kept: %w)", err, cerr)
 		}
 		return Stream{}, fmt.Errorf("ship stream %s of snapshot %s: %w", ref.ID, head.GUID, err)
 	}
-	if err := rec.finish(); err != nil {
-		return s, fmt.Errorf("stream %s is committed, but %w", ref.ID, err)
-	}
-	return s, nil
+	s.Full = head.Full
+	return s, nil // its record is not needed to find it, only to find it without the caller
 }
 
 // recordRecipients never is "" in a repository without recipients.
@@ -143,21 +162,9 @@ func (r *Repository) plan(ctx context.Context, head Head) (ref StreamRef, baseGU
 	if head.Base == nil {
 		return ref, "", nil
 	}
-	base, err := r.Manifest(ctx, *head.Base)
+	base, err := r.base(ctx, head)
 	if err != nil {
-		return ref, "", fmt.Errorf("check the base: %w", err)
-	}
-	switch {
-	case base.Origin != head.Origin:
-		return ref, "", fmt.Errorf("base %s is of dataset %s, not of %s", base.ID, base.Origin, head.Origin)
-	case base.GUID == head.GUID:
-		return ref, "", fmt.Errorf("base %s already is snapshot %s", base.ID, head.GUID)
-	case base.Depth+1 != head.Depth:
-		return ref, "", fmt.Errorf("base %s has depth %d, so this has not depth %d", base.ID, base.Depth, head.Depth)
-	case head.OneFormat && base.Format != head.Format:
-		return ref, "", fmt.Errorf("base %s is %s, and the stream will be %s: %w", base.ID, base.Format, head.Format, ErrOtherFormat)
-	case base.Driver != head.Driver:
-		return ref, "", fmt.Errorf("base %s is of driver %s, not of %s", base.ID, base.Driver, head.Driver)
+		return ref, "", err
 	}
 	return ref, base.GUID, nil
 }
@@ -199,6 +206,11 @@ func (u *upload) run(ctx context.Context, from Sender) (Stream, error) {
 	if committed != nil {
 		return *committed, nil
 	}
+	lease, err := u.repo.beginLease(ctx, u.ref.ID, u.ref.Base, u.head.Host, u.record.resumed())
+	if err != nil {
+		return Stream{}, err
+	}
+	defer lease.keepLease(ctx)()
 	defer u.repo.memory.use()()
 	slices := make(chan slice)
 	g, gctx := errgroup.WithContext(ctx)
@@ -336,9 +348,10 @@ func (u *upload) segment(ctx context.Context, s slice) error {
 	}
 	// Not "if absent": the name holds the digest, so that what is replaced is
 	// the same, or is damaged.
-	if err := putDigest(ctx, u.repo.store, segmentKey(u.ref.ID, s.n, digest), object.Bytes(), false, digest); err != nil {
+	etag, err := putDigest(ctx, u.repo.store, segmentKey(u.ref.ID, s.n, digest), object.Bytes(), false, digest)
+	if err != nil {
 		return fmt.Errorf("put segment %d: %w", s.n, err)
 	}
-	u.record.add(recordLine{N: s.n, Plain: plain, Object: digest, PlainBytes: row.Plain, StoredBytes: row.Stored, State: s.state})
+	u.record.add(recordLine{N: s.n, Plain: plain, Object: digest, PlainBytes: row.Plain, StoredBytes: row.Stored, State: s.state, ETag: etag})
 	return u.acknowledge(ctx, s.n, row, false)
 }

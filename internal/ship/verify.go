@@ -31,22 +31,30 @@ type Checked struct {
 	Bytes    int64 `json:"bytes"` // stored
 }
 
+// Verified is what a verify found.
+type Verified struct {
+	Checked
+	Damage  []Damage   // what was found damaged or missing; who has the key notes it in the ledger
+	Whole   []point.ID // streams that were noted damaged and are whole now
+	Orphans Orphans    // below data/: neither manifest nor lease explains them
+	Notes   []string   // said to people, no damage
+}
+
 // Verify reads everything that restores the points and compares it with what
 // was signed: plain, that is every signature, the links between points, and
 // presence, size and digest of each object, for which no identity is needed;
 // deep, that is all a restore does short of receiving. Each stream is read
 // once however many points need it. Damage is in the problems; the error says
 // only what kept it from looking.
-func (r *Repository) Verify(ctx context.Context, o VerifyOptions, report func(Progress)) (Checked, []Problem, error) {
+func (r *Repository) Verify(ctx context.Context, o VerifyOptions, report func(Progress)) (Verified, []Problem, error) {
 	if o.Deep && !r.canUnseal() {
-		return Checked{}, nil, WithHint(fmt.Errorf("verify deep: %w", ErrNoIdentity),
-			"give the identity from the recovery kit with --identity FILE, or verify without --deep")
+		return Verified{}, nil, fmt.Errorf("verify deep: %w", ErrNoIdentity)
 	}
 	v := &verify{repo: r, o: o, report: report, needs: map[point.ID][]point.ID{}, manifests: map[point.ID]*Manifest{}, bad: map[point.ID]bool{}}
 	if err := v.run(ctx); err != nil {
-		return v.checked, v.problems, fmt.Errorf("verify: %w", err)
+		return Verified{Checked: v.checked}, v.problems, fmt.Errorf("verify: %w", err)
 	}
-	return v.checked, v.problems, nil
+	return Verified{Checked: v.checked}, v.problems, nil
 }
 
 type verify struct {

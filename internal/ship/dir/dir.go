@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/ship"
 
 	"golang.org/x/sys/unix"
@@ -309,15 +310,15 @@ func (s *Store) file(key string) (string, error) {
 func (s *Store) explain(err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return ship.WithHint(fmt.Errorf("directory %s is full: %w", s.root, err), "make room, or let `snapd prune` remove old points; the next ship goes on where this one stopped")
+		return advice.With(fmt.Errorf("directory %s is full: %w", s.root, err), "make room, or remove old points with: snapd prune; the next ship goes on where this one stopped")
 	case errors.Is(err, fs.ErrNotExist):
 		if _, serr := os.Stat(s.root); errors.Is(serr, fs.ErrNotExist) {
 			// Both: nothing is found in it, and nothing can be put into it.
-			return ship.WithHint(fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrNoBucket, ship.ErrNotFound), "is its disk mounted? `snapd init` makes a new one")
+			return advice.With(fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrNoBucket, ship.ErrNotFound), "mount its disk; if the directory is right and new, run: snapd init")
 		}
 		return fmt.Errorf("%w: %w", ship.ErrNotFound, err)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return ship.WithHint(fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrDenied, err), "check owner, mode and mount options")
+		return advice.With(fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrDenied, err), "check owner, mode and mount options")
 	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.ESTALE), errors.Is(err, syscall.ETIMEDOUT):
 		return fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrUnavailable, err)
 	}

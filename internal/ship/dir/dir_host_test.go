@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"snapd/internal/advice"
 	"snapd/internal/ship"
 )
 
@@ -31,8 +32,8 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := ship.Retry(s, ship.RetryPolicy{}).Put(t.Context(), "a/does-not", make([]byte, 600<<10), true)
-	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), root) || !strings.Contains(ship.Hint(err), "room") {
-		t.Errorf("got %v (hint %q)", err, ship.Hint(err))
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), root) || !strings.Contains(advice.Of(err), "room") {
+		t.Errorf("got %v (hint %q)", err, advice.Of(err))
 	}
 	if left, _ := os.ReadDir(filepath.Join(root, ".tmp")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)

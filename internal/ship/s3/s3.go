@@ -8,6 +8,7 @@ package s3
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -17,10 +18,12 @@ import (
 	"strings"
 	"sync"
 
+	"snapd/internal/advice"
 	"snapd/internal/ship"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
 // Options say where the bucket is and who asks.
@@ -46,6 +49,8 @@ type Store struct {
 	endpoint string
 	bucket   string
 	prefix   string // empty, or ends in a slash
+
+	checksums bool // the server takes x-amz-checksum headers
 }
 
 // New makes a store. It asks the server nothing.
@@ -68,13 +73,16 @@ func New(o Options) (*Store, error) {
 		Creds:      o.credentials(),
 		Secure:     secure,
 		Region:     o.Region,
-		Transport:  newTransport(o.Timeouts),
+		Transport:  answers{newTransport(o.Timeouts)},
 		MaxRetries: 1,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %s: %w", o.Endpoint, err)
 	}
-	return &Store{core: core, endpoint: o.Endpoint, bucket: o.Bucket, prefix: prefix}, nil
+	return &Store{
+		core: core, endpoint: o.Endpoint, bucket: o.Bucket, prefix: prefix,
+		checksums: !s3utils.IsGoogleEndpoint(*core.EndpointURL()),
+	}, nil
 }
 
 func parseEndpoint(s string) (host string, secure bool, err error) {
@@ -86,7 +94,7 @@ func parseEndpoint(s string) (host string, secure bool, err error) {
 		return "", false, fmt.Errorf("endpoint: %w", err)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-		return "", false, ship.WithHint(fmt.Errorf("endpoint %q is not of the form https://host:port", s), "bucket and prefix belong into url = \"s3://bucket/prefix\"")
+		return "", false, advice.With(fmt.Errorf("endpoint %q is not of the form https://host:port", s), "put bucket and prefix into url = \"s3://bucket/prefix\"")
 	}
 	return u.Host, u.Scheme == "https", nil
 }
@@ -120,25 +128,36 @@ func (o Options) credentialsFile() string {
 
 // Put is as ship.Store says.
 func (s *Store) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
-	return s.PutDigest(ctx, key, body, ifAbsent, sha256.Sum256(body))
+	_, err := s.PutDigest(ctx, key, body, ifAbsent, sha256.Sum256(body))
+	return err
 }
 
-// PutDigest is as ship.DigestPutter says.
-func (s *Store) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum ship.Digest) error {
+// PutDigest is as ship.DigestPutter says. Status 200 alone is not believed: a
+// page of a proxy has it too.
+func (s *Store) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum ship.Digest) (etag string, err error) {
 	if err := ship.CheckKey(key); err != nil {
-		return err
+		return "", err
 	}
 	o := minio.PutObjectOptions{DisableMultipart: true, DisableContentSha256: true}
 	if ifAbsent {
 		o.SetMatchETagExcept("*")
+	}
+	if s.checksums {
+		o.UserMetadata = map[string]string{checksumHeader: base64.StdEncoding.EncodeToString(sum[:])}
 	}
 	// The digest is signed with the request, so that the server refuses what
 	// changed on its way; given beforehand, the body need not be sent in
 	// signed chunks.
 	guarded := &bodyReader{rest: body}
 	defer guarded.close()
-	_, err := s.core.PutObject(ctx, s.bucket, s.prefix+key, guarded, int64(len(body)), "", sum.String(), o)
-	return s.explain(ctx, "put "+key, err)
+	info, err := s.core.PutObject(ctx, s.bucket, s.prefix+key, guarded, int64(len(body)), "", sum.String(), o)
+	if err != nil {
+		return "", s.explain(ctx, "put "+key, err)
+	}
+	if err := s.proved(info, body, sum); err != nil {
+		return "", fmt.Errorf("put %s: %w", key, err)
+	}
+	return info.ETag, nil
 }
 
 // bodyReader lets nobody look at the body after Put returned: a transport
@@ -206,19 +225,33 @@ func (g *getBody) Read(p []byte) (int, error) {
 
 func (g *getBody) Close() error { return g.body.Close() }
 
-// List is as ship.Store says.
+// Stat is as ship.Stater says.
+func (s *Store) Stat(ctx context.Context, key string) (ship.Object, error) {
+	if err := ship.CheckKey(key); err != nil {
+		return ship.Object{}, err
+	}
+	info, err := s.core.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{})
+	if err != nil {
+		return ship.Object{}, s.explain(ctx, "stat "+key, err)
+	}
+	return ship.Object{Key: key, Size: info.Size, Time: info.LastModified.UTC(), ETag: info.ETag}, nil
+}
+
+// List is as ship.Store says. Each answer is checked to be a listing of this
+// bucket and prefix, by the transport.
 func (s *Store) List(ctx context.Context, prefix string, each func(ship.Object) error) error {
 	noOwner := false
 	o := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, FetchOwner: &noOwner}
-	for info := range s.core.ListObjectsIter(ctx, s.bucket, o) {
+	expected := context.WithValue(ctx, listingKey{}, &listing{bucket: s.bucket, prefix: o.Prefix})
+	for info := range s.core.ListObjectsIter(expected, s.bucket, o) {
 		if info.Err != nil {
 			return s.explain(ctx, "list "+prefix, info.Err)
 		}
 		key := strings.TrimPrefix(info.Key, s.prefix)
 		if ship.CheckKey(key) != nil {
-			continue // a folder's marker, or somebody else's
+			continue // a folder's marker, or another program's
 		}
-		if err := each(ship.Object{Key: key, Size: info.Size, Time: info.LastModified.UTC()}); err != nil {
+		if err := each(ship.Object{Key: key, Size: info.Size, Time: info.LastModified.UTC(), ETag: info.ETag}); err != nil {
 			return err
 		}
 	}

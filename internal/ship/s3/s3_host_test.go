@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/ship"
 	"snapd/internal/ship/s3"
 	"snapd/internal/ship/shiptest"
@@ -101,8 +102,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 					return err
 				}(),
 			} {
-				if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(ship.Hint(err), c.hint) {
-					t.Errorf("%s: got %v (hint %q), want %v with a hint about %q", op, err, ship.Hint(err), c.want, c.hint)
+				if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(advice.Of(err), c.hint) {
+					t.Errorf("%s: got %v (hint %q), want %v with a hint about %q", op, err, advice.Of(err), c.want, c.hint)
 				}
 				if c.want == nil && errors.Is(err, ship.ErrUnavailable) {
 					t.Errorf("%s: trying again would not help: %v", op, err)
@@ -117,7 +118,7 @@ func TestServerChecksTheDigest(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "digest", false)
 	s := store(t, m, "digest", "p")
-	if err := s.PutDigest(t.Context(), "k", []byte("body"), true, ship.Digest{1}); err == nil {
+	if _, err := s.PutDigest(t.Context(), "k", []byte("body"), true, ship.Digest{1}); err == nil {
 		t.Error("another digest: no error")
 	}
 	if _, err := s.Get(t.Context(), "k"); !errors.Is(err, ship.ErrNotFound) {

@@ -2,6 +2,8 @@ package shiptest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -10,8 +12,8 @@ import (
 )
 
 // Fault is one thing that goes wrong. It happens at the Nth call (from 1) of
-// Op ("put", "get", "list", "delete") whose key begins with Key, and at every
-// later one as well if Always is set.
+// Op ("put", "get", "stat", "list", "delete") whose key begins with Key, and at
+// every later one as well if Always is set.
 type Fault struct {
 	Op     string
 	Key    string
@@ -23,6 +25,9 @@ type Fault struct {
 	Cut   int    // of a get: the body ends with Err after so many bytes
 	Hang  bool   // nothing happens until the context ends
 	Do    func() // called first, if set
+
+	// Listed changes what a listing tells, if set. Err comes after it.
+	Listed func([]ship.Object) []ship.Object
 }
 
 // Faults is a store that fails as scripted.
@@ -58,7 +63,10 @@ func (f *Faults) next(op, key string) *Fault {
 
 // run does what a fault says around op.
 func (f *Faults) run(ctx context.Context, name, key string, op func() error) error {
-	fault := f.next(name, key)
+	return f.happen(ctx, f.next(name, key), op)
+}
+
+func (f *Faults) happen(ctx context.Context, fault *Fault, op func() error) error {
 	if fault == nil {
 		return op()
 	}
@@ -69,13 +77,10 @@ func (f *Faults) run(ctx context.Context, name, key string, op func() error) err
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	if fault.After {
+	if fault.After || fault.Err == nil {
 		if err := op(); err != nil {
 			return err
 		}
-	}
-	if fault.Err == nil {
-		return op()
 	}
 	return fault.Err
 }
@@ -83,6 +88,32 @@ func (f *Faults) run(ctx context.Context, name, key string, op func() error) err
 // Put is as ship.Store says, but for the script.
 func (f *Faults) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
 	return f.run(ctx, "put", key, func() error { return f.store.Put(ctx, key, body, ifAbsent) })
+}
+
+// PutDigest is as ship.DigestPutter says, but for the script.
+func (f *Faults) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum ship.Digest) (etag string, err error) {
+	err = f.run(ctx, "put", key, func() (err error) {
+		d, ok := f.store.(ship.DigestPutter)
+		if !ok {
+			return f.store.Put(ctx, key, body, ifAbsent)
+		}
+		etag, err = d.PutDigest(ctx, key, body, ifAbsent, sum)
+		return err
+	})
+	return etag, err
+}
+
+// Stat is as ship.Stater says, but for the script.
+func (f *Faults) Stat(ctx context.Context, key string) (o ship.Object, err error) {
+	err = f.run(ctx, "stat", key, func() (err error) {
+		s, ok := f.store.(ship.Stater)
+		if !ok {
+			return fmt.Errorf("stat %s: %w", key, errors.ErrUnsupported)
+		}
+		o, err = s.Stat(ctx, key)
+		return err
+	})
+	return o, err
 }
 
 // Get is as ship.Store says, but for the script.
@@ -128,7 +159,22 @@ func (c *cutReader) Read(p []byte) (int, error) {
 
 // List is as ship.Store says, but for the script.
 func (f *Faults) List(ctx context.Context, prefix string, each func(ship.Object) error) error {
-	return f.run(ctx, "list", prefix, func() error { return f.store.List(ctx, prefix, each) })
+	fault := f.next("list", prefix)
+	if fault == nil || fault.Listed == nil {
+		return f.happen(ctx, fault, func() error { return f.store.List(ctx, prefix, each) })
+	}
+	var all []ship.Object
+	if err := f.store.List(ctx, prefix, func(o ship.Object) error { all = append(all, o); return nil }); err != nil {
+		return err
+	}
+	return f.happen(ctx, &Fault{Err: fault.Err, After: true, Hang: fault.Hang, Do: fault.Do}, func() error {
+		for _, o := range fault.Listed(all) {
+			if err := each(o); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Delete is as ship.Store says, but for the script.

@@ -6,6 +6,8 @@ package shiptest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"slices"
@@ -21,6 +23,10 @@ import (
 type Memory struct {
 	// Now is the store's clock; time.Now if nil.
 	Now func() time.Time
+
+	// ETags makes it tell of each object what changes with its bytes, as S3
+	// does and a directory does not.
+	ETags bool
 
 	mu       sync.Mutex
 	objects  map[string]object
@@ -49,17 +55,26 @@ func (m *Memory) begin(ctx context.Context, op, key string) error {
 
 // Put is as ship.Store says.
 func (m *Memory) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
+	_, err := m.PutDigest(ctx, key, body, ifAbsent, sha256.Sum256(body))
+	return err
+}
+
+// PutDigest is as ship.DigestPutter says.
+func (m *Memory) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum ship.Digest) (etag string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.begin(ctx, "put", key); err != nil {
-		return err
+		return "", err
 	}
 	if err := ship.CheckKey(key); err != nil {
-		return err
+		return "", err
+	}
+	if sum != sha256.Sum256(body) {
+		return "", fmt.Errorf("put %s: the digest is not that of the body", key)
 	}
 	old, there := m.objects[key]
 	if there && ifAbsent {
-		return fmt.Errorf("put %s: %w", key, ship.ErrExists)
+		return "", fmt.Errorf("put %s: %w", key, ship.ErrExists)
 	}
 	if there && !bytes.Equal(old.body, body) {
 		m.rewrites = append(m.rewrites, key)
@@ -68,8 +83,33 @@ func (m *Memory) Put(ctx context.Context, key string, body []byte, ifAbsent bool
 	if m.Now != nil {
 		now = m.Now
 	}
-	m.objects[key] = object{body: bytes.Clone(body), time: now().UTC()}
-	return nil
+	o := object{body: bytes.Clone(body), time: now().UTC()}
+	m.objects[key] = o
+	return m.entry(key, o).ETag, nil
+}
+
+// entry is what a listing tells of an object.
+func (m *Memory) entry(key string, o object) ship.Object {
+	e := ship.Object{Key: key, Size: int64(len(o.body)), Time: o.time}
+	if m.ETags {
+		sum := sha256.Sum256(o.body)
+		e.ETag = hex.EncodeToString(sum[:16])
+	}
+	return e
+}
+
+// Stat is as ship.Stater says.
+func (m *Memory) Stat(ctx context.Context, key string) (ship.Object, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "stat", key); err != nil {
+		return ship.Object{}, err
+	}
+	o, ok := m.objects[key]
+	if !ok {
+		return ship.Object{}, fmt.Errorf("stat %s: %w", key, ship.ErrNotFound)
+	}
+	return m.entry(key, o), nil
 }
 
 // Get is as ship.Store says.
@@ -117,7 +157,7 @@ func (m *Memory) List(ctx context.Context, prefix string, each func(ship.Object)
 	var found []ship.Object
 	for key, o := range m.objects {
 		if strings.HasPrefix(key, prefix) {
-			found = append(found, ship.Object{Key: key, Size: int64(len(o.body)), Time: o.time})
+			found = append(found, m.entry(key, o))
 		}
 	}
 	m.mu.Unlock()
@@ -158,7 +198,7 @@ func (m *Memory) OpenReaders() int {
 	return m.open
 }
 
-// Requests counts the calls of "put", "get", "list" or "delete".
+// Requests counts the calls of "put", "get", "stat", "list" or "delete".
 func (m *Memory) Requests(op string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,0 +1,95 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"snapd/internal/point"
+)
+
+// UnfitBase says why a stream cannot build on a base although it fits by its
+// snapshot. Another base can be tried, or a full stream. errors.AsType finds
+// it.
+type UnfitBase struct {
+	Base   point.ID
+	Why    string
+	Damage []Damage // what was found damaged or missing of it; empty when it is whole
+}
+
+func (e *UnfitBase) Error() string { return fmt.Sprintf("base %s: %s", e.Base, e.Why) }
+
+// unfit makes it of objects that are lacking.
+func unfit(base point.ID, lacking []lack) *UnfitBase {
+	e := &UnfitBase{Base: base, Why: fmt.Sprintf("%s: %s", lacking[0].key, lacking[0].why)}
+	if n := len(lacking); n > 1 {
+		e.Why += fmt.Sprintf(" (and %d more like it)", n-1)
+	}
+	for _, l := range lacking {
+		e.Damage = append(e.Damage, Damage{Stream: base, Object: l.key, Problem: l.why})
+	}
+	return e
+}
+
+// base fetches what a stream shall build on, and proves that it can: it makes
+// what it should, those who can open the new stream can open it, and all that
+// its manifest names is there.
+func (r *Repository) base(ctx context.Context, head Head) (*Manifest, error) {
+	base, err := r.Manifest(ctx, *head.Base)
+	if isDamage(err) {
+		return nil, unfit(head.Base.ID, []lack{{head.Base.Key, err.Error()}})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("check the base: %w", err)
+	}
+	switch {
+	case base.Origin != head.Origin:
+		return nil, fmt.Errorf("base %s is of dataset %s, not of %s", base.ID, base.Origin, head.Origin)
+	case base.GUID == head.GUID:
+		return nil, fmt.Errorf("base %s already is snapshot %s", base.ID, head.GUID)
+	case base.Depth+1 != head.Depth:
+		return nil, fmt.Errorf("base %s has depth %d, so this has not depth %d", base.ID, base.Depth, head.Depth)
+	case head.OneFormat && base.Format != head.Format:
+		return nil, fmt.Errorf("base %s is %s, and the stream will be %s: %w", base.ID, base.Format, head.Format, ErrOtherFormat)
+	case base.Driver != head.Driver:
+		return nil, fmt.Errorf("base %s is of driver %s, not of %s", base.ID, base.Driver, head.Driver)
+	}
+	if why := r.otherReaders(base.Recipients); why != "" {
+		return nil, &UnfitBase{Base: base.ID, Why: why}
+	}
+	lacking, err := r.lacks(ctx, base)
+	if err != nil {
+		return nil, fmt.Errorf("check the base: %w", err)
+	}
+	if len(lacking) > 0 {
+		return nil, unfit(base.ID, lacking)
+	}
+	return base, nil
+}
+
+// otherReaders says why those who can open what is shipped now may not be able
+// to open a stream with that tag, "" if they are.
+func (r *Repository) otherReaders(tag string) string {
+	switch {
+	case r.Encryption == EncryptionNone:
+		return ""
+	case tag == "":
+		return "it does not say to whom it is encrypted, as streams of format 1 never do"
+	case tag != r.RecipientsTag():
+		return "it is encrypted to other recipients than are configured now"
+	}
+	return ""
+}
+
+// checkBaseIsThere asks once more for what the stream builds on: an upload can
+// last days, and another process may have pruned beside it.
+func (u *upload) checkBaseIsThere(ctx context.Context) error {
+	if u.head.Base == nil {
+		return nil
+	}
+	_, err := u.repo.Manifest(ctx, *u.head.Base)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrSignature) {
+		return fmt.Errorf("meanwhile: %w: %w", unfit(u.ref.Base, []lack{{u.head.Base.Key, err.Error()}}), err)
+	}
+	return err
+}

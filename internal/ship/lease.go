@@ -1,0 +1,269 @@
+package ship
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"snapd/internal/point"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// leaseEvery is how often a lease is renewed.
+	leaseEvery = 10 * time.Minute
+	// leaseEveryKept is for a host that may not delete: each renewal leaves an
+	// object behind.
+	leaseEveryKept = 24 * time.Hour
+	// leaseTries bounds the search for a count that is free. The step doubles,
+	// so that it passes a year of renewals.
+	leaseTries = 20
+)
+
+// leaseCounts are the leases that this process holds, by stream.
+type leaseCounts struct {
+	mu    sync.Mutex
+	count map[point.ID]int
+}
+
+func (l *leaseCounts) set(stream point.ID, count int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.count == nil {
+		l.count = map[point.ID]int{}
+	}
+	l.count[stream] = count
+}
+
+func (l *leaseCounts) take(stream point.ID) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	count := l.count[stream]
+	delete(l.count, stream)
+	return count
+}
+
+// lease says of one upload that it is alive. It belongs to one goroutine.
+type lease struct {
+	repo *Repository
+	doc  leaseDoc
+	kept bool // this host may not delete older ones
+}
+
+// beginLease puts the first lease of an upload, or the next one of an upload
+// that is continued.
+func (r *Repository) beginLease(ctx context.Context, stream, base point.ID, host string, resumed bool) (*lease, error) {
+	l := &lease{repo: r, doc: leaseDoc{
+		header: header{Format: formatVersion, Type: typeLease, Repository: r.ID},
+		Stream: stream, Base: optional(base), Host: host,
+	}}
+	var older []string
+	if resumed {
+		var err error
+		if older, err = r.leaseKeys(ctx, stream); err != nil {
+			return nil, err
+		}
+		for _, key := range older {
+			_, count, _ := parseLeaseKey(key)
+			l.doc.Count = max(l.doc.Count, count)
+		}
+	}
+	if err := l.put(ctx); err != nil {
+		return nil, err
+	}
+	l.remove(ctx, older)
+	return l, nil
+}
+
+// put puts the next lease.
+func (l *lease) put(ctx context.Context) error {
+	l.repo.held.take(l.doc.Stream) // until it is known which one lies there
+	doc := l.doc
+	doc.Time = time.Now().UTC().Truncate(time.Second) // informs, and decides nothing
+	step := 1
+	for range leaseTries {
+		doc.Count += step
+		step *= 2
+		if err := doc.check(); err != nil {
+			return fmt.Errorf("lease of stream %s: %w", doc.Stream, err)
+		}
+		key := leaseKey(doc.Stream, doc.Count)
+		object, err := sign(l.repo.signer, typeLease, l.repo.ID, key, &doc)
+		if err != nil {
+			return err
+		}
+		_, err = putOnce(ctx, l.repo.store, key, object)
+		if errors.Is(err, ErrExists) {
+			continue // of an earlier attempt, and no listing showed it
+		}
+		if err != nil {
+			return fmt.Errorf("put the lease of stream %s: %w", doc.Stream, err)
+		}
+		l.doc = doc
+		l.repo.held.set(doc.Stream, doc.Count)
+		return nil
+	}
+	return fmt.Errorf("put the lease of stream %s: %w up to number %d", doc.Stream, ErrExists, doc.Count)
+}
+
+// remove removes older leases. They do no harm, so that it is no error when
+// they stay; a host without the right to delete renews more rarely.
+func (l *lease) remove(ctx context.Context, keys []string) {
+	for _, key := range keys {
+		if err := l.repo.store.Delete(ctx, key); err != nil {
+			l.kept = errors.Is(err, ErrDenied)
+			l.repo.held.take(l.doc.Stream) // more than one lies there
+			return
+		}
+	}
+}
+
+// renew renews the lease until the context ends. What goes wrong stops
+// nothing: an upload does not end because its lease is old, and the next
+// renewal tries again.
+func (l *lease) renew(ctx context.Context) {
+	for {
+		every := leaseEvery
+		if l.kept {
+			every = leaseEveryKept
+		}
+		timer := time.NewTimer(every)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		before := leaseKey(l.doc.Stream, l.doc.Count)
+		if err := l.put(ctx); err == nil {
+			l.remove(ctx, []string{before})
+		}
+	}
+}
+
+// keepLease renews the lease in a goroutine of its own until done is called,
+// which waits for it.
+func (l *lease) keepLease(ctx context.Context) (done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { l.renew(ctx) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// EndLease removes the leases of a stream. It is for who has put the point
+// that names the stream, or has given the stream up: until then a lease is
+// what keeps it. One that is not there is no error, and neither is that this
+// host may not delete: who prunes sees that the stream has its point.
+func (r *Repository) EndLease(ctx context.Context, stream point.ID) error {
+	var keys []string
+	if count := r.held.take(stream); count > 0 {
+		keys = []string{leaseKey(stream, count)} // the ones before it are gone
+	} else {
+		var err error
+		if keys, err = r.leaseKeys(ctx, stream); err != nil {
+			return err
+		}
+	}
+	for _, key := range keys {
+		if err := r.store.Delete(ctx, key); err != nil && !errors.Is(err, ErrDenied) {
+			return fmt.Errorf("end the lease of stream %s: %w", stream, err)
+		}
+	}
+	return nil
+}
+
+func (r *Repository) leaseKeys(ctx context.Context, stream point.ID) (keys []string, err error) {
+	err = r.store.List(ctx, prefixLeases+string(stream)+".", func(o Object) error {
+		if id, _, ok := parseLeaseKey(o.Key); ok && id == stream {
+			keys = append(keys, o.Key)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the leases of stream %s: %w", stream, err)
+	}
+	return keys, nil
+}
+
+// Leases are those of all uploads that are alive, the newest of each stream,
+// ascending by stream, and what lies among them and does not verify. A lease
+// that is removed meanwhile is left out.
+func (r *Repository) Leases(ctx context.Context) ([]Lease, []Problem, error) {
+	newest := map[point.ID]Lease{}
+	var problems []Problem
+	err := r.store.List(ctx, prefixLeases, func(o Object) error {
+		stream, count, ok := parseLeaseKey(o.Key)
+		if !ok {
+			problems = append(problems, Problem{Object: o.Key, Problem: "it lies among the leases and is none"})
+			return nil
+		}
+		if l := newest[stream]; count > l.Count {
+			newest[stream] = Lease{Stream: stream, Count: count, Key: o.Key, PutTime: o.Time}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list the leases: %w", err)
+	}
+	var mu sync.Mutex
+	var leases []Lease
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(pointFetches)
+	for _, l := range newest {
+		g.Go(func() error {
+			whole, err := r.lease(gctx, l)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errors.Is(err, ErrNotFound):
+			case isDamage(err):
+				problems = append(problems, Problem{Object: l.Key, Problem: err.Error()})
+			case err != nil:
+				return err
+			default:
+				leases = append(leases, whole)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, fmt.Errorf("read the leases: %w", err)
+	}
+	slices.SortFunc(leases, func(a, b Lease) int { return cmp.Compare(a.Stream, b.Stream) })
+	slices.SortFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Object, b.Object) })
+	return leases, problems, nil
+}
+
+// lease fetches and verifies one that was listed.
+func (r *Repository) lease(ctx context.Context, l Lease) (Lease, error) {
+	var object bytes.Buffer
+	if err := fetch(ctx, r.store, l.Key, maxSigned, &object); err != nil {
+		return l, err
+	}
+	var doc leaseDoc
+	err := open(r.trusted, object.Bytes(), typeLease, r.ID, l.Key, &doc)
+	if err != nil {
+		return l, err
+	}
+	err = checkHeader(doc.header, typeLease, r.ID)
+	if err == nil {
+		err = doc.check()
+	}
+	if err == nil && leaseKey(doc.Stream, doc.Count) != l.Key {
+		err = errors.New("it does not belong at this key")
+	}
+	if err != nil {
+		return l, fmt.Errorf("lease %s: %w: %w", l.Key, ErrDamaged, err)
+	}
+	l.Base, l.Host, l.Time = deref(doc.Base), doc.Host, doc.Time
+	return l, nil
+}
