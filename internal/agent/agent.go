@@ -150,9 +150,7 @@ func (a *Agent) points() []point.Point {
 // were being built. Those of living processes stay.
 func (a *Agent) sweepStorage(ctx context.Context) {
 	for _, d := range a.Drivers {
-		s, ok := d.(interface {
-			Sweep(ctx context.Context) ([]string, error)
-		})
+		s, ok := d.(fs.Sweeper)
 		if !ok {
 			continue
 		}
@@ -171,9 +169,7 @@ func (a *Agent) sweepStorage(ctx context.Context) {
 // and passes on what they have to tell: a snapshot had to make room.
 func (a *Agent) tendStorage(ctx context.Context) {
 	for _, d := range a.Drivers {
-		t, ok := d.(interface {
-			Tend(ctx context.Context) ([]string, error)
-		})
+		t, ok := d.(fs.Tender)
 		if !ok {
 			continue
 		}
@@ -193,9 +189,7 @@ func (a *Agent) tendStorage(ctx context.Context) {
 // be watched on.
 func (a *Agent) Watch(ctx context.Context) (told []string, live bool, err error) {
 	for _, d := range a.Drivers {
-		w, ok := d.(interface {
-			Watch(ctx context.Context) (told []string, live bool, err error)
-		})
+		w, ok := d.(fs.Tender)
 		if !ok {
 			continue
 		}
@@ -209,7 +203,7 @@ func (a *Agent) Watch(ctx context.Context) (told []string, live bool, err error)
 // is asked, so that it costs nothing and needs no rights.
 func (a *Agent) Live() bool {
 	for _, d := range a.Drivers {
-		if l, ok := d.(interface{ Live() bool }); ok && l.Live() {
+		if l, ok := d.(fs.Tender); ok && l.Live() {
 			return true
 		}
 	}

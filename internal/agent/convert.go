@@ -1,14 +1,12 @@
 package agent
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"strings"
 
-	"snapd/internal/fs"
 	"snapd/internal/point"
 	"snapd/internal/ship"
 )
@@ -89,14 +87,4 @@ func hostID(repository string) string {
 	}
 	sum := sha256.Sum256([]byte("snapd host " + repository + " " + strings.TrimSpace(string(id))))
 	return hex.EncodeToString(sum[:8])
-}
-
-// formatOf is the name of the streams that a driver makes, such as btrfs-2.
-func formatOf(ctx context.Context, d fs.Driver) (string, error) {
-	if f, ok := d.(interface {
-		Format(ctx context.Context) (string, error)
-	}); ok {
-		return f.Format(ctx)
-	}
-	return "", fmt.Errorf("the driver does not say which streams it makes")
 }

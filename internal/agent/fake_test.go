@@ -65,7 +65,9 @@ func (s *storage) Receive(context.Context, string, fs.Placement) (fs.Receiver, e
 	return nil, fs.ErrExists
 }
 
-func (s *storage) Format(context.Context) (string, error) { return "btrfs-2", nil }
+func (s *storage) Format(context.Context, fs.Snapshot) (string, bool, error) {
+	return "btrfs-2", false, nil
+}
 
 type prepared struct {
 	s    *storage

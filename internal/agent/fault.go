@@ -56,10 +56,13 @@ func root(err error) string {
 	}
 }
 
+// several is an error that wraps some others, as those of errors.Join do.
+type several interface{ Unwrap() []error }
+
 // within is the one error that an error is wrapped around.
 func within(err error) error {
-	if several, ok := err.(interface{ Unwrap() []error }); ok && len(several.Unwrap()) == 1 {
-		return several.Unwrap()[0]
+	if all, ok := err.(several); ok && len(all.Unwrap()) == 1 {
+		return all.Unwrap()[0]
 	}
 	return errors.Unwrap(err)
 }

@@ -17,3 +17,13 @@ func (a *Agent) finish(ctx context.Context, d point.Dataset, receiver fs.Receive
 	release()
 	return made, errors.Join(err, released)
 }
+
+// tellNotes passes on what a receiver has to say: what is locked, not mounted,
+// or could not be set again.
+func (a *Agent) tellNotes(receiver fs.Receiver) {
+	if n, ok := receiver.(fs.Noter); ok {
+		for _, note := range n.Notes() {
+			a.warn("", "%s", note)
+		}
+	}
+}

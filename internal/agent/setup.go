@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"snapd/internal/config"
+	"snapd/internal/durable"
 	"snapd/internal/ship"
 
 	"filippo.io/age"
@@ -143,7 +144,7 @@ func (o InitOptions) writeConfiguration(text string, out *Initialized) error {
 		out.note(&out.There, "configuration "+o.File)
 		return nil
 	}
-	if err := createOnly(o.File, text); err != nil {
+	if err := durable.Create(o.File, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
 	out.note(&out.Made, "configuration "+o.File)
@@ -203,19 +204,4 @@ func (*Initialized) note(list *[]string, text string) {
 	if !slices.Contains(*list, text) {
 		*list = append(*list, text)
 	}
-}
-
-// createOnly writes a file that must not exist, whole or not at all, readable
-// by its owner only.
-func createOnly(file, content string) error {
-	aside, err := os.CreateTemp(filepath.Dir(file), ".new-") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(aside.Name()) //nolint:errcheck // under its lasting name it has another link
-	_, err = aside.WriteString(content)
-	if err = errors.Join(err, aside.Sync(), aside.Close()); err != nil {
-		return err
-	}
-	return os.Link(aside.Name(), file) // unlike a rename, it does not replace
 }

@@ -209,13 +209,13 @@ type upload struct {
 }
 
 func (a *Agent) upload(ctx context.Context, p point.Point, d point.Dataset, repo *ship.Repository, u upload) (*point.Shipped, error) {
-	format, always, err := streamFormat(ctx, u.driver, u.snap)
+	format, fixed, err := u.driver.Format(ctx, u.snap)
 	if err != nil {
 		return nil, err
 	}
 	head := ship.Head{
 		Point: p.ID, Driver: d.Driver, Origin: d.Origin, GUID: d.GUID, Format: format,
-		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID), OneFormat: always,
+		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID), OneFormat: fixed,
 	}
 	var base *fs.Snapshot
 	if b := u.choice.Base; b != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/fs"
 	"snapd/internal/point"
 	"snapd/internal/workload"
 )
@@ -65,9 +66,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 func (a *Agent) interrupted(ctx context.Context) []string {
 	var out []string
 	for _, d := range a.driverList() {
-		i, ok := d.(interface {
-			Interrupted(ctx context.Context) ([]string, error)
-		})
+		i, ok := d.(fs.InterruptedLister)
 		if !ok {
 			continue
 		}

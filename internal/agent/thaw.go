@@ -27,7 +27,7 @@ func (a *Agent) Thaw(ctx context.Context) ([]string, error) {
 // suspended.
 func (a *Agent) unsuspend(ctx context.Context) (out []string) {
 	for _, d := range a.Drivers {
-		u, ok := d.(unsuspender)
+		u, ok := d.(fs.Unsuspender)
 		if !ok {
 			continue
 		}

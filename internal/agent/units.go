@@ -86,9 +86,7 @@ func (a *Agent) filesystems(ctx context.Context, s *scene, datasets []fs.Dataset
 		if err != nil {
 			return nil, err
 		}
-		lister, ok := driver.(interface {
-			Filesystems(ctx context.Context, datasets []fs.Dataset) ([]fs.Filesystem, error)
-		})
+		lister, ok := driver.(fs.FilesystemLister)
 		if !ok {
 			continue
 		}

@@ -4,13 +4,14 @@
 package cgroup
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"snapd/internal/proc"
 )
 
 // ErrNone means that this host has no cgroup v2 tree.
@@ -20,36 +21,20 @@ var ErrNone = errors.New("no cgroup v2 tree is mounted")
 // that also have v1 hierarchies often /sys/fs/cgroup/unified. ErrNone when
 // there is none.
 func Mount() (string, error) {
-	return mountIn("/proc/self/mountinfo")
-}
-
-func mountIn(mountinfo string) (string, error) {
-	f, err := os.Open(mountinfo)
+	mounts, err := proc.Own()
 	if err != nil {
 		return "", err
 	}
-	defer f.Close() //nolint:errcheck // only read from
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		before, after, ok := strings.Cut(lines.Text(), " - ")
-		if !ok || !strings.HasPrefix(after, "cgroup2 ") {
-			continue
-		}
-		fields := strings.Fields(before) // id parent major:minor root mountpoint options…
-		if len(fields) < 5 || fields[3] != "/" {
-			continue // a part of the tree, mounted elsewhere
-		}
-		return unescape(fields[4]), nil
-	}
-	if err := lines.Err(); err != nil {
-		return "", err
-	}
-	return "", ErrNone
+	return rootIn(mounts)
 }
 
-// unescape undoes the kernel's octal escapes of blanks and backslashes.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+func rootIn(mounts proc.Table) (string, error) {
+	for _, m := range mounts {
+		if m.Type == "cgroup2" && m.Root == "/" { // not a part of the tree, mounted elsewhere
+			return m.Point, nil
+		}
+	}
+	return "", ErrNone
 }
 
 // Membership is what /proc/<pid>/cgroup says about one process.

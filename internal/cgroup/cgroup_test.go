@@ -2,10 +2,10 @@ package cgroup
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"snapd/internal/proc"
 )
 
 func TestMount(t *testing.T) {
@@ -17,11 +17,11 @@ func TestMount(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "mountinfo")
-			if err := os.WriteFile(file, []byte(c.mountinfo), 0o600); err != nil {
+			mounts, err := proc.ReadTable(strings.NewReader(c.mountinfo))
+			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := mountIn(file)
+			got, err := rootIn(mounts)
 			if got != c.want || (c.want == "") != errors.Is(err, ErrNone) {
 				t.Errorf("got %q, %v; want %q", got, err, c.want)
 			}

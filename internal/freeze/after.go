@@ -1,12 +1,12 @@
 package freeze
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
+
+	"snapd/internal/proc"
 )
 
 // note records who ended in the window, and who did not come up again.
@@ -72,12 +72,11 @@ func stuckTasks(dir string) []string {
 	}
 	var out []string
 	for _, pid := range pids {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
-		if err != nil || open < 0 || end < open || !bytes.HasPrefix(stat[end:], []byte(") D")) {
+		p, err := proc.Look(pid)
+		if err != nil || p.State != 'D' {
 			continue
 		}
-		if out = append(out, fmt.Sprintf("process %d, %s", pid, stat[open+1:end])); len(out) == 3 {
+		if out = append(out, fmt.Sprintf("process %d, %s", pid, p.Name)); len(out) == 3 {
 			break
 		}
 	}

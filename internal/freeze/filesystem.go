@@ -9,7 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
+	"snapd/internal/proc"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -78,20 +79,19 @@ func openDisk(f Filesystem) (_ *disk, err error) {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &at); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: f.Dir, Err: err}
 	}
-	mounts, err := mountinfo.GetMounts(nil)
+	mounts, err := proc.Own()
 	if err != nil {
 		return nil, fmt.Errorf("read the mount table: %w", err)
 	}
-	for _, m := range mounts {
-		if m.ID == int(at.Mnt_id) {
-			d.Type = m.FSType
-			if m.Mountpoint != f.Dir {
-				return nil, fmt.Errorf("%s is not where a filesystem is mounted, %s is: %w", f.Dir, m.Mountpoint, ErrCannotFreeze)
-			}
-			return d, nil
-		}
+	m, found := mounts.ByID(at.Mnt_id)
+	if !found {
+		return nil, fmt.Errorf("%s lies on a mount that is not in the mount table: %w", f.Dir, ErrChanged)
 	}
-	return nil, fmt.Errorf("%s lies on a mount that is not in the mount table: %w", f.Dir, ErrChanged)
+	d.Type = m.Type
+	if m.Point != f.Dir {
+		return nil, fmt.Errorf("%s is not where a filesystem is mounted, %s is: %w", f.Dir, m.Point, ErrCannotFreeze)
+	}
+	return d, nil
 }
 
 // flush writes what is dirty, so that freezing has little left to write.
@@ -302,19 +302,19 @@ func (d recordedDisk) thaw(fd int) (outcome Outcome, same bool, err error) {
 
 // mountsOf lists where a device is mounted, first the directory where it was.
 func mountsOf(dev uint64, first string) ([]string, error) {
-	mounts, err := mountinfo.GetMounts(nil)
+	mounts, err := proc.Own()
 	if err != nil {
 		return nil, fmt.Errorf("read the mount table: %w", err)
 	}
 	out := []string{}
 	for _, m := range mounts {
-		if unix.Mkdev(uint32(m.Major), uint32(m.Minor)) != dev || strings.HasSuffix(m.Mountpoint, "//deleted") {
+		if m.Device.Number() != dev || strings.HasSuffix(m.Point, "//deleted") {
 			continue
 		}
-		if m.Mountpoint == first {
+		if m.Point == first {
 			out = append([]string{first}, out...)
 		} else {
-			out = append(out, m.Mountpoint)
+			out = append(out, m.Point)
 		}
 	}
 	return out, nil

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/proc"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -147,13 +149,11 @@ func TestGuardThawsAtTheDeadline(t *testing.T) {
 }
 
 func stateOf(pid int) string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	p, err := proc.Look(pid)
 	if err != nil {
 		return ""
 	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	state, _, _ := strings.Cut(rest, " ")
-	return state
+	return string(p.State)
 }
 
 // The guard has its own session, locked memory, and the descriptors that it

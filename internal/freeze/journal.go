@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/durable"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -78,17 +80,17 @@ func writeJournal(dir string, r record) (_ *journal, err error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	f, err := durable.Unnamed(dir)
 	if err != nil {
-		return nil, &os.PathError{Op: "make a file in", Path: dir, Err: err}
+		return nil, err
 	}
-	j := &journal{file: os.NewFile(uintptr(fd), dir+"/(journal)")}
+	j := &journal{file: f}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, j.close())
 		}
 	}()
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("lock the journal: %w", err)
 	}
 	marks := bytes.Repeat([]byte{markAlone}, len(r.Members))
@@ -97,15 +99,11 @@ func writeJournal(dir string, r record) (_ *journal, err error) {
 	}
 	for n := range 1000 {
 		j.path = filepath.Join(dir, journalPrefix+strconv.Itoa(r.Pid)+"-"+strconv.Itoa(n))
-		err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), unix.AT_FDCWD, j.path, unix.AT_SYMLINK_FOLLOW)
-		if !errors.Is(err, unix.EEXIST) {
+		if err = durable.Link(f, j.path); !errors.Is(err, os.ErrExist) {
 			break
 		}
 	}
-	if err != nil {
-		return nil, &os.PathError{Op: "make", Path: j.path, Err: err}
-	}
-	return j, nil
+	return j, err
 }
 
 // mark overwrites the state. It is one write of a few bytes into a tmpfs.

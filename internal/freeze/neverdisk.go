@@ -1,12 +1,13 @@
 package freeze
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,9 +33,11 @@ func neededPaths(o Options) ([]neededPath, error) {
 	for _, p := range o.Needed {
 		paths = append(paths, neededPath{p, "snapd, or what it asks for help, writes to " + p})
 	}
-	swaps, err := swapFiles("/proc/swaps")
+	swaps, err := proc.Swaps()
 	for _, s := range swaps {
-		paths = append(paths, neededPath{s, "the kernel swaps to " + s})
+		if s.File {
+			paths = append(paths, neededPath{s.Path, "the kernel swaps to " + s.Path})
+		}
 	}
 	return paths, err
 }
@@ -119,7 +122,7 @@ func checkStacked(outer *disk, set []*disk) error {
 // backingFiles are the files behind the loop devices that a device lies on, at
 // any depth.
 func backingFiles(sys string, dev uint64) ([]string, error) {
-	dir := filepath.Join(sys, "dev/block", fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)))
+	dir := filepath.Join(sys, "dev/block", proc.DeviceOf(dev).String())
 	return backingBelow(dir, 0)
 }
 
@@ -157,26 +160,4 @@ func backingBelow(dir string, depth int) ([]string, error) {
 		out = append(out, files...)
 	}
 	return out, nil
-}
-
-// swapFiles are the files that the kernel swaps to. Blanks in their names are
-// written as octal escapes.
-func swapFiles(name string) ([]string, error) {
-	f, err := os.Open(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil // a kernel without swapping
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // only read from
-	var out []string
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) > 1 && fields[1] == "file" {
-			out = append(out, strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[0]))
-		}
-	}
-	return out, lines.Err()
 }

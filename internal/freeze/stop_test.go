@@ -189,17 +189,3 @@ func TestBackingFiles(t *testing.T) {
 		}
 	}
 }
-
-func TestSwapFiles(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "swaps")
-	text := "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/sda2                               partition\t1\t0\t-2\n/srv/my\\040swap                              file\t1\t0\t-3\n"
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := swapFiles(name); err != nil || !slices.Equal(got, []string{"/srv/my swap"}) {
-		t.Errorf("got %q, %v", got, err)
-	}
-	if got, err := swapFiles(name + "-none"); err != nil || got != nil {
-		t.Errorf("got %q, %v", got, err)
-	}
-}

@@ -43,12 +43,7 @@ type Place struct {
 }
 
 // Filesystem is one that this host has mounted on a dataset that is a block
-// device: a logical volume, a ZFS volume. A driver whose datasets are block
-// devices has, beside Driver,
-//
-//	Filesystems(ctx context.Context, datasets []Dataset) ([]Filesystem, error)
-//
-// which lists them, one a mounted dataset, outside the window.
+// device: a logical volume, a ZFS volume. A FilesystemLister finds them.
 type Filesystem struct {
 	Dataset Dataset
 	Dir     string // where it is mounted on this host
@@ -75,9 +70,17 @@ var (
 	ErrDamaged  = errors.New("the filesystem is damaged")
 )
 
-// Driver drives one storage system. All methods may be called from several
-// goroutines at once, and every one may be repeated after a failure.
+// Driver drives one storage system: it takes snapshots, and moves them as
+// streams. All methods may be called from several goroutines at once, and every
+// one may be repeated after a failure. What only some storages can do is in
+// optional.go.
 type Driver interface {
+	Snapshotter
+	Streamer
+}
+
+// Snapshotter is the half of a Driver that finds datasets and keeps snapshots.
+type Snapshotter interface {
 	// Locate finds the dataset that holds an existing path of this host.
 	// Symbolic links must have been resolved by the caller. ErrNotMine when
 	// the path lies on storage of another kind.
@@ -95,6 +98,14 @@ type Driver interface {
 
 	// Delete removes one of our snapshots. One that is already gone is no error.
 	Delete(ctx context.Context, snapshot Snapshot) error
+}
+
+// Streamer is the half of a Driver that moves snapshots as streams.
+type Streamer interface {
+	// Format is the format of the stream that Send makes of a snapshot, as it
+	// stands in a manifest: "btrfs-2". With fixed, all streams of a chain have
+	// to have one format; without it a receiver takes them mixed.
+	Format(ctx context.Context, snapshot Snapshot) (format string, fixed bool, err error)
 
 	// Send opens the stream from base to snapshot; base nil means the whole
 	// of it. The last Read returns io.EOF only if the stream is complete.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/durable"
+
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
@@ -198,7 +200,7 @@ func (a *apply) remember(w Wanted, file string) error {
 	if err != nil {
 		return err
 	}
-	return replace(file, text, 0o600)
+	return durable.Write(file, text, 0o600)
 }
 
 // runtimeUnits writes those that are new or changed and removes the others.
@@ -214,7 +216,7 @@ func (a *apply) runtimeUnits(files map[string]string) error {
 		if there, err := os.ReadFile(path); err == nil && string(there) == text {
 			continue
 		}
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), replace(path, []byte(text), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), durable.Write(path, []byte(text), 0o644)); err != nil {
 			faults = append(faults, err)
 			continue
 		}
@@ -299,21 +301,4 @@ func LastGood(file string) (Wanted, error) {
 		return Wanted{}, fmt.Errorf("read the last timers: %w", err)
 	}
 	return w, nil
-}
-
-// replace writes a file aside and renames it. It lies on a tmpfs: nothing of it
-// has to outlive a power cut.
-func replace(path string, text []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(mode), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }

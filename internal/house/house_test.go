@@ -62,6 +62,7 @@ func onlyHere() map[string][]string {
 		"github.com/coreos/go-systemd": {"internal/host"},
 		"github.com/mistifyio/go-zfs":  {"internal/fs/zfs"},
 		"github.com/godbus/dbus":       {"internal/host"},
+		"github.com/moby/sys":          {"internal/proc"},
 	}
 }
 

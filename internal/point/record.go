@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"snapd/internal/durable"
 )
 
 // Record is the local record of points: one file each, below a directory.
@@ -34,7 +36,7 @@ func (r *Record) Put(p Point) error {
 	if err != nil {
 		return fmt.Errorf("encode point %s: %w", p.ID, err)
 	}
-	if err := writeDurably(r.file(p.ID), append(text, '\n')); err != nil {
+	if err := durable.Write(r.file(p.ID), append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write point %s into the local record: %w", p.ID, err)
 	}
 	return nil
@@ -42,10 +44,10 @@ func (r *Record) Put(p Point) error {
 
 // Delete forgets a point. One that is not there is no error.
 func (r *Record) Delete(id ID) error {
-	if err := os.Remove(r.file(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Remove(r.file(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove point %s from the local record: %w", id, err)
 	}
-	return syncDir(r.dir)
+	return nil
 }
 
 // All returns the points, oldest first. A file that cannot be read is named
@@ -94,34 +96,3 @@ func (r *Record) Get(id ID) (Point, error) {
 }
 
 func (r *Record) file(id ID) string { return filepath.Join(r.dir, string(id)+".json") }
-
-// writeDurably writes aside, syncs, renames, and syncs the directory.
-func writeDurably(file string, content []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(file), ".new-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
-		}
-	}()
-	if _, err = f.Write(content); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), file); err != nil {
-		return err
-	}
-	return errors.Join(f.Close(), syncDir(filepath.Dir(file)))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

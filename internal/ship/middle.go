@@ -62,12 +62,12 @@ const densePart = 9
 // slice is what was just read, with what the reader says of it.
 func (w *watch) slice(n int, data []byte) slice {
 	s := slice{n: n, data: data}
-	if r, ok := w.in.(interface{ State() string }); ok {
+	if r, ok := w.in.(Stater); ok {
 		if s.state = r.State(); len(s.state) > maxState {
 			s.state = ""
 		}
 	}
-	if r, ok := w.in.(interface{ Dense() int64 }); ok {
+	if r, ok := w.in.(Denser); ok {
 		dense := r.Dense()
 		s.dense = (dense-w.dense)*10 >= int64(len(data))*densePart
 		w.dense = dense

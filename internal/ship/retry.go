@@ -88,9 +88,9 @@ func (r *retryStore) PutDigest(ctx context.Context, key string, body []byte, ifA
 	return etag, err
 }
 
-// Stat is as Stater says; errors.ErrUnsupported when the store is none.
+// Stat is as ObjectStater says; errors.ErrUnsupported when the store is none.
 func (r *retryStore) Stat(ctx context.Context, key string) (o Object, err error) {
-	s, ok := r.store.(Stater)
+	s, ok := r.store.(ObjectStater)
 	if !ok {
 		return Object{}, fmt.Errorf("stat %s: %w", key, errors.ErrUnsupported)
 	}

@@ -147,7 +147,7 @@ func open(trusted PublicKey, object []byte, typ, repository, key string, doc doc
 	if isNewer {
 		// Only who signed it may say so: the first line is not signed, and one
 		// flipped digit there must not stop everything.
-		return advice.With(fmt.Errorf("object %s is of another format (%q): %w", key, later, ErrNewer), "a newer snapd wrote it: update this one")
+		return advice.With(fmt.Errorf("object %s is of another format (%q): %w", key, later, ErrNewer), "update snapd on this host")
 	}
 	err = decode(body, doc)
 	if err == nil && doc.head().Format != format {

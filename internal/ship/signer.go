@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"snapd/internal/advice"
+	"snapd/internal/durable"
 
 	"aead.dev/minisign"
 )
@@ -61,38 +61,19 @@ func LoadSigner(file string) (*Signer, error) {
 
 // Save writes the key to a new file that only its owner can read. It never
 // overwrites: a file that is there is ErrExists.
-func (s *Signer) Save(file string) (err error) {
+func (s *Signer) Save(file string) error {
 	text, err := s.key.MarshalText()
 	if err != nil {
 		return fmt.Errorf("save signing key: %w", err)
 	}
-	aside, err := os.CreateTemp(filepath.Dir(file), ".signing-key-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("save signing key: %w", err)
-	}
-	defer os.Remove(aside.Name()) //nolint:errcheck // under its lasting name it has another link
-	_, err = aside.Write(append(bytes.TrimRight(text, "\n"), '\n'))
-	if err == nil {
-		err = aside.Sync()
-	}
-	if err = errors.Join(err, aside.Close()); err != nil {
-		return fmt.Errorf("save signing key: %w", err)
-	}
-	// link, unlike rename, does not replace.
-	if err := os.Link(aside.Name(), file); errors.Is(err, os.ErrExist) {
+	err = durable.Create(file, append(bytes.TrimRight(text, "\n"), '\n'), 0o600)
+	if errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("save signing key: %s %w", file, ErrExists)
-	} else if err != nil {
+	}
+	if err != nil {
 		return fmt.Errorf("save signing key: %w", err)
 	}
-	return syncDir(filepath.Dir(file))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync folder: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }
 
 // Public is the key by which others know this signer.

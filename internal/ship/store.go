@@ -57,9 +57,9 @@ func putDigest(ctx context.Context, s Store, key string, body []byte, ifAbsent b
 	return "", s.Put(ctx, key, body, ifAbsent)
 }
 
-// Stater is what a Store may also be, if it can tell of one object what a
+// ObjectStater is what a Store may also be, if it can tell of one object what a
 // listing would, without reading it. ErrNotFound when there is none.
-type Stater interface {
+type ObjectStater interface {
 	Stat(ctx context.Context, key string) (Object, error)
 }
 
@@ -67,7 +67,7 @@ type Stater interface {
 // for once more with Get: the answer to a HEAD has no body that could show
 // whether an object store gave it.
 func statObject(ctx context.Context, s Store, key string) (Object, error) {
-	if st, ok := s.(Stater); ok {
+	if st, ok := s.(ObjectStater); ok {
 		o, err := st.Stat(ctx, key)
 		if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, ErrNotFound) {
 			return o, err
@@ -122,7 +122,7 @@ var (
 	ErrReadOnly      = errors.New("opened for reading only")
 	ErrNoIdentity    = errors.New("no identity opens it")
 	ErrBusy          = advice.In(advice.Busy, errors.New("in use"))
-	ErrNewer         = errors.New("a newer version of the format")
+	ErrNewer         = errors.New("a newer snapd wrote it")
 )
 
 // Causes that have no words of their own: what helps against them depends on

@@ -40,12 +40,18 @@ var ErrOtherFormat = errors.New("the base has another stream format")
 // stream, or what was uploaded before cannot be used. It ends in io.EOF only
 // if it is complete. The context ends when the upload fails.
 //
-// The reader may have two methods more, which are called between Reads:
-// State() string is what Sender.Resume needs to go on from the byte that was
-// read last, "" when it could not; Dense() int64 counts the bytes so far that
-// the storage had compressed or encrypted, so that nothing is gained by
-// compressing them again.
+// The reader may be a Stater and a Denser too.
 type Source func(ctx context.Context) (io.ReadCloser, error)
+
+// Stater is a reader that can say where it is: State is what Sender.Resume needs
+// to go on from the byte that was read last, "" when it could not. It is called
+// between Reads.
+type Stater interface{ State() string }
+
+// Denser is a reader that knows what of it would not shrink: Dense counts the
+// bytes so far that the storage had compressed or encrypted, so that nothing is
+// gained by compressing them again. It is called between Reads.
+type Denser interface{ Dense() int64 }
 
 // Sender opens a stream, and perhaps opens it again in its middle.
 type Sender struct {

@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"snapd/internal/cgroup"
+	"snapd/internal/proc"
 
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
@@ -54,8 +53,7 @@ type Session struct {
 // number, has another start.
 type process struct {
 	pid   int    // 0: not known
-	start string // field 22 of /proc/PID/stat
-	state string // field 3
+	start string // see proc.Process
 }
 
 // Exec starts a command in a running container. Whether it could be started
@@ -124,11 +122,11 @@ func (s *Session) find(ctx context.Context) process {
 			return process{}
 		}
 		if in.Pid > 0 {
-			p, err := processOf(in.Pid)
+			p, err := proc.Look(in.Pid)
 			if err != nil || !s.carries(in.Pid) {
 				return process{} // it has ended
 			}
-			return p
+			return process{pid: p.PID, start: p.Start}
 		}
 		select {
 		case <-s.ended:
@@ -241,21 +239,6 @@ func (s *Session) Close() error {
 	return nil
 }
 
-// processOf describes a living process.
-func processOf(pid int) (process, error) {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return process{}, err
-	}
-	// The name stands in brackets and may hold anything.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	const start = 22 - 3 // the first of these is field 3
-	if len(fields) <= start {
-		return process{}, fmt.Errorf("read the state of process %d: %q", pid, stat)
-	}
-	return process{pid: pid, start: fields[start], state: fields[0]}, nil
-}
-
 // kill ends the process, and those of its group: the engine starts every
 // command as the leader of one. The group may outlive its leader, and its
 // number is not given away before it has ended.
@@ -263,14 +246,13 @@ func (p process) kill(ours func(pid int) bool) error {
 	if p.pid <= 1 {
 		return nil
 	}
-	entries, err := os.ReadDir("/proc")
+	pids, err := proc.All()
 	if err != nil {
 		return err
 	}
 	var errs error
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || !p.leads(pid) || !ours(pid) {
+	for _, pid := range pids {
+		if !p.leads(pid) || !ours(pid) {
 			continue
 		}
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -283,8 +265,8 @@ func (p process) kill(ours func(pid int) bool) error {
 // leads tells whether pid is the process or one of its group.
 func (p process) leads(pid int) bool {
 	if pid == p.pid {
-		now, err := processOf(pid)
-		return err == nil && now.start == p.start
+		now, err := proc.Look(pid)
+		return err == nil && now.Start == p.start
 	}
 	group, err := unix.Getpgid(pid)
 	return err == nil && group == p.pid

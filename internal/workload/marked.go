@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"snapd/internal/cgroup"
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,28 +35,24 @@ func EndMarked(stale func(mark string) bool) ([]int, error) {
 
 // endMarked is EndMarked by process and whole mark.
 func endMarked(doomed func(pid int, mark string) bool) ([]int, error) {
-	entries, err := os.ReadDir("/proc")
+	pids, err := proc.All()
 	if err != nil {
 		return nil, err
 	}
 	var ended []int
 	var errs error
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
+	for _, pid := range pids {
 		// Reading the environment of one that waits in the kernel could wait
 		// with it; a client that keeps a lock does not.
-		p, err := processOf(pid)
-		if err != nil || p.state == "D" || !inContainer(pid) {
+		p, err := proc.Look(pid)
+		if err != nil || p.State == 'D' || !inContainer(pid) {
 			continue
 		}
 		mark := markOf(pid)
 		if mark == "" || !doomed(pid, mark) {
 			continue
 		}
-		if now, err := processOf(pid); err != nil || now.start != p.start {
+		if now, err := proc.Look(pid); err != nil || now.Start != p.Start {
 			continue
 		}
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -98,11 +95,11 @@ func markOf(pid int) string {
 
 // SelfMark is a mark that names this process, until it ends.
 func SelfMark() (string, error) {
-	p, err := processOf(os.Getpid())
+	p, err := proc.Look(os.Getpid())
 	if err != nil {
 		return "", err
 	}
-	return strconv.Itoa(p.pid) + "-" + p.start, nil
+	return strconv.Itoa(p.PID) + "-" + p.Start, nil
 }
 
 // MarkOfDead tells whether a mark names a process that has ended.
@@ -112,6 +109,6 @@ func MarkOfDead(mark string) bool {
 	if n, err := fmt.Sscanf(mark, "%d-%s", &pid, &start); n != 2 || err != nil {
 		return false
 	}
-	now, err := processOf(pid)
-	return errors.Is(err, os.ErrNotExist) || err == nil && now.start != start
+	now, err := proc.Look(pid)
+	return errors.Is(err, os.ErrNotExist) || err == nil && now.Start != start
 }

@@ -8,26 +8,23 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
-
-	"github.com/moby/sys/mountinfo"
+	"snapd/internal/proc"
 )
-
-type mountInfo = mountinfo.Info
 
 // nestedMounts looks at what is mounted below something that belongs to the
 // group. Datasets join the group; of the rest it says that it is not covered.
 // own tells which mountpoints are looked at by themselves.
-func (r *resolver) nestedMounts(ctx context.Context, t table, below, who, user string, own func(string) bool) {
+func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, user string, own func(string) bool) {
 	uncovered := map[string][]string{} // by kind of filesystem
-	for _, m := range t.below(below) {
+	for _, m := range t.Below(below) {
 		switch {
-		case own(m.Mountpoint) || kernelMade(m.FSType):
+		case own(m.Point) || kernelMade(m.Type):
 			continue
-		case slices.Contains(strings.Split(m.Options, ","), "ro"):
-			r.note("%s: what is mounted read-only at %s below it is left out", who, m.Mountpoint)
+		case m.ReadOnly:
+			r.note("%s: what is mounted read-only at %s below it is left out", who, m.Point)
 			continue
 		}
-		path, err := r.names.path(spotOf(m), m.Mountpoint)
+		path, err := r.names.path(spotOf(m), m.Point)
 		if err == nil {
 			var place fs.Place
 			if place, err = r.locate(ctx, path); err == nil {
@@ -41,10 +38,10 @@ func (r *resolver) nestedMounts(ctx context.Context, t table, below, who, user s
 			}
 		}
 		if !errors.Is(err, fs.ErrNotMine) && !errors.Is(err, errHidden) {
-			r.warn("%s: what is mounted at %s below it is not covered: %v", who, m.Mountpoint, err)
+			r.warn("%s: what is mounted at %s below it is not covered: %v", who, m.Point, err)
 			continue
 		}
-		uncovered[m.FSType] = append(uncovered[m.FSType], m.Mountpoint)
+		uncovered[m.Type] = append(uncovered[m.Type], m.Point)
 	}
 	for _, kind := range sortedKeys(uncovered) {
 		r.warn("%s: not covered, because it is %s: %s", who, kindOf(kind), some(uncovered[kind]))

@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,7 +55,7 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 	if err != nil {
 		return Resolved{}, err
 	}
-	r := resolver{group: g, drivers: drivers, names: n, tables: map[int]table{}}
+	r := resolver{group: g, drivers: drivers, names: n, tables: map[int]proc.Table{}}
 	for _, u := range g.Mounts {
 		c, ok := g.Member(u.Container)
 		if !ok {
@@ -88,8 +88,8 @@ type resolver struct {
 	group   Group
 	drivers []fs.Driver
 	names   namespaces
-	tables  map[int]table // of containers, by process
-	spots   []owned       // of everything that belongs to the group
+	tables  map[int]proc.Table // of containers, by process
+	spots   []owned            // of everything that belongs to the group
 	out     Resolved
 }
 
@@ -116,11 +116,11 @@ func (r *resolver) nothing() error {
 }
 
 // table of a container's process, checked to be still the container's.
-func (r *resolver) table(c Container) (table, error) {
+func (r *resolver) table(c Container) (proc.Table, error) {
 	if t, ok := r.tables[c.Pid]; ok {
 		return t, nil
 	}
-	t, err := readTable(strconv.Itoa(c.Pid))
+	t, err := proc.Of(c.Pid)
 	if err != nil {
 		return nil, fmt.Errorf("read the mounts of container %s: %w", c.Name, err)
 	}
@@ -157,22 +157,22 @@ func (r *resolver) mount(ctx context.Context, c Container, m Mount) error {
 		return err
 	}
 	target := filepath.Clean(m.Target)
-	entry := t.at(target)
-	if entry == nil {
+	entry, found := t.At(target)
+	if !found {
 		// Docker follows symbolic links of the image, such as /var/run.
-		if entry = r.bySource(t, m.Source); entry == nil {
+		if entry, found = r.bySource(t, m.Source); !found {
 			return fmt.Errorf("%s: the container's process does not have it mounted at %s; a runtime that hides its mounts (gVisor, Kata) is not supported: %s", who, target, r.leaveOut(who))
 		}
-		target = entry.Mountpoint
+		target = entry.Point
 	}
-	if kernelMade(entry.FSType) {
-		r.note("%s belongs to the kernel (%s)", who, entry.FSType)
+	if kernelMade(entry.Type) {
+		r.note("%s belongs to the kernel (%s)", who, entry.Type)
 		return nil
 	}
 	path, err := r.names.path(spotOf(entry), m.Source)
 	if err != nil {
-		if reason(entry.FSType) != "" {
-			return r.refuse(who, entry.FSType)
+		if reason(entry.Type) != "" {
+			return r.refuse(who, entry.Type)
 		}
 		return fmt.Errorf("%s: %w", who, err)
 	}
@@ -186,21 +186,21 @@ func (r *resolver) mount(ctx context.Context, c Container, m Mount) error {
 }
 
 // bySource finds the mount of a container that is of the host's path source.
-func (r *resolver) bySource(t table, source string) *mountInfo {
+func (r *resolver) bySource(t proc.Table, source string) (proc.Mount, bool) {
 	real, err := filepath.EvalSymlinks(source)
 	if err != nil {
-		return nil
+		return proc.Mount{}, false
 	}
 	want, _, _, err := r.names.look(real)
 	if err != nil {
-		return nil
+		return proc.Mount{}, false
 	}
 	for _, v := range slices.Backward(t) {
 		if spotOf(v) == want {
-			return v
+			return v, true
 		}
 	}
-	return nil
+	return proc.Mount{}, false
 }
 
 func (r *resolver) plainPath(ctx context.Context, path string) error {
@@ -242,13 +242,13 @@ func (r *resolver) add(ctx context.Context, who, path, user string) error {
 		r.note("%s is a socket, a device or a pipe", who)
 		return nil
 	}
-	if kernelMade(m.FSType) {
-		r.note("%s belongs to the kernel (%s)", who, m.FSType)
+	if kernelMade(m.Type) {
+		r.note("%s belongs to the kernel (%s)", who, m.Type)
 		return nil
 	}
 	place, err := r.locate(ctx, path)
 	if errors.Is(err, fs.ErrNotMine) {
-		return r.refuse(who, m.FSType)
+		return r.refuse(who, m.Type)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: find the dataset of %s: %w", who, path, err)
@@ -264,10 +264,10 @@ func (r *resolver) add(ctx context.Context, who, path, user string) error {
 // device adds a block device that the configuration names by its node, such as
 // the disk of a virtual machine. It must lie where the kernel makes nodes: of
 // one elsewhere a driver could take the filesystem that the node lies on.
-func (r *resolver) device(ctx context.Context, who, path string, m *mountInfo) error {
+func (r *resolver) device(ctx context.Context, who, path string, m proc.Mount) error {
 	var place fs.Place
 	err := fs.ErrNotMine
-	if m.FSType == "devtmpfs" {
+	if m.Type == "devtmpfs" {
 		place, err = r.locate(ctx, path)
 	}
 	if errors.Is(err, fs.ErrNotMine) {

@@ -8,51 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
+	"snapd/internal/proc"
+
 	"golang.org/x/sys/unix"
 )
-
-// table is the mount table of one mount namespace.
-type table []*mountinfo.Info
-
-func readTable(pid string) (table, error) {
-	f, err := os.Open("/proc/" + pid + "/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // only read from
-	return mountinfo.GetMountsFromReader(f, nil)
-}
-
-// at returns what is mounted at a path, the topmost; nil when nothing is.
-func (t table) at(path string) *mountinfo.Info {
-	for _, v := range slices.Backward(t) {
-		if v.Mountpoint == path {
-			return v
-		}
-	}
-	return nil
-}
-
-// below returns what is mounted strictly below a path, the topmost of each.
-func (t table) below(path string) []*mountinfo.Info {
-	var out []*mountinfo.Info
-	for _, m := range t {
-		if rel, ok := inside(path, m.Mountpoint); ok && rel != "." && t.at(m.Mountpoint) == m {
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
-func (t table) byID(id int) *mountinfo.Info {
-	for _, m := range t {
-		if m.ID == id {
-			return m
-		}
-	}
-	return nil
-}
 
 // inside returns path relative to dir when it is dir or lies below.
 func inside(dir, path string) (string, bool) {
@@ -63,12 +22,12 @@ func inside(dir, path string) (string, bool) {
 // spot is where something lies, said in a way that is the same in every mount
 // namespace: a filesystem and a path in it.
 type spot struct {
-	dev  string // major:minor of the filesystem
-	root string // path from the filesystem's own root
+	dev  proc.Device // of the filesystem
+	root string      // path from the filesystem's own root
 }
 
-func spotOf(m *mountinfo.Info) spot {
-	return spot{dev: fmt.Sprintf("%d:%d", m.Major, m.Minor), root: m.Root}
+func spotOf(m proc.Mount) spot {
+	return spot{dev: m.Device, root: m.Root}
 }
 
 // overlaps tells whether one of the two lies in the other.
@@ -81,15 +40,15 @@ func (s spot) overlaps(o spot) bool {
 // namespaces are the mount tables of the host and of this process, which are
 // the same unless a service manager has given this process its own.
 type namespaces struct {
-	host, own table
+	host, own proc.Table
 }
 
 func readNamespaces() (namespaces, error) {
-	host, err := readTable("1")
+	host, err := proc.Of(1)
 	if err != nil {
 		return namespaces{}, fmt.Errorf("read the host's mount table: %w", err)
 	}
-	own, err := readTable("self")
+	own, err := proc.Own()
 	if err != nil {
 		return namespaces{}, fmt.Errorf("read our own mount table: %w", err)
 	}
@@ -99,26 +58,26 @@ func readNamespaces() (namespaces, error) {
 // look says where a path of this process lies, and what it is. The path must
 // be free of symbolic links; one that has some, or gets some meanwhile, is an
 // error.
-func (n namespaces) look(path string) (where spot, m *mountinfo.Info, mode uint32, err error) {
+func (n namespaces) look(path string) (where spot, m proc.Mount, mode uint32, err error) {
 	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
-		return spot{}, nil, 0, &os.PathError{Op: "look at", Path: path, Err: err}
+		return spot{}, proc.Mount{}, 0, &os.PathError{Op: "look at", Path: path, Err: err}
 	}
 	defer unix.Close(fd) //nolint:errcheck // only a handle
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &st); err != nil {
-		return spot{}, nil, 0, &os.PathError{Op: "look at", Path: path, Err: err}
+		return spot{}, proc.Mount{}, 0, &os.PathError{Op: "look at", Path: path, Err: err}
 	}
-	m = n.own.byID(int(st.Mnt_id))
-	if m == nil {
-		return spot{}, nil, 0, fmt.Errorf("%s lies on a mount that is not in the mount table: mounts are being changed", path)
+	m, found := n.own.ByID(st.Mnt_id)
+	if !found {
+		return spot{}, proc.Mount{}, 0, fmt.Errorf("%s lies on a mount that is not in the mount table: mounts are being changed", path)
 	}
-	rel, ok := inside(m.Mountpoint, path)
+	rel, ok := inside(m.Point, path)
 	if !ok {
-		return spot{}, nil, 0, fmt.Errorf("%s does not lie below the mount it is on, %s", path, m.Mountpoint)
+		return spot{}, proc.Mount{}, 0, fmt.Errorf("%s does not lie below the mount it is on, %s", path, m.Point)
 	}
 	where = spotOf(m)
 	where.root = filepath.Join(where.root, rel)
@@ -149,7 +108,7 @@ func (n namespaces) path(want spot, prefer string) (string, error) {
 		if from.dev != want.dev || !ok || shortest >= 0 && len(from.root) >= shortest {
 			continue
 		}
-		candidate := filepath.Join(m.Mountpoint, rel)
+		candidate := filepath.Join(m.Point, rel)
 		if got, _, _, err := n.look(candidate); err == nil && got == want {
 			best, shortest = candidate, len(from.root)
 		}
@@ -163,7 +122,7 @@ func (n namespaces) path(want spot, prefer string) (string, error) {
 // MountPoints are where on this host the filesystems are mounted that these
 // paths lie on. Of one that is not there it is where it would lie.
 func MountPoints(paths []string) ([]string, error) {
-	host, err := readTable("1")
+	host, err := proc.Of(1)
 	if err != nil {
 		return nil, fmt.Errorf("read the host's mount table: %w", err)
 	}
@@ -176,7 +135,7 @@ func MountPoints(paths []string) ([]string, error) {
 			continue
 		}
 		for dir := filepath.Clean(path); ; dir = filepath.Dir(dir) {
-			if dir == "/" || host.at(dir) != nil {
+			if dir == "/" || mountedAt(host, dir) {
 				out = append(out, dir)
 				break
 			}
@@ -184,4 +143,9 @@ func MountPoints(paths []string) ([]string, error) {
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
+}
+
+func mountedAt(t proc.Table, dir string) bool {
+	_, yes := t.At(dir)
+	return yes
 }

@@ -10,6 +10,7 @@ import (
 
 	"snapd/internal/config"
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +18,7 @@ import (
 // writers finds running containers outside the group that have one of its
 // datasets mounted for writing. What cannot be found out is a warning.
 func (r *resolver) writers(ctx context.Context, all []Container) error {
-	devs := map[string]bool{}
+	devs := map[proc.Device]bool{}
 	for _, s := range r.spots {
 		devs[s.dev] = true
 	}
@@ -51,7 +52,7 @@ func refuses(c Container) bool {
 }
 
 // writes adds to w what one mount of another container reaches.
-func (r *resolver) writes(ctx context.Context, w *Writer, c Container, m Mount, devs map[string]bool) {
+func (r *resolver) writes(ctx context.Context, w *Writer, c Container, m Mount, devs map[proc.Device]bool) {
 	t, err := r.table(c)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return // it has ended
@@ -60,11 +61,11 @@ func (r *resolver) writes(ctx context.Context, w *Writer, c Container, m Mount, 
 		r.warn("whether container %s writes to the group's datasets cannot be told: %v", c.Name, err)
 		return
 	}
-	entry := t.at(filepath.Clean(m.Target))
-	if entry == nil {
-		entry = r.bySource(t, m.Source)
+	entry, found := t.At(filepath.Clean(m.Target))
+	if !found {
+		entry, found = r.bySource(t, m.Source)
 	}
-	if entry == nil || !devs[spotOf(entry).dev] || strings.HasSuffix(entry.Root, "//deleted") {
+	if !found || !devs[spotOf(entry).dev] || strings.HasSuffix(entry.Root, "//deleted") {
 		return
 	}
 	where := spotOf(entry)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/durable"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -40,10 +42,7 @@ func (p *Promise) Hook() Hook {
 	return Hook{Target: Target{ID: p.ID, Name: p.Name, User: p.User}, Args: p.Args}
 }
 
-const (
-	promisePrefix = "after-"
-	unfinished    = ".new-"
-)
+const promisePrefix = "after-"
 
 // Make writes the promise into dir, durably, before it returns. The directory
 // is made if it is missing.
@@ -55,40 +54,43 @@ func (p *Promise) Make(dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, unfinished)
+	a, err := durable.Begin(dir)
 	if err != nil {
 		return err
 	}
+	// The name sorts by time.
+	file := a.File()
+	path := filepath.Join(dir, fmt.Sprintf("%s%020d-%s", promisePrefix, p.Made.UnixNano(), strings.TrimPrefix(filepath.Base(file.Name()), durable.Prefix)))
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("write down that a hook has yet to run: %w", err), os.Remove(f.Name()), f.Close())
+			err = errors.Join(fmt.Errorf("write down that a hook has yet to run: %w", err), gone(os.Remove(path)), a.Close())
 		}
 	}()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	// Before it has its name, so that no process takes it for a dead one's.
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return err
 	}
-	if _, err := f.Write(append(text, '\n')); err != nil {
+	if _, err := a.Write(append(text, '\n')); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	if err := a.Replace(path); err != nil {
 		return err
 	}
-	// The name sorts by time.
-	name := fmt.Sprintf("%s%020d-%s", promisePrefix, p.Made.UnixNano(), strings.TrimPrefix(filepath.Base(f.Name()), unfinished))
-	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
+	p.file, p.path = file, path
+	return nil
+}
+
+// gone is the error of removing a file that need not be there.
+func gone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	p.file, p.path = f, filepath.Join(dir, name)
-	return syncDir(dir)
+	return err
 }
 
 // Kept removes the promise: its hook has run, or never can.
 func (p *Promise) Kept() error {
-	err := os.Remove(p.path)
-	if err == nil {
-		err = syncDir(filepath.Dir(p.path))
-	}
-	return errors.Join(err, p.file.Close())
+	return errors.Join(durable.Remove(p.path), p.file.Close())
 }
 
 // Later leaves the promise to the next one.
@@ -117,7 +119,7 @@ func Outstanding(dir string) ([]*Promise, error) {
 			} else if p != nil {
 				out = append(out, p)
 			}
-		case strings.HasPrefix(e.Name(), unfinished):
+		case strings.HasPrefix(e.Name(), durable.Prefix):
 			removeUnfinished(path)
 		}
 	}
@@ -171,12 +173,4 @@ func removeUnfinished(path string) {
 	if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
 		_ = os.Remove(path) // it takes room and stands in nobody's way
 	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

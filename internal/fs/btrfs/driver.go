@@ -29,7 +29,14 @@ type Driver struct {
 	protocol uint32 // of the streams that this host sends, 0 until it is known
 }
 
-var _ fs.Driver = (*Driver)(nil)
+// What this storage can do; all capabilities are in fs/optional.go.
+var (
+	_ fs.Driver  = (*Driver)(nil)
+	_ fs.Sweeper = (*Driver)(nil)
+
+	_ fs.Prepared = (*prepared)(nil)
+	_ fs.Receiver = (*receiver)(nil)
+)
 
 // New returns the driver.
 func New() *Driver { return &Driver{} }

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,17 +37,16 @@ func openFilesystem(fsid uuid) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	tried := make(map[[2]int]bool) // by device number: several mounts of one filesystem
-	for _, m := range mounts {
-		device := [2]int{m.major, m.minor}
-		if tried[device] {
+	tried := make(map[proc.Device]bool) // by device number: several mounts of one filesystem
+	for _, m := range mounts.Table {
+		if tried[m.Device] {
 			continue
 		}
-		f, found, err := openMountPoint(m.point)
+		f, found, err := openMountPoint(m.Point)
 		if err != nil {
 			continue // hidden under another mount, or gone again
 		}
-		tried[device] = true
+		tried[m.Device] = true
 		if found == fsid {
 			return f, nil
 		}

@@ -7,9 +7,9 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,16 +119,11 @@ func locate(f *os.File, base, hostPath string) (fs.Place, error) {
 	if err != nil {
 		return fs.Place{}, err
 	}
-	rest, _ := cutDir(f.Name(), m.point)
-	fromTop := path.Join(m.root, rest)
-	if inside != "" {
-		fromTop = strings.TrimSuffix(fromTop, "/"+inside)
-	}
 	dataset, err := describe(f, id)
 	if err != nil {
 		return fs.Place{}, err
 	}
-	dataset.Name = mounts.hostPath(m, fromTop, st.Dev)
+	dataset.Name = mounts.hostPath(m, fromTop(f.Name(), m, inside), st.Dev)
 	nested, err := nestedBelow(f, id, path.Join(inside, base), hostPath)
 	if err != nil {
 		return fs.Place{}, err
@@ -166,12 +161,12 @@ func nestedBelow(f *os.File, id uint64, inside, hostPath string) ([]string, erro
 		return nil, explain(err)
 	}
 	for _, c := range children {
-		if _, ours := cutDir(c.path, fs.BtrfsDir); ours && id == topLevelID {
+		if _, ours := proc.CutDir(c.path, fs.BtrfsDir); ours && id == topLevelID {
 			continue
 		}
 		rest, below := c.path, true
 		if inside != "" {
-			rest, below = cutDir(c.path, inside)
+			rest, below = proc.CutDir(c.path, inside)
 		}
 		if !below || rest == "" {
 			continue

@@ -80,6 +80,36 @@ func TestLocateThroughOtherMounts(t *testing.T) {
 	}
 }
 
+// The top of a filesystem, whose data many hosts have beside subvolumes, is
+// called by the path where it is mounted, whichever path in it is asked about.
+func TestLocateTheTop(t *testing.T) {
+	mnt := newFilesystem(t, 300<<20)
+	subvolume(t, mnt+"/@")
+	command(t, "mkdir", "-p", mnt+"/srv/app")
+	write(t, mnt+"/srv/app/file", "x")
+	bound := t.TempDir()
+	bind(t, mnt+"/srv", bound)
+	top := datasetAt(t, mnt)
+	if top.Name != mnt {
+		t.Errorf("it is called %q, want %q", top.Name, mnt)
+	}
+	for path, want := range map[string]string{
+		mnt + "/srv":          "srv",
+		mnt + "/srv/app":      "srv/app",
+		mnt + "/srv/app/file": "srv/app/file",
+		bound:                 "srv",
+		bound + "/app/file":   "srv/app/file",
+	} {
+		place, err := New().Locate(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if place.Path != want || place.Dataset != top {
+			t.Errorf("%s: got %+v, want %q in %+v", path, place, want, top)
+		}
+	}
+}
+
 // Where only a part of a subvolume is mounted, snapshots work all the same.
 func TestOnlyAPartIsMounted(t *testing.T) {
 	mnt := newFilesystem(t, 300<<20)

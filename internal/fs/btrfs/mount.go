@@ -108,7 +108,7 @@ func isReadOnly(f *os.File) (bool, error) {
 	if err != nil {
 		return true, nil //nolint:nilerr // a mount nobody lists: the careful answer
 	}
-	return m.readOnly, nil
+	return m.FilesystemReadOnly, nil
 }
 
 // openAt opens a directory below an open one, never through a symbolic link

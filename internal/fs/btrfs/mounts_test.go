@@ -3,51 +3,56 @@ package btrfs
 import (
 	"strings"
 	"testing"
+
+	"snapd/internal/proc"
 )
 
-func TestReadMounts(t *testing.T) {
-	const table = `22 27 0:21 / /proc rw,relatime - proc proc rw
+// Only Btrfs counts, and only a filesystem that is read-only as a whole.
+func TestMountsOfBtrfs(t *testing.T) {
+	all, err := proc.ReadTable(strings.NewReader(`22 27 0:21 / /proc rw,relatime - proc proc rw
 29 28 0:40 / /data rw,relatime shared:1 - btrfs /dev/sdb rw,ssd,space_cache=v2,subvolid=5,subvol=/
-30 28 0:40 /@\040one\012\134040 /mnt/new\012line\011tab\134back rw,relatime master:2 propagate_from:3 - btrfs /dev/sdb rw,subvolid=256
 31 28 0:41 / /ro\040mount ro,relatime - btrfs /dev/mapper/vg-a\040b rw,subvolid=5
 32 28 0:42 / /ro ro,relatime - btrfs /dev/sdc ro,subvolid=5
-33 28 0:43 / /#ü rw - ext4 /dev/sdd rw
-`
-	got, err := readMounts(strings.NewReader(table))
+33 28 0:43 / /#ü rw - ext4 /dev/sdd ro
+`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := mountTable{
-		{29, "/data", "/", "/dev/sdb", 0, 40, false},
-		{30, "/mnt/new\nline\ttab\\back", "/@ one\n\\040", "/dev/sdb", 0, 40, false},
-		{31, "/ro mount", "/", "/dev/mapper/vg-a b", 0, 41, false},
-		{32, "/ro", "/", "/dev/sdc", 0, 42, true},
-	}
-	if len(got) != len(want) {
+	got := ofBtrfs(all)
+	want := []struct {
+		point    string
+		readOnly bool
+	}{{"/data", false}, {"/ro mount", false}, {"/ro", true}}
+	if len(got.Table) != len(want) {
 		t.Fatalf("got %+v", got)
 	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Errorf("got %+v, want %+v", got[i], want[i])
+	for i, m := range got.Table {
+		if m.Point != want[i].point || m.FilesystemReadOnly != want[i].readOnly {
+			t.Errorf("got %+v, want %+v", m, want[i])
 		}
 	}
 }
 
-func TestCutDir(t *testing.T) {
+// The top of a filesystem is the same whichever path leads to it: at its mount,
+// at a directory in it, through a bind mount of a part.
+func TestFromTop(t *testing.T) {
+	whole, part := proc.Mount{Root: "/", Point: "/data"}, proc.Mount{Root: "/@/a", Point: "/srv/a"}
 	for _, c := range []struct {
-		path, dir, rest string
-		below           bool
+		file, inside string
+		mount        proc.Mount
+		want         string
 	}{
-		{"/a/b", "/a", "b", true},
-		{"/a", "/a", "", true},
-		{"/ab", "/a", "/ab", false},
-		{"/a", "/", "a", true},
-		{"/", "/", "", true},
-		{"/", "/a", "/", false},
-		{"a/b/c", "a/b", "c", true},
+		{"/data", "", whole, "/"},
+		{"/data/x", "x", whole, "/"},
+		{"/data/x/y", "x/y", whole, "/"},
+		{"/data/@", "", whole, "/@"},
+		{"/data/@/x", "x", whole, "/@"},
+		{"/srv/a", "a", part, "/@"},
+		{"/srv/a/x", "a/x", part, "/@"},
+		{"/srv/a", "@/a", part, "/"}, // @ is a directory
 	} {
-		if rest, below := cutDir(c.path, c.dir); below != c.below || below && rest != c.rest {
-			t.Errorf("cutDir(%q, %q): got %q, %v", c.path, c.dir, rest, below)
+		if got := fromTop(c.file, c.mount, c.inside); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.file, got, c.want)
 		}
 	}
 }

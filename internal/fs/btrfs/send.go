@@ -31,17 +31,16 @@ const (
 	progsForV2 = 6
 )
 
-// Format is the format of the streams that Send makes on this host, as it
-// stands in a manifest: "btrfs-1" or "btrfs-2". The second carries compressed
-// extents as they are. It is chosen where the kernel makes it and the
-// installed btrfs-progs, standing for those of the host that will restore,
-// read it.
-func (d *Driver) Format(ctx context.Context) (string, error) {
+// Format implements fs.Driver: "btrfs-1" or "btrfs-2", the same for all that
+// this host sends. The second carries compressed extents as they are. It is
+// chosen where the kernel makes it and the installed btrfs-progs, standing for
+// those of the host that will restore, read it.
+func (d *Driver) Format(ctx context.Context, _ fs.Snapshot) (format string, fixed bool, err error) {
 	version, err := d.sendProtocol(ctx)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
-	return formatName(version), nil
+	return formatName(version), false, nil
 }
 
 func (d *Driver) sendProtocol(ctx context.Context) (uint32, error) {

@@ -181,8 +181,8 @@ func TestReadOnlyFilesystem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range mounts {
-		if m.point == mnt && !m.readOnly {
+	for _, m := range mounts.Table {
+		if m.Point == mnt && !m.FilesystemReadOnly {
 			t.Error("the filesystem was made writable")
 		}
 	}

@@ -73,7 +73,7 @@ func TestSendOfDamagedData(t *testing.T) {
 func TestFormat(t *testing.T) {
 	mnt := newFilesystem(t, 300<<20)
 	s := take(t, "a", subvolume(t, mnt+"/source"))[0]
-	want, err := New().Format(t.Context())
+	want, _, err := New().Format(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}

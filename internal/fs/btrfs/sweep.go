@@ -35,20 +35,20 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 	var removed []string
 	var failed error
 	swept := make(map[uuid]bool)
-	for _, m := range mounts {
+	for _, m := range mounts.Table {
 		if err := ctx.Err(); err != nil {
 			return removed, errors.Join(failed, err)
 		}
-		f, fsid, err := openMountPoint(m.point)
+		f, fsid, err := openMountPoint(m.Point)
 		if err != nil {
 			continue // hidden under another mount, or gone again
 		}
-		if !swept[fsid] && !m.readOnly {
+		if !swept[fsid] && !m.FilesystemReadOnly {
 			swept[fsid] = true
 			gone, err := sweepFilesystem(f)
 			removed = append(removed, gone...)
 			if err != nil {
-				failed = errors.Join(failed, fmt.Errorf("sweep the Btrfs filesystem at %s: %w", m.point, err))
+				failed = errors.Join(failed, fmt.Errorf("sweep the Btrfs filesystem at %s: %w", m.Point, err))
 			}
 		}
 		failed = errors.Join(failed, f.Close())

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 )
 
@@ -188,7 +189,7 @@ func (r *receiver) finish(ctx context.Context) (fs.Dataset, error) {
 	if err := r.rename(whole, v.name, r.name); err != nil {
 		return fs.Dataset{}, errors.Join(err, undo())
 	}
-	if err := r.driver.change(whole, "lvchange", "-q", "--deltag", tagTemporary, "--deltag", tagOwner+owner(), r.vg+"/"+r.name); err != nil {
+	if err := r.driver.change(whole, "lvchange", "-q", "--deltag", tagTemporary, "--deltag", tagOwner+proc.Mark(), r.vg+"/"+r.name); err != nil {
 		return fs.Dataset{}, errors.Join(err, r.rename(whole, r.name, v.name), undo())
 	}
 	r.built = nil

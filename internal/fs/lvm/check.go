@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,7 @@ func (d *Driver) checkFilesystem(ctx context.Context, dataset fs.Dataset) (said 
 		return "", err
 	}
 	name := workName()
-	argv := []string{"lvcreate", "-q", "-y", "-s", "-n", name, "--addtag", tagTemporary, "--addtag", tagOwner + owner()}
+	argv := []string{"lvcreate", "-q", "-y", "-s", "-n", name, "--addtag", tagTemporary, "--addtag", tagOwner + proc.Mark()}
 	if v.thin() {
 		argv = append(argv, "-k", "y", "-a", "y", "-K")
 	} else {

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/durable"
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 )
 
 // Classic snapshots have a size of their own: what is overwritten at the
@@ -76,11 +78,11 @@ func (d *Driver) writeRate(v volume, now time.Time) (float64, error) {
 	if !v.active() {
 		return 0, nil
 	}
-	text, err := os.ReadFile(device{uint32(v.major), uint32(v.minor)}.sys("stat"))
+	text, err := os.ReadFile(v.kernel().Sys("stat"))
 	if err != nil {
 		return 0, fmt.Errorf("ask how much is written to %s: %w", v.full(), err)
 	}
-	current := writes{Boot: bootID(), Time: now}
+	current := writes{Boot: proc.BootID(), Time: now}
 	if current.Bytes, err = sectorsWritten(string(text)); err != nil {
 		return 0, fmt.Errorf("ask how much is written to %s: %w", v.full(), err)
 	}
@@ -93,10 +95,10 @@ func (d *Driver) writeRate(v volume, now time.Time) (float64, error) {
 	if text, err := os.ReadFile(file); err == nil {
 		_ = json.Unmarshal(text, &before) // damaged: as if it were not there
 	}
-	rate := rateBetween(before, current, uptime())
+	rate := rateBetween(before, current, proc.Uptime())
 	text, err = json.Marshal(current)
 	if err == nil {
-		err = writeAside(file, text)
+		err = durable.Write(file, text, 0o600)
 	}
 	return rate, err
 }
@@ -119,23 +121,6 @@ func sectorsWritten(stat string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(words[6], 10, 64)
 	return n * sector, err
-}
-
-func bootID() string {
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(text))
-}
-
-func uptime() time.Duration {
-	text, err := os.ReadFile("/proc/uptime")
-	if err != nil {
-		return 0
-	}
-	seconds, _ := strconv.ParseFloat(strings.SplitN(string(text), " ", 2)[0], 64)
-	return time.Duration(seconds * float64(time.Second))
 }
 
 // tendClassic extends our classic snapshots that fill, and removes those that
@@ -187,32 +172,4 @@ func (d *Driver) extendClassic(ctx context.Context, v, origin volume) error {
 		return nil
 	}
 	return err
-}
-
-// writeAside writes a file whole or not at all.
-func writeAside(file string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(file), ".aside-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(file))
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,7 +69,7 @@ func openDevice(v volume, flags int) (*os.File, error) {
 		return nil, errors.Join(os.NewSyscallError("fstat", err), f.Close())
 	}
 	// The name could have been given to another volume meanwhile.
-	lv, err := volumeBelow(device{unix.Major(st.Rdev), unix.Minor(st.Rdev)})
+	lv, err := volumeBelow(proc.DeviceOf(st.Rdev))
 	if err == nil && lv != v.uuid {
 		err = fmt.Errorf("%s is now the volume %s and was %s: %w", path, lv, v.uuid, fs.ErrNotFound)
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"snapd/internal/durable"
 	"snapd/internal/fs"
 )
 
@@ -66,9 +67,9 @@ func (d *Driver) digestFile(s fs.Snapshot) string {
 
 // recorder writes the digests of a snapshot that is being sent.
 type recorder struct {
-	f    *os.File
-	w    *bufio.Writer
-	file string
+	aside *durable.Aside
+	w     *bufio.Writer
+	file  string
 }
 
 func (d *Driver) record(s fs.Snapshot, size, unit int64) (*recorder, error) {
@@ -76,11 +77,11 @@ func (d *Driver) record(s fs.Snapshot, size, unit int64) (*recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(dir, ".aside-")
+	aside, err := durable.Begin(dir)
 	if err != nil {
 		return nil, fmt.Errorf("record digests: %w", err)
 	}
-	r := &recorder{f: f, w: bufio.NewWriter(f), file: d.digestFile(s)}
+	r := &recorder{aside: aside, w: bufio.NewWriter(aside), file: d.digestFile(s)}
 	head, err := json.Marshal(digestHead{Format: 1, Snapshot: s.Name, GUID: s.GUID, Order: s.Order, Time: s.Time, Size: size, Unit: unit})
 	if err == nil {
 		_, err = r.w.Write(append(head, '\n'))
@@ -98,25 +99,22 @@ func (r *recorder) add(d digest) error {
 
 // commit keeps the record: the stream is complete.
 func (r *recorder) commit() error {
-	err := errors.Join(r.w.Flush(), r.f.Sync(), r.f.Close())
+	err := r.w.Flush()
 	if err == nil {
-		err = os.Rename(r.f.Name(), r.file)
+		err = r.aside.Replace(r.file)
 	}
-	if err != nil {
-		return fmt.Errorf("record digests: %w", errors.Join(err, os.Remove(r.f.Name())))
+	if err = errors.Join(err, r.aside.Close()); err != nil {
+		return fmt.Errorf("record digests: %w", err)
 	}
-	r.f = nil
-	return syncDir(filepath.Dir(r.file))
+	return nil
 }
 
 // Close throws the record away unless it was committed.
 func (r *recorder) Close() error {
-	if r == nil || r.f == nil {
+	if r == nil {
 		return nil
 	}
-	f := r.f
-	r.f = nil
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	return r.aside.Close()
 }
 
 // digests reads what was recorded of a snapshot.

@@ -35,7 +35,20 @@ type Driver struct {
 	watched  watchMemory
 }
 
-var _ fs.Driver = (*Driver)(nil)
+// What this storage can do; all capabilities are in fs/optional.go.
+var (
+	_ fs.Driver           = (*Driver)(nil)
+	_ fs.Sweeper          = (*Driver)(nil)
+	_ fs.Tender           = (*Driver)(nil)
+	_ fs.Unsuspender      = (*Driver)(nil)
+	_ fs.FilesystemLister = (*Driver)(nil)
+	_ fs.Checker          = (*Driver)(nil)
+
+	_ fs.Prepared = (*prepared)(nil)
+	_ fs.Receiver = (*receiver)(nil)
+	_ fs.Noter    = (*receiver)(nil)
+	_ fs.Noter    = (*sending)(nil) // a stream
+)
 
 // New returns the driver. Below the directory state it keeps what LVM has no
 // place for: who holds a pool's metadata snapshot, digests of the blocks of
@@ -52,8 +65,10 @@ func (d *Driver) stateDir(parts ...string) (string, error) {
 	return dir, nil
 }
 
-// Format is the format of the streams that Send makes.
-func (d *Driver) Format(context.Context) (string, error) { return "lvm-1", nil }
+// Format implements fs.Driver.
+func (d *Driver) Format(context.Context, fs.Snapshot) (format string, fixed bool, err error) {
+	return "lvm-1", false, nil
+}
 
 // change runs an LVM command that changes something. Once begun it comes to
 // its end, whatever becomes of us: it may just have suspended a volume.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,7 @@ func (d *Driver) filesystems(ctx context.Context, datasets []fs.Dataset) ([]fs.F
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := hostMounts()
+	mounts, err := proc.Host()
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func (d *Driver) filesystems(ctx context.Context, datasets []fs.Dataset) ([]fs.F
 		if !v.active() {
 			continue
 		}
-		above, err := stack(device{uint32(v.major), uint32(v.minor)})
+		above, err := stack(v.kernel())
 		if err != nil {
 			return nil, err
 		}
@@ -70,16 +71,16 @@ func (d *Driver) filesystems(ctx context.Context, datasets []fs.Dataset) ([]fs.F
 
 // layer is a device that lies on a volume, directly or not.
 type layer struct {
-	device
+	proc.Device
 	shared bool // it lies on other devices too
 }
 
 // stack lists a device and all that lie on it. The volume's own snapshots,
 // which hold it in device-mapper's eyes, are no part of that.
-func stack(dev device) ([]layer, error) {
-	found := []layer{{device: dev}}
+func stack(dev proc.Device) ([]layer, error) {
+	found := []layer{{Device: dev}}
 	for i := 0; i < len(found); i++ {
-		above, err := holders(found[i].device)
+		above, err := holders(found[i].Device)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +89,7 @@ func stack(dev device) ([]layer, error) {
 			if err != nil {
 				return nil, err
 			}
-			if strings.HasPrefix(kind, "LVM-") || slices.ContainsFunc(found, func(l layer) bool { return l.device == h }) {
+			if strings.HasPrefix(kind, "LVM-") || slices.ContainsFunc(found, func(l layer) bool { return l.Device == h }) {
 				continue
 			}
 			below, err := slaves(h)
@@ -103,40 +104,40 @@ func stack(dev device) ([]layer, error) {
 
 // mountedOn finds the mount of a filesystem on one of the devices; of several
 // mounts of it, one of its whole.
-func mountedOn(mounts []mount, on []layer) (mount, bool) {
+func mountedOn(mounts proc.Table, on []layer) (proc.Mount, bool) {
 	best := -1
 	for i, m := range mounts {
-		dev := m.dev
-		if dev.major == 0 && strings.HasPrefix(m.source, "/dev/") { // Btrfs has numbers of its own
-			if source, err := node(m.source); err == nil {
+		dev := m.Device
+		if dev.Major == 0 && strings.HasPrefix(m.Source, "/dev/") { // Btrfs has numbers of its own
+			if source, err := proc.Node(m.Source); err == nil {
 				dev = source
 			}
 		}
-		if !slices.ContainsFunc(on, func(l layer) bool { return l.device == dev }) {
+		if !slices.ContainsFunc(on, func(l layer) bool { return l.Device == dev }) {
 			continue
 		}
-		if best < 0 || m.root == "/" && mounts[best].root != "/" {
+		if best < 0 || m.Root == "/" && mounts[best].Root != "/" {
 			best = i
 		}
 	}
 	if best < 0 {
-		return mount{}, false
+		return proc.Mount{}, false
 	}
 	return mounts[best], true
 }
 
-func (d *Driver) filesystem(ctx context.Context, dataset fs.Dataset, m mount, above []layer, needed []need) (fs.Filesystem, error) {
-	f := fs.Filesystem{Dataset: dataset, Dir: m.point, Type: m.kind}
+func (d *Driver) filesystem(ctx context.Context, dataset fs.Dataset, m proc.Mount, above []layer, needed []need) (fs.Filesystem, error) {
+	f := fs.Filesystem{Dataset: dataset, Dir: m.Point, Type: m.Type}
 	var st unix.Stat_t
-	if err := unix.Stat(m.point, &st); err != nil {
+	if err := unix.Stat(m.Point, &st); err != nil {
 		f.Refuses = fmt.Sprintf("it cannot be looked at: %v", err)
 		return f, nil
 	}
 	f.Device = st.Dev
-	shared := slices.ContainsFunc(above, func(l layer) bool { return l.device == m.dev && l.shared })
+	shared := slices.ContainsFunc(above, func(l layer) bool { return l.Device == m.Device && l.shared })
 	switch {
-	case m.kind != "ext4" && m.kind != "ext3" && m.kind != "ext2" && m.kind != "xfs":
-		f.Refuses = fmt.Sprintf("it is %s, and on LVM snapd freezes only ext4 and xfs", m.kind)
+	case m.Type != "ext4" && m.Type != "ext3" && m.Type != "ext2" && m.Type != "xfs":
+		f.Refuses = fmt.Sprintf("it is %s, and on LVM snapd freezes only ext4 and xfs", m.Type)
 	case shared:
 		f.Refuses = "it lies on several devices, and a snapshot of this one alone would be torn"
 	default:

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,12 +39,12 @@ func (d *Driver) locate(ctx context.Context, hostPath string) (fs.Place, error) 
 	if err != nil {
 		return fs.Place{}, fmt.Errorf("look at it: %w", err)
 	}
-	dev := device{st.Dev_major, st.Dev_minor}
+	dev := proc.Device{Major: st.Dev_major, Minor: st.Dev_minor}
 	raw := st.Mode&unix.S_IFMT == unix.S_IFBLK
 	var lv string
 	if raw {
 		raw = false
-		if lv, err = volumeBelow(device{st.Rdev_major, st.Rdev_minor}); err == nil {
+		if lv, err = volumeBelow(proc.Device{Major: st.Rdev_major, Minor: st.Rdev_minor}); err == nil {
 			raw = true
 		}
 	}
@@ -68,8 +68,8 @@ func (d *Driver) locate(ctx context.Context, hostPath string) (fs.Place, error) 
 	if err != nil {
 		return fs.Place{}, err
 	}
-	rest, _ := cutDir(hostPath, m.point)
-	inside := strings.TrimPrefix(path.Join(m.root, rest), "/")
+	rest, _ := proc.CutDir(hostPath, m.Point)
+	inside := strings.TrimPrefix(path.Join(m.Root, rest), "/")
 	if inside == "" {
 		inside = "."
 	}
@@ -78,11 +78,18 @@ func (d *Driver) locate(ctx context.Context, hostPath string) (fs.Place, error) 
 
 // notSwap refuses what is worth nothing in a backup.
 func notSwap(v volume) error {
-	devices, err := swaps()
+	swaps, err := proc.Swaps()
 	if err != nil {
 		return err
 	}
-	for _, dev := range devices {
+	for _, s := range swaps {
+		if s.File {
+			continue
+		}
+		dev, err := proc.Node(s.Path)
+		if err != nil {
+			continue
+		}
 		if lv, err := volumeBelow(dev); err == nil && lv == v.uuid {
 			return fmt.Errorf("%s is swap space, of which a snapshot is worth nothing; leave it out", v.full())
 		}
@@ -90,19 +97,10 @@ func notSwap(v volume) error {
 	return nil
 }
 
-// device is the number of a block device.
-type device struct{ major, minor uint32 }
-
-func (d device) String() string { return fmt.Sprintf("%d:%d", d.major, d.minor) }
-
-func (d device) sys(parts ...string) string {
-	return filepath.Join(append([]string{"/sys/dev/block", d.String()}, parts...)...)
-}
-
 // volumeBelow returns the UUID of the logical volume that a block device lies
 // on: its own, or that of the one device below an encrypted device or a
 // partition. fs.ErrNotMine for everything else.
-func volumeBelow(dev device) (string, error) {
+func volumeBelow(dev proc.Device) (string, error) {
 	const deepest = 8
 	at := dev
 	for range deepest {

@@ -13,7 +13,9 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/durable"
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
@@ -76,7 +78,7 @@ func (d *Driver) holdMetadata(ctx context.Context, pool volume) (_ *heldMetadata
 	if err := os.Remove(h.record + ".made"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if err := h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: bootID()}); err != nil {
+	if err := h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: proc.BootID()}); err != nil {
 		return nil, err
 	}
 	if err := h.script(ctx, reserveScript); err != nil {
@@ -126,7 +128,7 @@ func (h *heldMetadata) script(ctx context.Context, text string) error {
 func (h *heldMetadata) write(r reservation) error {
 	text, err := json.Marshal(r)
 	if err == nil {
-		err = writeAside(h.record, text)
+		err = durable.Write(h.record, text, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("note who holds the metadata snapshot of thin pool %s: %w", h.pool.full(), err)
@@ -185,7 +187,7 @@ func (h *heldMetadata) isOurs(ctx context.Context, st poolStatus, r reservation)
 		return false, nil
 	}
 	made, err := os.ReadFile(h.record + ".made")
-	if errors.Is(err, os.ErrNotExist) && r.Boot == bootID() {
+	if errors.Is(err, os.ErrNotExist) && r.Boot == proc.BootID() {
 		return false, nil // killed before it was begun: this one is another's
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -6,43 +6,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 )
-
-// owner names this process for the tag of what goes when it does: its boot,
-// number and start.
-func owner() string {
-	pid := os.Getpid()
-	return fmt.Sprintf("%s.%d.%s", bootID(), pid, started(pid))
-}
-
-// alive tells whether the process that owner named is still there.
-func alive(owner string) bool {
-	words := strings.Split(owner, ".")
-	if len(words) != 3 || words[0] != bootID() {
-		return false
-	}
-	pid, err := strconv.Atoi(words[1])
-	return err == nil && words[2] != "" && started(pid) == words[2]
-}
-
-// started is when a process began, in the kernel's ticks since boot; "" when
-// there is none.
-func started(pid int) string {
-	const field = 22 // of proc(5), of which two stand before the last parenthesis
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return ""
-	}
-	rest := string(text[strings.LastIndexByte(string(text), ')')+1:])
-	if words := strings.Fields(rest); len(words) > field-3 && words[0] != "Z" {
-		return words[field-3]
-	}
-	return ""
-}
 
 // Sweep removes what killed processes left: volumes that were being restored
 // into or checked, metadata snapshots of thin pools, and it deactivates
@@ -64,7 +32,7 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 		by, owned := v.tag(tagOwner)
 		_, ours := v.tag(tagOrigin)
 		switch {
-		case slices.Contains(v.tags, tagTemporary) && strings.HasPrefix(v.name, fs.LVMRestorePrefix) && owned && !alive(by):
+		case slices.Contains(v.tags, tagTemporary) && strings.HasPrefix(v.name, fs.LVMRestorePrefix) && owned && !proc.Lives(by):
 			if err := d.remove(ctx, v); err != nil && !errors.Is(err, fs.ErrNotFound) {
 				failed = errors.Join(failed, err)
 				continue

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 )
 
 // inUse makes a volume that uses mib MiB of a pool.
@@ -154,7 +155,7 @@ func TestMetadataSnapshotOfSameTransaction(t *testing.T) {
 	h := k.driver.metadataOf(pool, lock)
 	st, err := poolStatusOf(t.Context(), pool)
 	if err == nil {
-		err = h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: bootID()})
+		err = h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: proc.BootID()})
 	}
 	if err := errors.Join(err, lock.Close()); err != nil {
 		t.Fatal(err)

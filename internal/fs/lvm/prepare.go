@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
@@ -158,7 +159,7 @@ func (p *prepared) flush(ctx context.Context) error {
 			_ = f.Close() // only flushed
 		}
 	}()
-	mounted, err := hostMounts()
+	mounted, err := proc.Host()
 	if err != nil {
 		return err
 	}
@@ -193,11 +194,11 @@ func (p *prepared) flush(ctx context.Context) error {
 
 // openToFlush opens the filesystem that is mounted on a volume, or else the
 // volume itself.
-func openToFlush(v volume, mounted []mount) (*os.File, error) {
+func openToFlush(v volume, mounted proc.Table) (*os.File, error) {
 	for _, m := range mounted {
-		lv, err := volumeBelow(m.dev)
+		lv, err := volumeBelow(m.Device)
 		if err == nil && lv == v.uuid {
-			if f, err := os.Open(m.point); err == nil {
+			if f, err := os.Open(m.Point); err == nil {
 				return f, nil
 			}
 		}

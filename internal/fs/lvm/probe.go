@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/durable"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
@@ -56,13 +58,13 @@ func (d *Driver) refusesFrozen(ctx context.Context) (string, error) {
 	}
 	file := filepath.Join(dir, "probe.json")
 	var r probeRecord
-	if text, err := os.ReadFile(file); err == nil && json.Unmarshal(text, &r) == nil && r.Boot == bootID() {
+	if text, err := os.ReadFile(file); err == nil && json.Unmarshal(text, &r) == nil && r.Boot == proc.BootID() {
 		d.probed.known, d.probed.refuses = true, r.Refuses
 		return r.Refuses, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, probeLimit, errors.New("the probe took too long"))
 	defer cancel()
-	r = probeRecord{Boot: bootID()}
+	r = probeRecord{Boot: proc.BootID()}
 	switch err = d.probe(ctx, dir); {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("find out whether frozen filesystems can be snapshotted: %w", errors.Join(context.Cause(ctx), err))
@@ -76,7 +78,7 @@ func (d *Driver) refusesFrozen(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return r.Refuses, writeAside(file, text)
+	return r.Refuses, durable.Write(file, text, 0o600)
 }
 
 // errFrozenRefused is the kernel's answer on those that do not nest freezes.
@@ -96,7 +98,7 @@ func (d *Driver) probe(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	undo = append(undo, loop.Close) // and with the last user the device goes
-	name := probePrefix + owner()
+	name := probePrefix + proc.Mark()
 	whole := context.WithoutCancel(ctx)
 	table := fmt.Sprintf("0 %d linear %s 0", probeSize/sector, loop.Name())
 	if err := dmsetup(ctx, "create", name, "--table", table); err != nil {
@@ -214,7 +216,7 @@ func (d *Driver) sweepProbes(ctx context.Context) error {
 	var failed error
 	for _, path := range names {
 		name := filepath.Base(path)
-		if alive(strings.TrimPrefix(name, probePrefix)) {
+		if proc.Lives(strings.TrimPrefix(name, probePrefix)) {
 			continue
 		}
 		err := dmsetup(ctx, "resume", "--noudevsync", name)

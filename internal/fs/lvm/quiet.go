@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"snapd/internal/durable"
 	"snapd/internal/fs"
 	"snapd/internal/run"
 )
@@ -49,7 +50,7 @@ func (d *Driver) beQuiet(ctx context.Context) error {
 	}
 	err := os.MkdirAll("/run/udev/rules.d", 0o755)
 	if err == nil {
-		err = writeAside("/run/udev/rules.d/"+rulesName, []byte(rulesText))
+		err = durable.Write("/run/udev/rules.d/"+rulesName, []byte(rulesText), 0o600)
 	}
 	if err == nil {
 		err = os.Chmod("/run/udev/rules.d/"+rulesName, 0o644)

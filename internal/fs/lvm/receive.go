@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 )
 
 // Receive implements fs.Driver. The target is vg/name or vg/pool/name. Without
@@ -182,7 +183,7 @@ func workName() string {
 // create makes an empty volume and opens it.
 func (r *receiver) create(ctx context.Context, size int64) (*work, error) {
 	name := workName()
-	argv := []string{"lvcreate", "-q", "-y", "-n", name, "-k", "y", "-a", "y", "-K", "-W", "n", "--addtag", tagTemporary, "--addtag", tagOwner + owner()}
+	argv := []string{"lvcreate", "-q", "-y", "-n", name, "-k", "y", "-a", "y", "-K", "-W", "n", "--addtag", tagTemporary, "--addtag", tagOwner + proc.Mark()}
 	bytes := strconv.FormatInt(size, 10) + "b"
 	if r.pool != "" {
 		argv = append(argv, "-V", bytes, "--thinpool", r.vg+"/"+r.pool)
@@ -195,7 +196,7 @@ func (r *receiver) create(ctx context.Context, size int64) (*work, error) {
 // branch makes a thin volume that begins as what was built so far.
 func (r *receiver) branch(ctx context.Context, size int64) (*work, error) {
 	name := workName()
-	argv := []string{"lvcreate", "-q", "-y", "-s", "-n", name, "-k", "y", "-a", "y", "-K", "--addtag", tagTemporary, "--addtag", tagOwner + owner(), r.built.volume.full()}
+	argv := []string{"lvcreate", "-q", "-y", "-s", "-n", name, "-k", "y", "-a", "y", "-K", "--addtag", tagTemporary, "--addtag", tagOwner + proc.Mark(), r.built.volume.full()}
 	return r.make(ctx, name, argv, size)
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 )
 
@@ -67,6 +68,11 @@ func (v volume) active() bool  { return v.major >= 0 }
 func (v volume) thin() bool    { return v.segtype == "thin" }
 func (v volume) classic() bool { return !v.thin() && v.originUUID != "" }
 func (v volume) isPool() bool  { return v.segtype == "thin-pool" }
+
+// kernel is the number that the kernel has given to an active volume.
+func (v volume) kernel() proc.Device {
+	return proc.Device{Major: uint32(v.major), Minor: uint32(v.minor)}
+}
 
 // device is the node of an active volume. It has no name that another could
 // take, and is there without udev's links.

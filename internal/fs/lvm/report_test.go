@@ -231,17 +231,6 @@ func TestClassicSize(t *testing.T) {
 	}
 }
 
-func TestOwner(t *testing.T) {
-	if !alive(owner()) {
-		t.Errorf("%s, this process, is dead", owner())
-	}
-	for _, dead := range []string{"", "x", bootID() + ".1.999", "another-boot" + strings.TrimPrefix(owner(), bootID())} {
-		if alive(dead) {
-			t.Errorf("%q is alive", dead)
-		}
-	}
-}
-
 // TestDigests compares with a record of a volume that ends within a unit, and
 // that has grown since.
 func TestDigests(t *testing.T) {

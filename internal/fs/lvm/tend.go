@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/proc"
 	"snapd/internal/run"
 )
 
@@ -43,7 +44,7 @@ func (d *Driver) lookAfter(ctx context.Context) (all volumes, reading map[string
 		return nil, nil, err
 	}
 	reading, err = d.relieveAll(ctx, all)
-	return all, reading, errors.Join(err, d.tendClassic(ctx, all), d.forgetSaid(all), d.noteLive(all, uptime()))
+	return all, reading, errors.Join(err, d.tendClassic(ctx, all), d.forgetSaid(all), d.noteLive(all, proc.Uptime()))
 }
 
 // watchMemory is what Watch knows from the last time.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 )
 
@@ -119,7 +120,7 @@ func checkWanted(b *head, guid, base string) error {
 // stageOptions are what a new dataset gets at once: it says whose it is, is
 // not mounted or shared by itself, and a volume shows no device.
 func (r *receiver) stageOptions(b *head) []string {
-	out := []string{"-o", fs.PropertyOwner + "=" + ownerMark()}
+	out := []string{"-o", fs.PropertyOwner + "=" + proc.Mark()}
 	if r.keeps {
 		out = append(out, "-o", fs.PropertyTarget+"="+r.wanted())
 	}

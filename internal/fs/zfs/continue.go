@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
 )
 
@@ -39,7 +40,7 @@ func (r *receiver) Continue(ctx context.Context, chain []string) (whole int, par
 		return 0, false, fmt.Errorf("look for an interrupted restore to %s: %w", r.target, err)
 	}
 	for _, row := range rows {
-		if !fs.IsStageName(path.Base(row[0])) || row[3] != r.wanted() || alive(row[2]) {
+		if !fs.IsStageName(path.Base(row[0])) || row[3] != r.wanted() || proc.Lives(row[2]) {
 			continue
 		}
 		ours, err := r.claim(ctx, row[0])
@@ -59,7 +60,7 @@ func (r *receiver) Continue(ctx context.Context, chain []string) (whole int, par
 // claim makes an abandoned stage ours. Of several who try only one can rename
 // it.
 func (r *receiver) claim(ctx context.Context, stage string) (bool, error) {
-	mark := fs.PropertyOwner + "=" + ownerMark()
+	mark := fs.PropertyOwner + "=" + proc.Mark()
 	err := command(ctx, r.pool(), "zfs", "set", mark, stage)
 	if err == nil {
 		err = rename(ctx, stage, r.stage)

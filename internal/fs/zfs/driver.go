@@ -26,7 +26,25 @@ import (
 // Driver implements fs.Driver on ZFS. It keeps nothing open between calls.
 type Driver struct{}
 
-var _ fs.Driver = (*Driver)(nil)
+// What this storage can do; all capabilities are in fs/optional.go.
+var (
+	_ fs.Driver            = (*Driver)(nil)
+	_ fs.Bookmarker        = (*Driver)(nil)
+	_ fs.Resumer           = (*Driver)(nil)
+	_ fs.Estimator         = (*Driver)(nil)
+	_ fs.Describer         = (*Driver)(nil)
+	_ fs.Sweeper           = (*Driver)(nil)
+	_ fs.FilesystemLister  = (*Driver)(nil)
+	_ fs.InterruptedLister = (*Driver)(nil)
+
+	_ fs.Prepared  = (*prepared)(nil)
+	_ fs.Receiver  = (*receiver)(nil)
+	_ fs.Expecter  = (*receiver)(nil)
+	_ fs.Continuer = (*receiver)(nil)
+	_ fs.Noter     = (*receiver)(nil)
+	_ fs.Stater    = (*Stream)(nil)
+	_ fs.Denser    = (*Stream)(nil)
+)
 
 // New returns the driver. It works on hosts without ZFS too: nothing is on it
 // there.

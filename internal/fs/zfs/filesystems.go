@@ -7,8 +7,7 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
-
-	"golang.org/x/sys/unix"
+	"snapd/internal/proc"
 )
 
 // Filesystems lists what this host has mounted on volumes. Such a filesystem
@@ -19,7 +18,7 @@ func (d *Driver) Filesystems(ctx context.Context, datasets []fs.Dataset) ([]fs.F
 	if err != nil {
 		return nil, fmt.Errorf("look for mounted volumes: %w", err)
 	}
-	mounts, err := hostMounts()
+	mounts, err := proc.Host()
 	if err != nil {
 		return nil, err
 	}
@@ -32,21 +31,21 @@ func (d *Driver) Filesystems(ctx context.Context, datasets []fs.Dataset) ([]fs.F
 	if len(byName) == 0 {
 		return nil, nil
 	}
-	return mounts.onVolumes(byName), nil
+	return onVolumes(mounts, byName), nil
 }
 
 // onVolumes lists each filesystem once, where it is mounted whole if anywhere.
-func (t mountTable) onVolumes(volumes map[string]fs.Dataset) []fs.Filesystem {
+func onVolumes(table proc.Table, volumes map[string]fs.Dataset) []fs.Filesystem {
 	var out []fs.Filesystem
-	mounts := slices.Clone(t)
-	slices.SortStableFunc(mounts, func(a, b mount) int { return len(a.root) - len(b.root) })
+	mounts := slices.Clone(table)
+	slices.SortStableFunc(mounts, func(a, b proc.Mount) int { return len(a.Root) - len(b.Root) })
 	seen := make(map[uint64]bool)
 	for _, m := range mounts {
-		device := unix.Mkdev(uint32(m.major), uint32(m.minor))
-		if m.kind == "zfs" || m.major == 0 && !backed(m) || seen[device] {
+		device := m.Device.Number()
+		if m.Type == "zfs" || m.Device.Major == 0 && !backed(m) || seen[device] {
 			continue
 		}
-		name, err := m.volume()
+		name, err := volumeAt(m)
 		if err != nil {
 			continue // no volume's
 		}
@@ -56,7 +55,7 @@ func (t mountTable) onVolumes(volumes map[string]fs.Dataset) []fs.Filesystem {
 		}
 		seen[device] = true
 		out = append(out, fs.Filesystem{
-			Dataset: dataset, Dir: m.point, Type: m.kind, Device: device, Always: true, Refuses: m.refuses(),
+			Dataset: dataset, Dir: m.Point, Type: m.Type, Device: device, Always: true, Refuses: refuses(m),
 		})
 	}
 	return out
@@ -64,28 +63,27 @@ func (t mountTable) onVolumes(volumes map[string]fs.Dataset) []fs.Filesystem {
 
 // backed tells whether a filesystem with a device number of its own (Btrfs)
 // says which device it lies on.
-func backed(m mount) bool { return strings.HasPrefix(m.source, "/dev/") }
+func backed(m proc.Mount) bool { return strings.HasPrefix(m.Source, "/dev/") }
 
-// volume is the volume that a mount is of.
-func (m mount) volume() (string, error) {
-	major, minor := m.major, m.minor
-	if major == 0 {
-		var st unix.Stat_t
-		if err := unix.Stat(m.source, &st); err != nil {
+// volumeAt is the volume that a mount is of.
+func volumeAt(m proc.Mount) (string, error) {
+	device := m.Device
+	if device.Major == 0 {
+		var err error
+		if device, err = proc.Node(m.Source); err != nil {
 			return "", err
 		}
-		major, minor = int(unix.Major(st.Rdev)), int(unix.Minor(st.Rdev))
 	}
-	return volumeOf(major, minor)
+	return volumeOf(device)
 }
 
 // refuses says why a filesystem must not be frozen, "" when it may.
-func (m mount) refuses() string {
-	switch m.kind {
+func refuses(m proc.Mount) string {
+	switch m.Type {
 	case "ext2", "ext3", "ext4", "xfs", "f2fs", "jfs", "nilfs2", "reiserfs":
 		return ""
 	case "btrfs":
 		return "a frozen Btrfs can hang; what is on it has to be snapshotted by its own driver"
 	}
-	return "it is not known whether the kernel can freeze " + m.kind
+	return "it is not known whether the kernel can freeze " + m.Type
 }

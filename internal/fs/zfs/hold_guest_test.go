@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 )
 
 func holds(t testing.TB, snapshot string) string {
@@ -137,10 +138,10 @@ func TestBases(t *testing.T) {
 func TestSweep(t *testing.T) {
 	pool := newPool(t, 256<<20)
 	for name, owner := range map[string]string{
-		fs.StageName("0123456789abcdef"): bootID() + ".999999999.7",
-		fs.StageName("1123456789abcdef"): ownerMark(),
+		fs.StageName("0123456789abcdef"): proc.BootID() + ".999999999.7",
+		fs.StageName("1123456789abcdef"): proc.Mark(),
 		fs.StageName("2123456789abcdef"): "",
-		"snapd_restore_mine":             bootID() + ".999999999.7",
+		"snapd_restore_mine":             proc.BootID() + ".999999999.7",
 	} {
 		sh(t, "zfs", "create", pool+"/"+name)
 		if owner != "" {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,15 +43,15 @@ func locate(ctx context.Context, hostPath string) (fs.Place, error) {
 	if !present() {
 		return fs.Place{}, fmt.Errorf("this host has no ZFS: %w", fs.ErrNotMine)
 	}
-	mounts, err := hostMounts()
+	mounts, err := proc.Host()
 	if err != nil {
 		return fs.Place{}, err
 	}
-	m, found := mounts.of(hostPath, st.Mnt_id)
+	m, found := mounts.Through(hostPath, st)
 	if !found {
 		return fs.Place{}, fmt.Errorf("find the mount: %w", fs.ErrNotFound)
 	}
-	name, err := m.dataset()
+	name, err := datasetAt(m)
 	if err != nil {
 		return fs.Place{}, err
 	}
@@ -58,14 +59,14 @@ func locate(ctx context.Context, hostPath string) (fs.Place, error) {
 	if err != nil {
 		return fs.Place{}, err
 	}
-	below, _ := cutDir(hostPath, m.point)
-	inside := path.Join(strings.TrimPrefix(m.root, "/"), below)
+	below, _ := proc.CutDir(hostPath, m.Point)
+	inside := path.Join(strings.TrimPrefix(m.Root, "/"), below)
 	if inside == "" {
 		inside = "."
 	}
 	place := fs.Place{Dataset: dataset, Path: inside}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		place.Nested = mounts.nested(m, hostPath)
+		place.Nested = nested(mounts, m, hostPath)
 	}
 	return place, nil
 }
@@ -86,32 +87,32 @@ func describe(ctx context.Context, name string) (fs.Dataset, error) {
 	return fs.Dataset{Driver: fs.ZFS, Name: name, GUID: guidText(found[0].guid), Domain: where}, nil
 }
 
-// dataset is the name of what is mounted: a filesystem of ZFS, or the volume
+// datasetAt is the name of what is mounted: a filesystem of ZFS, or the volume
 // on which another filesystem lies.
-func (m mount) dataset() (string, error) {
-	if m.kind != "zfs" {
-		if m.major == 0 { // a filesystem without a device
-			return "", fmt.Errorf("it lies on %s: %w", m.kind, fs.ErrNotMine)
+func datasetAt(m proc.Mount) (string, error) {
+	if m.Type != "zfs" {
+		if m.Device.Major == 0 { // a filesystem without a device
+			return "", fmt.Errorf("it lies on %s: %w", m.Type, fs.ErrNotMine)
 		}
-		name, err := volumeOf(m.major, m.minor)
+		name, err := volumeOf(m.Device)
 		if err != nil {
-			return "", fmt.Errorf("it lies on %s on %s: %w", m.kind, m.source, err)
+			return "", fmt.Errorf("it lies on %s on %s: %w", m.Type, m.Source, err)
 		}
 		return name, nil
 	}
-	if strings.Contains(m.source, "@") {
-		return "", fmt.Errorf("it lies in the snapshot %s, and of a snapshot there is none: name the dataset's own path", m.source)
+	if strings.Contains(m.Source, "@") {
+		return "", fmt.Errorf("it lies in the snapshot %s, and of a snapshot there is none: name the dataset's own path", m.Source)
 	}
-	return m.source, nil
+	return m.Source, nil
 }
 
 // nested lists the filesystems of ZFS that are mounted below a path.
-func (t mountTable) nested(at mount, hostPath string) []string {
+func nested(mounts proc.Table, at proc.Mount, hostPath string) []string {
 	var out []string
-	for _, m := range t {
-		rest, below := cutDir(m.point, hostPath)
-		if below && rest != "" && m.kind == "zfs" && !strings.Contains(m.source, "@") && m.source != at.source {
-			out = append(out, m.point)
+	for _, m := range mounts {
+		rest, below := proc.CutDir(m.Point, hostPath)
+		if below && rest != "" && m.Type == "zfs" && !strings.Contains(m.Source, "@") && m.Source != at.Source {
+			out = append(out, m.Point)
 		}
 	}
 	slices.Sort(out)

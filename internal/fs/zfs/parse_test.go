@@ -11,7 +11,10 @@ import (
 	"testing"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 	"snapd/internal/run"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestToken makes a token for the place at which the kernel's receiver made
@@ -150,19 +153,9 @@ func TestParseEstimate(t *testing.T) {
 	}
 }
 
-func TestOwner(t *testing.T) {
-	if !alive(ownerMark()) {
-		t.Errorf("%s does not live", ownerMark())
-	}
-	for _, dead := range []string{"-", "", "x.1.2", bootID() + ".1.1", bootID() + ".999999999.5", bootID() + ".x.5", ownerMark() + "1"} {
-		if alive(dead) {
-			t.Errorf("%q lives", dead)
-		}
-	}
-}
-
-func TestReadMounts(t *testing.T) {
-	table, err := readMounts(strings.NewReader(`22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+// What is mounted belongs to a dataset of ZFS, or to none.
+func TestDatasetOfMount(t *testing.T) {
+	table, err := proc.ReadTable(strings.NewReader(`22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 40 22 0:40 / /tank/with\040space rw,relatime shared:2 - zfs tank/with\040space rw,xattr,noacl
 41 40 0:41 /sub /srv/bind rw,relatime shared:3 - zfs tank/a rw,xattr,noacl
 42 40 0:42 / /tank/with\040space/child rw,relatime shared:4 - zfs tank/with\040space/child rw,xattr,noacl
@@ -171,20 +164,20 @@ func TestReadMounts(t *testing.T) {
 	if err != nil || len(table) != 5 {
 		t.Fatalf("got %v, %v", table, err)
 	}
-	if name, err := table[1].dataset(); name != "tank/with space" || err != nil {
+	if name, err := datasetAt(table[1]); name != "tank/with space" || err != nil {
 		t.Errorf("got %q, %v", name, err)
 	}
-	m, found := table.of("/tank/with space/x", 40)
-	if !found || m.id != 40 {
+	m, found := table.Through("/tank/with space/x", unix.Statx_t{Mask: unix.STATX_MNT_ID, Mnt_id: 40})
+	if !found || m.ID != 40 {
 		t.Errorf("got %+v", m)
 	}
-	if got := table.nested(m, "/tank/with space"); len(got) != 1 || got[0] != "/tank/with space/child" {
+	if got := nested(table, m, "/tank/with space"); len(got) != 1 || got[0] != "/tank/with space/child" {
 		t.Errorf("got %q", got)
 	}
-	if m, found := table.of("/srv/bind/deep", 999); !found || m.id != 41 {
+	if m, found := table.Through("/srv/bind/deep", unix.Statx_t{Mask: unix.STATX_MNT_ID, Mnt_id: 999}); !found || m.ID != 41 {
 		t.Errorf("by path: got %+v", m)
 	}
-	if _, err := table[0].dataset(); !errors.Is(err, fs.ErrNotMine) {
+	if _, err := datasetAt(table[0]); !errors.Is(err, fs.ErrNotMine) {
 		t.Errorf("ext4: got %v", err)
 	}
 }

@@ -26,16 +26,16 @@ func flags(format string) []string {
 	return []string{"-L", "-c"}
 }
 
-// FormatOf is the format of the streams of a snapshot's dataset, as it stands
-// in a manifest: raw of an encrypted one, whose key is then not needed and
-// never leaves the host. It does not change in a dataset's life, so that a
-// chain goes on as it began.
-func (d *Driver) FormatOf(ctx context.Context, s fs.Snapshot) (string, error) {
+// Format implements fs.Driver: raw of an encrypted dataset, whose key is then
+// not needed and never leaves the host. It does not change in a dataset's life,
+// so that a chain goes on as it began.
+func (d *Driver) Format(ctx context.Context, s fs.Snapshot) (format string, fixed bool, err error) {
 	found, err := d.find(ctx, s.Dataset)
 	if err != nil {
-		return "", fmt.Errorf("ask for the stream format: %w", err)
+		return "", true, fmt.Errorf("ask for the stream format: %w", err)
 	}
-	return formatOf(ctx, found[0])
+	format, err = formatOf(ctx, found[0])
+	return format, true, err
 }
 
 func formatOf(ctx context.Context, o object) (string, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/proc"
 
 	"github.com/dustin/go-humanize"
 )
@@ -53,7 +54,7 @@ func abandonedIn(ctx context.Context, pool string) ([]abandoned, error) {
 	}
 	var out []abandoned
 	for _, row := range rows {
-		if !fs.IsStageName(path.Base(row[0])) || alive(row[3]) {
+		if !fs.IsStageName(path.Base(row[0])) || proc.Lives(row[3]) {
 			continue
 		}
 		used, err := strconv.ParseUint(row[2], 10, 64)

@@ -20,9 +20,8 @@ import (
 	"time"
 
 	"snapd/internal/advice"
+	"snapd/internal/durable"
 	"snapd/internal/ship"
-
-	"golang.org/x/sys/unix"
 )
 
 // tmpDir holds objects that are being written. A dot begins no key, so it can
@@ -75,18 +74,17 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, ifAbsent bool)
 	if err != nil {
 		return fmt.Errorf("put %s: %w", key, s.explain(err))
 	}
-	defer os.Remove(aside) //nolint:errcheck // gone already if it was renamed
+	defer aside.Close() //nolint:errcheck // it has its name, or is of no use
+	give := aside.Replace
+	if ifAbsent {
+		give = aside.Create
+	}
 	for range namingAttempts {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err = s.makeFolders(filepath.Dir(name))
-		switch {
-		case err != nil:
-		case ifAbsent:
-			err = nameIfAbsent(aside, name)
-		default:
-			err = os.Rename(aside, name)
+		if err = s.makeFolders(filepath.Dir(name)); err == nil {
+			err = give(name)
 		}
 		// A Delete beside us, of this process or another, may have removed
 		// the folder it emptied, or one above it.
@@ -97,46 +95,29 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, ifAbsent bool)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("put %s: %w", key, ship.ErrExists)
 	}
-	if err == nil {
-		err = syncFolder(filepath.Dir(name))
-	}
 	if err != nil {
 		return fmt.Errorf("put %s: %w", key, s.explain(err))
 	}
 	return nil
 }
 
-func (s *Store) writeAside(body []byte) (name string, err error) {
+func (s *Store) writeAside(body []byte) (*durable.Aside, error) {
 	tmp := filepath.Join(s.root, tmpDir)
 	if err := os.Mkdir(tmp, 0o700); err == nil {
-		if err := syncFolder(s.root); err != nil {
-			return "", err
+		if err := durable.SyncDir(s.root); err != nil {
+			return nil, err
 		}
 	} else if !errors.Is(err, fs.ErrExist) {
-		return "", err
+		return nil, err
 	}
-	f, err := os.CreateTemp(tmp, "put-*") // mode 0600
+	aside, err := durable.Begin(tmp)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	_, err = f.Write(body)
-	if err == nil {
-		err = f.Sync()
+	if _, err := aside.Write(body); err != nil {
+		return nil, errors.Join(err, aside.Close())
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
-	}
-	return f.Name(), nil
-}
-
-// nameIfAbsent gives a file its name unless that is taken, in one step.
-func nameIfAbsent(aside, name string) error {
-	err := os.Link(aside, name)
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EMLINK) {
-		// Filesystems without hard links (FAT, some network ones).
-		err = unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, name, unix.RENAME_NOREPLACE)
-	}
-	return err
+	return aside, nil
 }
 
 func (s *Store) makeFolders(folder string) error {
@@ -160,15 +141,7 @@ func (s *Store) makeFolder(folder string) error {
 	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncFolder(parent)
-}
-
-func syncFolder(name string) error {
-	d, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(parent)
 }
 
 // Get is as ship.Store says.

@@ -225,7 +225,7 @@ func (g *getBody) Read(p []byte) (int, error) {
 
 func (g *getBody) Close() error { return g.body.Close() }
 
-// Stat is as ship.Stater says.
+// Stat is as ship.ObjectStater says.
 func (s *Store) Stat(ctx context.Context, key string) (ship.Object, error) {
 	if err := ship.CheckKey(key); err != nil {
 		return ship.Object{}, err

@@ -103,10 +103,10 @@ func (f *Faults) PutDigest(ctx context.Context, key string, body []byte, ifAbsen
 	return etag, err
 }
 
-// Stat is as ship.Stater says, but for the script.
+// Stat is as ship.ObjectStater says, but for the script.
 func (f *Faults) Stat(ctx context.Context, key string) (o ship.Object, err error) {
 	err = f.run(ctx, "stat", key, func() (err error) {
-		s, ok := f.store.(ship.Stater)
+		s, ok := f.store.(ship.ObjectStater)
 		if !ok {
 			return fmt.Errorf("stat %s: %w", key, errors.ErrUnsupported)
 		}

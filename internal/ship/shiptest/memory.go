@@ -98,7 +98,7 @@ func (m *Memory) entry(key string, o object) ship.Object {
 	return e
 }
 
-// Stat is as ship.Stater says.
+// Stat is as ship.ObjectStater says.
 func (m *Memory) Stat(ctx context.Context, key string) (ship.Object, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

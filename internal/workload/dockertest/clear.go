@@ -1,15 +1,15 @@
 package dockertest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
 )
@@ -92,45 +92,26 @@ func (p process) removeCgroups() {
 }
 
 func processes() ([]process, error) {
-	entries, err := os.ReadDir("/proc")
+	pids, err := proc.All()
 	if err != nil {
 		return nil, err
 	}
 	var all []process
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		args, argsErr := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		parent, _, statErr := stat(pid)
+	for _, pid := range pids {
+		args, argsErr := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		p, statErr := proc.Look(pid)
 		if argsErr != nil || statErr != nil || len(args) == 0 {
 			continue // ended meanwhile, or the kernel's
 		}
-		all = append(all, process{pid: pid, parent: parent, args: strings.Split(strings.TrimSuffix(string(args), "\x00"), "\x00")})
+		all = append(all, process{pid: pid, parent: p.Parent, args: strings.Split(strings.TrimSuffix(string(args), "\x00"), "\x00")})
 	}
 	return all, nil
-}
-
-// stat reads the parent and the state of a process. Its name stands in
-// brackets before them and may hold anything.
-func stat(pid int) (parent int, state byte, err error) {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	fields := bytes.Fields(content[bytes.LastIndexByte(content, ')')+1:])
-	if len(fields) < 2 {
-		return 0, 0, fmt.Errorf("read the state of process %d: unexpected %q", pid, content)
-	}
-	parent, err = strconv.Atoi(string(fields[1]))
-	return parent, fields[0][0], err
 }
 
 // awaitEnd waits until a killed process is gone, or only its name is left.
 func awaitEnd(pid int) error {
 	for begin := time.Now(); time.Since(begin) < stopLimit; time.Sleep(5 * time.Millisecond) {
-		if _, state, err := stat(pid); err != nil || state == 'Z' {
+		if p, err := proc.Look(pid); err != nil || !p.Alive() {
 			return nil //nolint:nilerr // the process is gone
 		}
 	}

@@ -18,9 +18,10 @@ import (
 	"syscall"
 	"time"
 
+	"snapd/internal/proc"
+
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -247,13 +248,13 @@ func (d *Docker) removeAll(ctx context.Context) error {
 
 // unmountBelow takes down what an engine that was killed left mounted.
 func unmountBelow(dir string) error {
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	mounts, err := proc.Own()
 	if err != nil {
 		return err
 	}
 	var errs error
 	for _, mount := range slices.Backward(mounts) {
-		if at := mount.Mountpoint; strings.HasPrefix(at, dir+"/") {
+		if at := mount.Point; strings.HasPrefix(at, dir+"/") {
 			if err := unix.Unmount(at, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 				errs = errors.Join(errs, fmt.Errorf("unmount %s: %w", at, err))
 			}

@@ -8,13 +8,6 @@ import (
 	"snapd/internal/fs"
 )
 
-// checker is a driver that can have the filesystem on a restored volume checked
-// by its own tool, without changing it. It is fs.ErrDamaged where that found
-// damage, and fs.ErrNotMine where there is no filesystem that it knows.
-type checker interface {
-	CheckFilesystem(ctx context.Context, dataset fs.Dataset) (said string, err error)
-}
-
 // What came of a check.
 const (
 	checkedSound   = "sound"
@@ -24,7 +17,7 @@ const (
 
 // canCheck refuses before anything is restored what could not be done after it.
 func canCheck(driver fs.Driver, name string) error {
-	if _, ok := driver.(checker); !ok {
+	if _, ok := driver.(fs.Checker); !ok {
 		return usage("--check is for logical volumes: %s has checksums of its own", name)
 	}
 	return nil
@@ -37,7 +30,7 @@ func (a *Agent) checkAll(ctx context.Context, driver fs.Driver, restored []Resto
 	for i := range restored {
 		r := &restored[i]
 		a.step("", "checking the filesystem on %s", r.Target)
-		_, err := driver.(checker).CheckFilesystem(ctx, r.made)
+		_, err := driver.(fs.Checker).CheckFilesystem(ctx, r.made)
 		switch {
 		case err == nil:
 			r.Checked = checkedSound

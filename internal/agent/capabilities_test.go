@@ -66,7 +66,9 @@ func (m *marking) Tidy(_ context.Context, _ fs.Dataset, needed func(string) bool
 	return nil, nil
 }
 
-func (m *marking) FormatOf(context.Context, fs.Snapshot) (string, error) { return m.format, nil }
+func (m *marking) Format(context.Context, fs.Snapshot) (string, bool, error) {
+	return m.format, true, nil
+}
 
 func (m *marking) Send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (io.ReadCloser, error) {
 	if m.broken != nil {

@@ -11,22 +11,6 @@ import (
 	"snapd/internal/ship"
 )
 
-// continuer is a receiver that goes on with what an interrupted restore to the
-// same target left, and leaves such in turn when its source fails or its
-// context ends.
-type continuer interface {
-	// Continue is called once, before the first stream, with the guids of the
-	// snapshots that the streams make. It returns how many of the streams are
-	// there whole, and whether the one after them is there in part.
-	Continue(ctx context.Context, chain []string) (whole int, part bool, err error)
-	// ApplyRest is Apply of the stream that is there in part; open reads it
-	// from the byte wanted or a little before. After an error without Kept
-	// the part is gone, and the stream can be applied whole.
-	ApplyRest(ctx context.Context, open func(from int64) (r io.ReadCloser, at int64, err error), guid, base string) error
-	// Kept says where what was received is kept, "" when it is not.
-	Kept() string
-}
-
 // feeding is one chain on its way into a receiver.
 type feeding struct {
 	*Agent
@@ -54,7 +38,7 @@ func (a *Agent) apply(ctx context.Context, src *source, d point.Dataset, driver 
 		f.total += m.SentBytes
 	}
 	err = f.all(ctx)
-	if c, ok := receiver.(continuer); ok && err != nil {
+	if c, ok := receiver.(fs.Continuer); ok && err != nil {
 		if at := c.Kept(); at != "" {
 			err = hint(err, "what was received is kept for a week in %s: the same restore goes on with it", at)
 		}
@@ -85,7 +69,7 @@ func (f *feeding) all(ctx context.Context) error {
 // goOn goes on with what an interrupted restore left, and returns how many
 // streams need not be applied any more.
 func (f *feeding) goOn(ctx context.Context) (whole int, err error) {
-	c, ok := f.receiver.(continuer)
+	c, ok := f.receiver.(fs.Continuer)
 	if !ok {
 		return 0, nil
 	}
