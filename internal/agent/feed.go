@@ -29,7 +29,7 @@ func (a *Agent) apply(ctx context.Context, src *source, d point.Dataset, driver 
 	if src.repo == nil {
 		return a.applyLocal(ctx, d, driver, receiver)
 	}
-	chain, err := src.repo.Chain(ctx, src.ids[d.GUID], nil)
+	chain, err := src.repo.Chain(ctx, src.ids[d.GUID], src.index.View)
 	if err != nil {
 		return 0, err
 	}

@@ -115,7 +115,7 @@ func (a *Agent) pruneRepository(ctx context.Context, name string, groups []workl
 	if err != nil {
 		return nil, err
 	}
-	if err := a.drop(ctx, repo, conf, drop, dryRun); err != nil || dryRun {
+	if err := a.drop(ctx, repo, index.View, conf, drop, dryRun); err != nil || dryRun {
 		return index, err
 	}
 	return repo.Index(ctx)
@@ -123,7 +123,7 @@ func (a *Agent) pruneRepository(ctx context.Context, name string, groups []workl
 
 // drop removes points. It writes down before what it is about to do, so that
 // after a crash nobody takes a removed point for one that was lost.
-func (a *Agent) drop(ctx context.Context, repo *ship.Repository, conf config.Repository, drop []point.ID, dryRun bool) error {
+func (a *Agent) drop(ctx context.Context, repo *ship.Repository, view *ship.View, conf config.Repository, drop []point.ID, dryRun bool) error {
 	keep, err := a.unfinished(repo.ID, conf.Name)
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (a *Agent) drop(ctx context.Context, repo *ship.Repository, conf config.Rep
 			return err
 		}
 	}
-	pruned, err := repo.Prune(ctx, nil, drop, ship.PruneOptions{Now: a.Now(), DryRun: dryRun, Keep: keep})
+	pruned, err := repo.Prune(ctx, view, drop, ship.PruneOptions{Now: a.Now(), DryRun: dryRun, Keep: keep})
 	a.warnOf(conf.Name, pruned.Problems)
 	if err != nil || dryRun {
 		return err

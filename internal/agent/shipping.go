@@ -292,7 +292,7 @@ func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repos
 				"run the same command again: it is shipped anew")
 		}
 	}
-	number, err := repo.PutPoint(ctx, rec, nil)
+	number, err := repo.PutPoint(ctx, rec, index.View)
 	if err != nil {
 		return p, fmt.Errorf("commit the point: %w", err)
 	}

@@ -1,35 +1,364 @@
 package ship
 
-import "errors"
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"snapd/internal/durable"
+	"snapd/internal/point"
+)
 
 // Cache keeps what a host has verified of one repository, and the newest
 // numbers that it has seen there. It may be lost: then more is read. Its
 // methods may be called on nil, which remembers nothing, and from several
-// goroutines at once.
-type Cache struct{ dir string }
+// goroutines at once. Several processes may use one folder; one does not see
+// what another adds before it opens the folder again.
+type Cache struct {
+	dir string
+
+	mu      sync.Mutex
+	file    *os.File // records.jsonl, for appending
+	points  map[int64]cachedPoint
+	events  map[int64]event
+	streams map[point.ID]StreamRef // of manifests that were read
+	gone    map[string]bool        // keys that an event let go and that were deleted
+	lines   map[string]span        // where the living lines are
+	dead    int                    // lines that stand for nothing any more
+	pending []pendingLine          // not yet written
+	seen    Seen
+}
+
+type cachedPoint struct {
+	PointRecord
+	sealed bool // the line holds the sealed part too
+}
+
+// span is a line of the file, in bytes.
+type span struct{ at, length int64 }
+
+type pendingLine struct {
+	name string
+	text []byte
+}
 
 // Seen is what a host remembers of a repository beside its records.
 type Seen struct {
+	Format int      `json:"format"`
 	Point  *Link    `json:"point"`  // the newest point that was verified, null if none
 	Event  *Link    `json:"event"`  // the newest event that was verified, null if none
 	Put    int64    `json:"put"`    // number of the newest point that this host itself put or adopted
 	Damage []Damage `json:"damage"` // found here, and not yet noted in the ledger
 }
 
-// OpenCache opens the folder of one repository, and makes it if need be.
+// cacheLine is one of records.jsonl.
+type cacheLine struct {
+	Key      string          `json:"key"`
+	Digest   Digest          `json:"sha256"`
+	Size     int64           `json:"size"`               // bytes of the object
+	Document json.RawMessage `json:"document,omitempty"` // none: the object is gone
+}
+
+const (
+	cacheRecords = "records.jsonl"
+	cacheSeen    = "seen.json"
+	cacheLock    = "lock"
+
+	// compactFrom is how many lines a file has before it is worth compacting.
+	compactFrom = 256
+)
+
+// OpenCache opens the folder of one repository, and makes it if need be,
+// readable by its owner only.
 func OpenCache(dir string) (*Cache, error) {
-	return &Cache{dir: dir}, errors.New("cache: not yet made")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open the cache of a repository: %w", err)
+	}
+	c := &Cache{
+		dir: dir, points: map[int64]cachedPoint{}, events: map[int64]event{}, streams: map[point.ID]StreamRef{},
+		gone: map[string]bool{}, lines: map[string]span{},
+	}
+	err := c.locked(func() error {
+		c.seen = c.readSeen()
+		if err := c.load(); err != nil {
+			return err
+		}
+		if len(c.lines)+c.dead >= compactFrom && c.dead > len(c.lines) {
+			return c.compact()
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the cache of a repository: %w", err), c.Close())
+	}
+	return c, nil
 }
 
 // Close ends the use of the cache.
-func (c *Cache) Close() error { return nil }
+func (c *Cache) Close() error {
+	if c == nil || c.file == nil {
+		return nil
+	}
+	return errors.Join(c.flush(), c.file.Close())
+}
 
-// Seen is what is remembered.
-func (c *Cache) Seen() Seen { return Seen{} }
+// locked does something while no other process changes the folder.
+func (c *Cache) locked(do func() error) error {
+	lock, err := os.OpenFile(filepath.Join(c.dir, cacheLock), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
+	if err == nil {
+		err = do()
+	}
+	return errors.Join(err, lock.Close())
+}
 
-// NotePut remembers durably which point this host put or adopted last.
-func (c *Cache) NotePut(_ int64) error { return nil }
+// load reads the file up to the first line that is not whole or makes no
+// sense, and cuts it off there.
+func (c *Cache) load() error {
+	f, err := os.OpenFile(filepath.Join(c.dir, cacheRecords), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	c.file = f
+	in := bufio.NewReaderSize(f, 1<<16)
+	at := int64(0)
+	for {
+		line, err := in.ReadBytes('\n')
+		if errors.Is(err, io.EOF) || err == nil && c.take(line, at) != nil {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		at += int64(len(line))
+	}
+	if info, err := f.Stat(); err != nil || info.Size() == at {
+		return err
+	}
+	return f.Truncate(at)
+}
 
-// NoteDamage remembers damage durably: for who has no signing key to note it
-// in the ledger. Damage of a stream that is in both counts once.
-func (c *Cache) NoteDamage(_ []Damage) error { return nil }
+// take understands one line.
+func (c *Cache) take(text []byte, at int64) error {
+	var line cacheLine
+	if err := json.Unmarshal(text, &line); err != nil {
+		return err
+	}
+	where := span{at, int64(len(text))}
+	if line.Document == nil {
+		c.forgetLocked(line.Key)
+		c.gone[line.Key] = true
+		c.place(line.Key, where)
+		return nil
+	}
+	if _, ok := parseNumbered(prefixPoints, line.Key); ok {
+		var doc pointDoc
+		if err := unmarshalChecked(line.Document, &doc); err != nil {
+			return err
+		}
+		c.points[doc.Number] = cachedPoint{doc.record(line.Digest, line.Size), doc.Sealed != ""}
+	} else if _, ok := parseNumbered(prefixLedger, line.Key); ok {
+		doc := &eventDoc{}
+		if err := unmarshalChecked(line.Document, doc); err != nil {
+			return err
+		}
+		c.events[doc.Number] = event{doc, line.Digest}
+	} else {
+		var doc streamDoc
+		if err := json.Unmarshal(line.Document, &doc); err != nil {
+			return err
+		}
+		ref := doc.ref()
+		ref.Digest, ref.Size = line.Digest, line.Size
+		if err := ref.check(); err != nil || ref.Key != line.Key {
+			return ErrDamaged
+		}
+		c.streams[ref.ID] = ref
+	}
+	delete(c.gone, line.Key)
+	c.place(line.Key, where)
+	return nil
+}
+
+type checkedDocument interface{ check() error }
+
+func unmarshalChecked(text []byte, doc checkedDocument) error {
+	if err := json.Unmarshal(text, doc); err != nil {
+		return err
+	}
+	return doc.check()
+}
+
+func (c *Cache) place(name string, where span) {
+	if _, there := c.lines[name]; there {
+		c.dead++
+	}
+	c.lines[name] = where
+}
+
+func (c *Cache) forgetLocked(key string) {
+	if n, ok := parseNumbered(prefixPoints, key); ok {
+		delete(c.points, n)
+	}
+	if s, ok := parseStreamKey(key); ok {
+		delete(c.streams, s.ID)
+	}
+}
+
+// compact writes the living lines aside and puts them in place of the file.
+func (c *Cache) compact() error {
+	aside, err := durable.Begin(c.dir)
+	if err != nil {
+		return err
+	}
+	defer aside.Close() //nolint:errcheck // removes it, unless it was put in place
+	lines := make(map[string]span, len(c.lines))
+	at := int64(0)
+	out := bufio.NewWriter(aside)
+	for name, s := range c.lines {
+		if _, err := io.Copy(out, io.NewSectionReader(c.file, s.at, s.length)); err != nil {
+			return err
+		}
+		lines[name] = span{at, s.length}
+		at += s.length
+	}
+	name := filepath.Join(c.dir, cacheRecords)
+	if err := errors.Join(out.Flush(), aside.Replace(name), c.file.Close()); err != nil {
+		return err
+	}
+	c.lines, c.dead = lines, 0
+	c.file, err = os.OpenFile(name, os.O_RDWR|os.O_APPEND, 0o600)
+	return err
+}
+
+// add remembers a verified object. What cannot be written is read again the
+// next time.
+func (c *Cache) add(key string, digest Digest, size int64, doc any) {
+	if c == nil {
+		return
+	}
+	text, err := json.Marshal(doc)
+	if err == nil {
+		c.queue(cacheLine{Key: key, Digest: digest, Size: size, Document: text})
+	}
+}
+
+// letGo remembers that an object is gone for good.
+func (c *Cache) letGo(key string) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	known := c.gone[key]
+	c.gone[key] = true
+	c.forgetLocked(key)
+	c.mu.Unlock()
+	if !known {
+		c.queue(cacheLine{Key: key})
+	}
+}
+
+func (c *Cache) queue(line cacheLine) {
+	text, err := json.Marshal(line)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending = append(c.pending, pendingLine{line.Key, append(text, '\n')})
+}
+
+func (c *Cache) isGone(key string) bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gone[key]
+}
+
+// flush writes what was added, all in one.
+func (c *Cache) flush() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.pending) == 0 {
+		return nil
+	}
+	pending := c.pending
+	c.pending = nil
+	return c.locked(func() error {
+		at, err := c.file.Seek(0, io.SeekEnd)
+		if err != nil {
+			return err
+		}
+		var all bytes.Buffer
+		for _, p := range pending {
+			all.Write(p.text)
+		}
+		if _, err := c.file.Write(all.Bytes()); err != nil {
+			// Half a line is cut off when the file is opened again.
+			return fmt.Errorf("write the cache: %w", err)
+		}
+		for _, p := range pending {
+			if err := c.take(p.text, at); err != nil {
+				return fmt.Errorf("write the cache: %w", err)
+			}
+			at += int64(len(p.text))
+		}
+		return nil
+	})
+}
+
+// sealed is the sealed part of a cached point, base64.
+func (c *Cache) sealed(number int64) (string, bool) {
+	if c == nil {
+		return "", false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	where, ok := c.lines[pointKey(number)]
+	if !ok || !c.points[number].sealed {
+		return "", false
+	}
+	text := make([]byte, where.length)
+	if _, err := c.file.ReadAt(text, where.at); err != nil {
+		return "", false
+	}
+	var line cacheLine
+	var doc pointDoc
+	if json.Unmarshal(text, &line) != nil || json.Unmarshal(line.Document, &doc) != nil || doc.Number != number {
+		return "", false
+	}
+	return doc.Sealed, true
+}
+
+// known copies what is remembered, for one View.
+func (c *Cache) known() (points map[int64]cachedPoint, events map[int64]event, streams map[point.ID]StreamRef) {
+	if c == nil {
+		return map[int64]cachedPoint{}, map[int64]event{}, map[point.ID]StreamRef{}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.points), maps.Clone(c.events), maps.Clone(c.streams)
+}
+
+// stripped is a manifest without what only a reader of the stream needs.
+func (d *streamDoc) stripped() *streamDoc {
+	short := *d
+	short.Parts, short.Rows = []partRef{}, []Row{}
+	return &short
+}

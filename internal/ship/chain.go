@@ -9,47 +9,59 @@ import (
 )
 
 // Chain returns what restores a stream: the full stream first, then every one
-// that builds on it up to the wanted one, each manifest verified. view may be
-// nil.
-func (r *Repository) Chain(ctx context.Context, stream point.ID, _ *View) ([]*Manifest, error) {
-	index, err := r.Index(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ref, ok := index.Stream(stream)
-	if !ok {
-		return nil, fmt.Errorf("chain of stream %s: %w in the repository", stream, ErrNotFound)
-	}
-	m, err := r.Manifest(ctx, ref)
-	if err != nil {
-		return nil, fmt.Errorf("chain of stream %s: %w", stream, err)
-	}
-	chain := []*Manifest{m}
-	for m.Base != "" {
-		ref, ok := index.Stream(m.Base)
-		if !ok {
-			return nil, fmt.Errorf("chain of stream %s: its base %s: %w in the repository", m.ID, m.Base, ErrNotFound)
-		}
-		base, err := r.Manifest(ctx, ref)
-		if err != nil {
-			return nil, fmt.Errorf("chain of stream %s: its base: %w", m.ID, err)
-		}
-		if err := checkBase(m, base); err != nil {
+// that is read after it up to the wanted one, each manifest verified. Where a
+// base is damaged or missing, another stream of the same dataset that makes
+// the same snapshot takes its place. view may be nil.
+func (r *Repository) Chain(ctx context.Context, stream point.ID, view *View) ([]*Manifest, error) {
+	if view == nil {
+		var err error
+		if view, err = r.View(ctx, nil, Whole); err != nil {
 			return nil, err
 		}
-		chain = append(chain, base)
-		m = base
+	}
+	if _, known := view.Stream(stream); !known {
+		l := &looker{repo: r, v: view, asked: map[string]bool{}}
+		view.look = Known // so that it lists what there is of this stream
+		if err := l.resolve(ctx, stream); err != nil {
+			return nil, fmt.Errorf("chain of stream %s: %w", stream, err)
+		}
+		view.settle()
+	}
+	var chain []*Manifest
+	for id := stream; id != ""; {
+		ref, ok := view.Stream(id)
+		if !ok || ref.Key == "" {
+			return nil, fmt.Errorf("chain of stream %s: stream %s: %w in the repository", stream, id, ErrNotFound)
+		}
+		m, err := r.Manifest(ctx, ref)
+		if err != nil {
+			return nil, fmt.Errorf("chain of stream %s: %w", stream, err)
+		}
+		if !ref.Digest.IsZero() && m.Digest != ref.Digest {
+			return nil, fmt.Errorf("chain of stream %s: manifest %s: %w: it is not the one that the point names", stream, m.Key, ErrDamaged)
+		}
+		if len(chain) > 0 {
+			if err := checkBase(chain[len(chain)-1], m); err != nil {
+				return nil, err
+			}
+		}
+		if chain = append(chain, m); len(chain) > maxDepth {
+			return nil, fmt.Errorf("chain of stream %s: %w: it has no end", stream, ErrDamaged)
+		}
+		if id = m.Base; view.Whole(m.ID) {
+			id = view.under[m.ID]
+		}
 	}
 	slices.Reverse(chain)
 	return chain, nil
 }
 
 // checkBase refuses a base that does not make what the stream builds on. The
-// depth falls with every step, so that no circle is possible.
+// depth is not compared: what takes the place of a base may have another.
 func checkBase(m, base *Manifest) error {
-	if base.Origin != m.Origin || base.GUID != m.BaseGUID || base.Driver != m.Driver || base.Depth != m.Depth-1 {
-		return fmt.Errorf("stream %s: %w: it builds on snapshot %s of dataset %s at depth %d, but its base %s makes snapshot %s of dataset %s at depth %d",
-			m.ID, ErrDamaged, m.BaseGUID, m.Origin, m.Depth-1, base.ID, base.GUID, base.Origin, base.Depth)
+	if base.Origin != m.Origin || base.GUID != m.BaseGUID || base.Driver != m.Driver {
+		return fmt.Errorf("stream %s: %w: it builds on snapshot %s of dataset %s, but its base %s makes snapshot %s of dataset %s",
+			m.ID, ErrDamaged, m.BaseGUID, m.Origin, base.ID, base.GUID, base.Origin)
 	}
 	return nil
 }

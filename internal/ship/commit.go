@@ -120,7 +120,7 @@ var errLost = errors.New("the store acknowledged it, and does not have it")
 // checkAllIsThere compares what was uploaded with what the store has, before
 // the manifest says that it is there.
 func (u *upload) checkAllIsThere(ctx context.Context, doc *streamDoc) error {
-	lacking, err := u.repo.lacks(ctx, doc.manifest(Digest{}, u.ref))
+	lacking, err := u.repo.lacks(ctx, doc.manifest(Digest{}, 0, u.ref))
 	if err != nil || len(lacking) == 0 {
 		return err
 	}

@@ -27,6 +27,7 @@ type eventDoc struct {
 type eventBody struct {
 	Drop    []dropped    `json:"drop,omitempty"`    // points that were removed, with what they were made of
 	Absent  []int64      `json:"absent,omitempty"`  // numbers that are gone for good, each asked for by name
+	Remove  []point.ID   `json:"remove,omitempty"`  // streams that nothing needs any more: they are deleted from now on
 	Abandon []point.ID   `json:"abandon,omitempty"` // streams whose upload was given up: their data may go
 	Pin     []point.ID   `json:"pin,omitempty"`     // points that retention keeps
 	Unpin   []point.ID   `json:"unpin,omitempty"`   // points that it need not keep any more
@@ -50,7 +51,7 @@ type droppedStream struct {
 	Origin   string    `json:"origin"`
 	GUID     string    `json:"guid"`
 	Base     *point.ID `json:"base"`
-	BaseGUID *string   `json:"base_guid"`
+	BaseGUID *string   `json:"base_guid"` // null with a base: format 1, and the manifest could not be read
 	Number   int       `json:"number"`
 	Depth    int       `json:"depth"`
 	Segments int       `json:"segments"`
@@ -68,7 +69,7 @@ type adoptedHost struct {
 }
 
 func (b *eventBody) empty() bool {
-	return len(b.Drop)+len(b.Absent)+len(b.Abandon)+len(b.Pin)+len(b.Unpin)+len(b.Damage)+len(b.Whole) == 0 && b.Adopt == nil
+	return len(b.Drop)+len(b.Absent)+len(b.Remove)+len(b.Abandon)+len(b.Pin)+len(b.Unpin)+len(b.Damage)+len(b.Whole) == 0 && b.Adopt == nil
 }
 
 // prunes tells whether the event says of numbers that they are gone. Who puts
@@ -82,7 +83,7 @@ func (d *eventDoc) check() error {
 	if d.Format < formatVersion {
 		return errors.New("format 1 has no events")
 	}
-	if d.Number < 1 || (d.Previous == nil) != (d.Number == 1) && d.Previous == nil && d.Number < 1 {
+	if d.Number < 1 || d.Number > maxNumber {
 		return errors.New("it has no number")
 	}
 	if d.Previous != nil && (d.Previous.Number < 1 || d.Previous.Number >= d.Number || d.Previous.Digest.IsZero()) {
@@ -101,7 +102,7 @@ func (d *eventDoc) check() error {
 }
 
 func (b *eventBody) checkBody() error {
-	for _, ids := range [][]point.ID{b.Abandon, b.Pin, b.Unpin, b.Whole} {
+	for _, ids := range [][]point.ID{b.Remove, b.Abandon, b.Pin, b.Unpin, b.Whole} {
 		for _, id := range ids {
 			if err := parseStored(id); err != nil {
 				return err
@@ -144,10 +145,13 @@ func (p dropped) check() error {
 	}
 	for _, s := range p.Streams {
 		ref := s.ref()
+		if ref.Base != "" && ref.BaseGUID == "" {
+			ref.Depth = 1
+		}
 		if err := ref.check(); err != nil {
 			return fmt.Errorf("stream %s: %w", s.Stream, err)
 		}
-		if (s.Base == nil) != (s.BaseGUID == nil) || s.Segments < 1 || s.Digest.IsZero() {
+		if s.Base == nil && s.BaseGUID != nil || s.Segments < 1 || s.Digest.IsZero() {
 			return fmt.Errorf("stream %s: base, segments or digest do not fit", s.Stream)
 		}
 	}
@@ -159,7 +163,9 @@ func (s droppedStream) ref() StreamRef {
 		ID: s.Stream, Base: deref(s.Base), Origin: s.Origin, GUID: s.GUID, BaseGUID: deref(s.BaseGUID),
 		Number: s.Number, Depth: s.Depth, Segments: s.Segments, Digest: s.Digest,
 	}
-	ref.Key = streamKey(ref)
+	if ref.Base == "" || ref.BaseGUID != "" {
+		ref.Key = streamKey(ref)
+	}
 	return ref
 }
 

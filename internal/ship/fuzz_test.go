@@ -52,6 +52,14 @@ func FuzzDecode(f *testing.F) {
 		if decode(body, &d) == nil {
 			_, _ = sumRows(d.Rows, 0, defaultSlice, true)
 		}
+		var e eventDoc
+		if decode(body, &e) == nil {
+			_ = e.check()
+		}
+		var l leaseDoc
+		if decode(body, &l) == nil {
+			_ = l.check()
+		}
 		var r repositoryDoc
 		if decode(body, &r) == nil {
 			_ = r.check()
@@ -63,7 +71,7 @@ func FuzzDecode(f *testing.F) {
 func FuzzOpen(f *testing.F) {
 	signer := fuzzSigner(f)
 	doc := repositoryDoc{
-		header:  header{Format: 1, Type: typeRepository, Repository: strings.Repeat("0", 32)},
+		header:  header{Format: formatVersion, Type: typeRepository, Repository: strings.Repeat("0", 32)},
 		Created: time.Unix(1700000000, 0).UTC(), Encryption: EncryptionNone, Signer: signer.Public().String(), SliceBytes: defaultSlice,
 	}
 	object, err := sign(signer, typeRepository, doc.Repository, keyRepository, &doc)
@@ -85,12 +93,20 @@ func FuzzOpen(f *testing.F) {
 // FuzzKeys: a key that is understood is written in the same way.
 func FuzzKeys(f *testing.F) {
 	f.Add("meta/points/0000000001")
+	f.Add("meta/ledger/0000000001")
+	f.Add("meta/leases/06gzsdvxc9c1w7br.000001")
 	f.Add("meta/streams/06gzsdvxc9c1w7br.o-1.g-1.full.0.0")
 	f.Add("meta/streams/06gzsdvxc9c1w7br.o-1.g-1.06gzsdvxc9c1w7bq.12.3")
 	f.Add("meta/streams/06gzsdvxc9c1w7br.o-1.g-1.full.+0.0")
 	f.Fuzz(func(t *testing.T, key string) {
-		if p, ok := parsePointKey(key); ok && (pointKey(p.Number) != key || CheckKey(key) != nil) {
-			t.Errorf("%q is understood as point %d", key, p.Number)
+		if n, ok := parseNumbered(prefixPoints, key); ok && (pointKey(n) != key || CheckKey(key) != nil) {
+			t.Errorf("%q is understood as point %d", key, n)
+		}
+		if n, ok := parseNumbered(prefixLedger, key); ok && (eventKey(n) != key || CheckKey(key) != nil) {
+			t.Errorf("%q is understood as event %d", key, n)
+		}
+		if id, n, ok := parseLeaseKey(key); ok && (leaseKey(id, n) != key || CheckKey(key) != nil) {
+			t.Errorf("%q is understood as lease %d of %s", key, n, id)
 		}
 		if s, ok := parseStreamKey(key); ok && (streamKey(s) != key || CheckKey(key) != nil || s.check() != nil) {
 			t.Errorf("%q is understood as stream %+v", key, s)

@@ -1,7 +1,6 @@
 package ship
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -23,12 +22,13 @@ const (
 	full = "full" // stands in a key where an incremental stream has its base
 )
 
-// Index is what one listing tells: enough to plan an increment. Keys are not
-// signed; before something is used, its object is fetched and verified.
+// Index is a View in the form of a listing, for callers that are not yet moved
+// to it.
 type Index struct {
 	Points  []PointRef  // ascending by number
 	Streams []StreamRef // ascending by id, which is by the time they were begun
 	Unknown []string    // keys that no version of the format explains
+	View    *View
 }
 
 // PointRef is a restore point in a listing.
@@ -57,28 +57,28 @@ type StreamRef struct {
 	Time       time.Time // when it was committed, by the store's clock; zero where it was not listed
 }
 
-// Index lists what the repository holds.
+// Index looks through the whole repository.
 func (r *Repository) Index(ctx context.Context) (*Index, error) {
-	x := &Index{}
-	err := r.store.List(ctx, prefixMeta, func(o Object) error {
-		if p, ok := parsePointKey(o.Key); ok {
-			p.Size, p.Time = o.Size, o.Time
-			x.Points = append(x.Points, p)
-		} else if s, ok := parseStreamKey(o.Key); ok {
-			s.Size, s.Time = o.Size, o.Time
-			x.Streams = append(x.Streams, s)
-		} else if !isKnownKey(o.Key) {
-			x.Unknown = append(x.Unknown, o.Key)
-		}
-		return nil
-	})
+	v, err := r.View(ctx, nil, Whole)
 	if err != nil {
-		return nil, fmt.Errorf("list the repository: %w", err)
+		return nil, err
 	}
-	// What follows relies on the order, and not every server keeps it.
-	slices.SortFunc(x.Points, func(a, b PointRef) int { return cmp.Compare(a.Number, b.Number) })
-	slices.SortStableFunc(x.Streams, func(a, b StreamRef) int { return cmp.Compare(a.Key, b.Key) })
-	return x, nil
+	return v.Index(), nil
+}
+
+// Index is the view in the form of a listing.
+func (v *View) Index() *Index {
+	x := &Index{View: v, Unknown: v.unknown}
+	for _, p := range v.Points {
+		x.Points = append(x.Points, PointRef{Number: p.Number, Key: pointKey(p.Number), Size: p.size, Time: p.StoreTime})
+	}
+	for id, s := range v.streams {
+		if _, ill := v.ill[id]; !ill || v.needed[id] {
+			x.Streams = append(x.Streams, s)
+		}
+	}
+	slices.SortFunc(x.Streams, func(a, b StreamRef) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return x
 }
 
 // Stream finds a stream by its id.
@@ -92,58 +92,37 @@ func (x *Index) Stream(id point.ID) (StreamRef, bool) {
 	return x.Streams[i], true
 }
 
-// Whole tells whether a stream and all it builds on are listed. One that is
-// not can be left by a prune that ran beside the upload of its manifest.
-func (x *Index) Whole(id point.ID) bool {
-	for range maxDepth + 1 {
-		ref, ok := x.Stream(id)
-		if !ok || ref.Base == "" {
-			return ok
-		}
-		id = ref.Base
-	}
-	return false
-}
+// Whole is View.Whole.
+func (x *Index) Whole(id point.ID) bool { return x.View.Whole(id) }
 
-// HasPoint tells whether a point with that number is listed.
-func (x *Index) HasPoint(number int64) bool {
-	return slices.ContainsFunc(x.Points, func(p PointRef) bool { return p.Number == number })
-}
+// HasPoint is View.HasPoint.
+func (x *Index) HasPoint(number int64) bool { return x.View.HasPoint(number) }
 
-// Newest is the highest number of a point, which a prune never removes; 0
-// when there is none.
-func (x *Index) Newest() int64 { return x.highest() }
-
-// BySnapshot finds the newest stream that makes a snapshot of a dataset.
-func (x *Index) BySnapshot(origin, guid string) (StreamRef, bool) {
-	for _, s := range slices.Backward(x.Streams) {
-		if s.Origin == origin && s.GUID == guid {
-			return s, true
-		}
-	}
-	return StreamRef{}, false
-}
-
-func (x *Index) highest() int64 {
+// Newest is the highest number of a kept point; 0 when there is none.
+func (x *Index) Newest() int64 {
 	if n := len(x.Points); n > 0 {
 		return x.Points[n-1].Number
 	}
 	return 0
 }
 
-func pointKey(number int64) string { return fmt.Sprintf("%s%010d", prefixPoints, number) }
-
-func parsePointKey(key string) (PointRef, bool) {
-	digits, ok := strings.CutPrefix(key, prefixPoints)
-	if !ok || len(digits) != 10 {
-		return PointRef{}, false
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 1 || pointKey(n) != key {
-		return PointRef{}, false
-	}
-	return PointRef{Number: n, Key: key}, true
+// BySnapshot is View.BySnapshot.
+func (x *Index) BySnapshot(origin, guid string) (StreamRef, bool) {
+	return x.View.BySnapshot(origin, guid)
 }
+
+// Points are those of the view, and its problems.
+func (r *Repository) Points(ctx context.Context, index *Index) ([]PointRecord, []Problem, error) {
+	if index == nil {
+		var err error
+		if index, err = r.Index(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	return index.View.Points, index.View.Problems, nil
+}
+
+func pointKey(number int64) string { return fmt.Sprintf("%s%010d", prefixPoints, number) }
 
 func streamKey(s StreamRef) string {
 	base := full

@@ -1,18 +1,13 @@
 package ship
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	"snapd/internal/point"
-
-	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -192,78 +187,4 @@ func (r *Repository) leaseKeys(ctx context.Context, stream point.ID) (keys []str
 		return nil, fmt.Errorf("list the leases of stream %s: %w", stream, err)
 	}
 	return keys, nil
-}
-
-// Leases are those of all uploads that are alive, the newest of each stream,
-// ascending by stream, and what lies among them and does not verify. A lease
-// that is removed meanwhile is left out.
-func (r *Repository) Leases(ctx context.Context) ([]Lease, []Problem, error) {
-	newest := map[point.ID]Lease{}
-	var problems []Problem
-	err := r.store.List(ctx, prefixLeases, func(o Object) error {
-		stream, count, ok := parseLeaseKey(o.Key)
-		if !ok {
-			problems = append(problems, Problem{Object: o.Key, Problem: "it lies among the leases and is none"})
-			return nil
-		}
-		if l := newest[stream]; count > l.Count {
-			newest[stream] = Lease{Stream: stream, Count: count, Key: o.Key, PutTime: o.Time}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("list the leases: %w", err)
-	}
-	var mu sync.Mutex
-	var leases []Lease
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(pointFetches)
-	for _, l := range newest {
-		g.Go(func() error {
-			whole, err := r.lease(gctx, l)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case errors.Is(err, ErrNotFound):
-			case isDamage(err):
-				problems = append(problems, Problem{Object: l.Key, Problem: err.Error()})
-			case err != nil:
-				return err
-			default:
-				leases = append(leases, whole)
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, nil, fmt.Errorf("read the leases: %w", err)
-	}
-	slices.SortFunc(leases, func(a, b Lease) int { return cmp.Compare(a.Stream, b.Stream) })
-	slices.SortFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Object, b.Object) })
-	return leases, problems, nil
-}
-
-// lease fetches and verifies one that was listed.
-func (r *Repository) lease(ctx context.Context, l Lease) (Lease, error) {
-	var object bytes.Buffer
-	if err := fetch(ctx, r.store, l.Key, maxSigned, &object); err != nil {
-		return l, err
-	}
-	var doc leaseDoc
-	err := open(r.trusted, object.Bytes(), typeLease, r.ID, l.Key, &doc)
-	if err != nil {
-		return l, err
-	}
-	err = checkHeader(doc.header, typeLease, r.ID)
-	if err == nil {
-		err = doc.check()
-	}
-	if err == nil && leaseKey(doc.Stream, doc.Count) != l.Key {
-		err = errors.New("it does not belong at this key")
-	}
-	if err != nil {
-		return l, fmt.Errorf("lease %s: %w: %w", l.Key, ErrDamaged, err)
-	}
-	l.Base, l.Host, l.Time = deref(doc.Base), doc.Host, doc.Time
-	return l, nil
 }

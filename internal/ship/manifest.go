@@ -224,21 +224,29 @@ func sumRows(rows []Row, first, most int, last bool) (partRef, error) {
 // header for some hundred recipients.
 func maxStored(slice int) int64 { return int64(slice) + int64(slice)>>8 + 1<<20 }
 
-func (d *streamDoc) manifest(digest Digest, listed StreamRef) *Manifest {
+func (d *streamDoc) manifest(digest Digest, size int64, listed StreamRef) *Manifest {
 	m := &Manifest{
 		StreamRef: d.ref(), Point: d.Point, Host: d.Host, Began: d.Time, Driver: d.Driver, Format: d.StreamFormat,
 		SliceBytes: d.SliceBytes, SentBytes: d.SentBytes, StoredBytes: d.StoredBytes, parts: d.Parts, rows: d.Rows,
 	}
-	m.Digest, m.Size, m.Time = digest, listed.Size, listed.Time
+	m.Digest, m.Size, m.Time = digest, size, listed.Time
 	return m
 }
 
 // Manifest fetches and verifies the manifest of a stream in the index.
 func (r *Repository) Manifest(ctx context.Context, ref StreamRef) (*Manifest, error) {
-	var doc streamDoc
-	digest, err := r.signedObject(ctx, typeStream, ref.Key, &doc)
+	doc, digest, size, err := r.fetchManifest(ctx, ref)
 	if err != nil {
 		return nil, err
+	}
+	return doc.manifest(digest, size, ref), nil
+}
+
+func (r *Repository) fetchManifest(ctx context.Context, ref StreamRef) (*streamDoc, Digest, int64, error) {
+	var doc streamDoc
+	digest, size, err := r.signedObject(ctx, typeStream, ref.Key, &doc)
+	if err != nil {
+		return nil, Digest{}, 0, err
 	}
 	err = checkHeader(doc.header, typeStream, r.ID)
 	if err == nil {
@@ -248,9 +256,9 @@ func (r *Repository) Manifest(ctx context.Context, ref StreamRef) (*Manifest, er
 		err = errors.New("it does not belong at this key")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("manifest %s: %w: %w", ref.Key, ErrDamaged, err)
+		return nil, Digest{}, 0, fmt.Errorf("manifest %s: %w: %w", ref.Key, ErrDamaged, err)
 	}
-	return doc.manifest(digest, ref), nil
+	return &doc, digest, size, nil
 }
 
 // segment is a row with its place.
@@ -274,7 +282,7 @@ func (r *Repository) eachSegment(ctx context.Context, m *Manifest, f func(segmen
 		return nil
 	}
 	for k, p := range m.parts {
-		rows, err := r.part(ctx, m, k, p)
+		rows, _, err := r.part(ctx, m, k, p)
 		if err != nil {
 			return err
 		}
@@ -285,20 +293,20 @@ func (r *Repository) eachSegment(ctx context.Context, m *Manifest, f func(segmen
 	return all(m.rows)
 }
 
-func (r *Repository) part(ctx context.Context, m *Manifest, k int, p partRef) ([]Row, error) {
+func (r *Repository) part(ctx context.Context, m *Manifest, k int, p partRef) (rows []Row, size int64, err error) {
 	key := partKey(m.ID, k, p.Digest)
 	var doc partDoc
-	digest, err := r.signedObjectAs(ctx, typePart, key, partName(m.ID, k), &doc)
+	digest, size, err := r.signedObjectAs(ctx, typePart, key, partName(m.ID, k), &doc)
 	if err != nil {
-		return nil, fmt.Errorf("part %s of the manifest: %w", key, err)
+		return nil, 0, fmt.Errorf("part %s of the manifest: %w", key, err)
 	}
 	if digest != p.Digest || checkHeader(doc.header, typePart, r.ID) != nil || doc.Stream != m.ID || doc.Part != k {
-		return nil, fmt.Errorf("object %s: %w: it is not the part that the manifest names", key, ErrDamaged)
+		return nil, 0, fmt.Errorf("object %s: %w: it is not the part that the manifest names", key, ErrDamaged)
 	}
 	sum, err := sumRows(doc.Rows, k*rowsPerPart, m.SliceBytes, false)
 	sum.Digest = p.Digest
 	if err != nil || sum != p {
-		return nil, fmt.Errorf("object %s: %w: its sums are not those of the manifest", key, ErrDamaged)
+		return nil, 0, fmt.Errorf("object %s: %w: its sums are not those of the manifest", key, ErrDamaged)
 	}
-	return doc.Rows, nil
+	return doc.Rows, size, nil
 }

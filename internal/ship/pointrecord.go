@@ -10,10 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"snapd/internal/advice"
 	"snapd/internal/point"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // PointRecord is a restore point as a repository keeps it.
@@ -36,6 +33,9 @@ type PointRecord struct {
 	Digest    Digest    // of the point's object; set when read
 
 	previous *Link
+	events   *Link // the newest event when it was put, nil if none
+	format   int
+	size     int64 // bytes of the object
 }
 
 // PointStream says which stream carries a dataset of the point.
@@ -117,8 +117,9 @@ type Link struct {
 
 type pointDoc struct {
 	header
-	Number      int64             `json:"number"`
-	Previous    *Link             `json:"previous"`
+	Number   int64 `json:"number"`
+	Previous *Link `json:"previous"`
+	*Ledgered
 	Point       point.ID          `json:"point"`
 	Host        string            `json:"host"`
 	GroupTag    string            `json:"group_tag"`
@@ -147,17 +148,23 @@ func (d *pointDoc) check() error {
 	if err := checkWord("group_tag", d.GroupTag); err != nil {
 		return err
 	}
-	if d.Number < 1 || d.Previous != nil && (d.Previous.Number < 1 || d.Previous.Number >= d.Number) {
+	if d.Number < 1 || d.Previous != nil && (d.Previous.Number < 1 || d.Previous.Number >= d.Number) || d.Number > maxNumber {
 		return errors.New("its number does not follow that of the point before")
 	}
 	known := []point.Consistency{point.Separate, point.Crash, point.Frozen, point.Quiesced, point.Stopped}
 	if !slices.Contains(known, d.Consistency) {
 		return fmt.Errorf("consistency %q is unknown", d.Consistency)
 	}
+	if (d.Ledgered != nil) != (d.Format >= formatVersion) {
+		return errors.New("it names an event, or none, exactly if its format is 2")
+	}
 	if len(d.Streams) == 0 {
 		return errors.New("it has no streams")
 	}
 	for _, s := range d.Streams {
+		if (s.StreamPlace != nil) != (d.Format >= formatVersion) {
+			return fmt.Errorf("stream %s: its place in the chain is told exactly if the format is 2", s.Stream)
+		}
 		if err := s.check(); err != nil {
 			return fmt.Errorf("stream %s: %w", s.Stream, err)
 		}
@@ -166,12 +173,22 @@ func (d *pointDoc) check() error {
 }
 
 func (s PointStream) check() error {
-	ref := StreamRef{ID: s.Stream, Origin: s.Origin, GUID: s.GUID, Base: deref(s.Base)}
-	if s.Base != nil {
-		ref.Depth = 1 // a point does not name the depth
+	ref := s.Ref()
+	if s.StreamPlace == nil && s.Base != nil {
+		ref.Depth = 1 // format 1 does not name the depth
 	}
 	if err := ref.check(); err != nil {
 		return err
+	}
+	if p := s.StreamPlace; p != nil {
+		if (s.Base == nil) != (p.BaseGUID == nil) {
+			return errors.New("base and base_guid must both be null or both be there")
+		}
+		if p.Recipients != "" {
+			if err := checkTag(p.Recipients); err != nil {
+				return err
+			}
+		}
 	}
 	if s.SentBytes < 1 || s.StoredBytes < 1 || s.Segments < 1 || s.Digest.IsZero() {
 		return errors.New("a size, the number of segments or the manifest's digest is missing")
@@ -179,46 +196,7 @@ func (s PointStream) check() error {
 	return checkWord("driver", s.Driver)
 }
 
-// PutPoint adds a restore point whose streams are committed. view may be nil;
-// it is brought up to date. When it returns nil, the point exists. ErrConflict
-// when another host writes here.
-func (r *Repository) PutPoint(ctx context.Context, rec PointRecord, _ *View) (number int64, err error) {
-	if err := r.checkWritable(); err != nil {
-		return 0, err
-	}
-	index, err := r.Index(ctx)
-	if err != nil {
-		return 0, err
-	}
-	r.numbering.Lock()
-	defer r.numbering.Unlock()
-	previous, same, err := r.previous(ctx, rec.ID, index)
-	if err != nil {
-		return 0, fmt.Errorf("put point %s: %w", rec.ID, err)
-	}
-	if same {
-		return previous.Number, nil // put before, and the answer or we were lost
-	}
-	doc, err := r.pointDoc(rec, max(index.highest(), r.newest.Number)+1, previous)
-	if err != nil {
-		return 0, fmt.Errorf("put point %s: %w", rec.ID, err)
-	}
-	key := pointKey(doc.Number)
-	object, err := sign(r.signer, typePoint, r.ID, key, doc)
-	if err != nil {
-		return 0, fmt.Errorf("put point %s: %w", rec.ID, err)
-	}
-	if there, err := putOnce(ctx, r.store, key, object); errors.Is(err, ErrExists) && there != nil {
-		return 0, advice.With(fmt.Errorf("put point %s: number %d is taken: %w", rec.ID, doc.Number, ErrConflict),
-			"if this machine is a clone, give it a prefix and a signing key of its own, then run: snapd init; if nothing else writes here, try again")
-	} else if err != nil {
-		return 0, fmt.Errorf("put point %s: %w", rec.ID, err)
-	}
-	r.newest = Link{Number: doc.Number, Digest: digestOf(object)}
-	return doc.Number, nil
-}
-
-func (r *Repository) pointDoc(rec PointRecord, number int64, previous *Link) (*pointDoc, error) {
+func (r *Repository) pointDoc(rec PointRecord, number int64, previous, events *Link) (*pointDoc, error) {
 	secret, err := json.Marshal(rec.Secret)
 	if err != nil {
 		return nil, fmt.Errorf("encode its secret part: %w", err)
@@ -229,7 +207,7 @@ func (r *Repository) pointDoc(rec PointRecord, number int64, previous *Link) (*p
 	}
 	doc := &pointDoc{
 		header: header{Format: formatVersion, Type: typePoint, Repository: r.ID},
-		Number: number, Previous: previous, Point: rec.ID, Host: rec.Host,
+		Number: number, Previous: previous, Ledgered: &Ledgered{events}, Point: rec.ID, Host: rec.Host,
 		GroupTag: r.GroupTag(rec.Secret.Group), Time: rec.Time.UTC(),
 		Consistency: rec.Consistency, WindowUS: rec.WindowUS, HeldUS: rec.HeldUS, Timings: rec.Timings,
 		Streams: rec.Streams, Sealed: base64.StdEncoding.EncodeToString(sealed),
@@ -237,120 +215,67 @@ func (r *Repository) pointDoc(rec PointRecord, number int64, previous *Link) (*p
 	return doc, doc.check()
 }
 
-// previous finds the point that the next one names as the one before it. A
-// damaged one is passed over, and is for verify to report: it must not keep
-// new points from being made. same tells that it is the very point id.
-func (r *Repository) previous(ctx context.Context, id point.ID, index *Index) (link *Link, same bool, err error) {
-	if r.newest.Number > index.highest() {
-		return new(r.newest), false, nil
-	}
-	for _, ref := range slices.Backward(index.Points) {
-		var doc pointDoc
-		digest, err := r.signedObject(ctx, typePoint, ref.Key, &doc)
-		switch {
-		case errors.Is(err, ErrDamaged), errors.Is(err, ErrSignature), errors.Is(err, ErrNotFound):
-			continue
-		case err != nil:
-			return nil, false, err
-		}
-		return &Link{Number: ref.Number, Digest: digest}, doc.Point == id, nil
-	}
-	return nil, false, nil
-}
-
-// pointFetches is how many points are fetched at once.
-const pointFetches = 8
-
-// Problem is damage that was found.
+// Problem is something that is wrong.
 type Problem struct {
-	Object  string     `json:"object"`  // key
-	Problem string     `json:"problem"` // what is wrong
-	Points  []point.ID `json:"points"`  // that cannot be restored because of it
+	Object  string      `json:"object"`  // key
+	Problem string      `json:"problem"` // what is wrong
+	Points  []point.ID  `json:"points"`  // that cannot be restored because of it
+	Kind    ProblemKind `json:"-"`
+
+	stream point.ID // whose damage it is, for Verify
 }
 
-// Points fetches and verifies all points of the index, ascending by number,
-// and opens their secret parts where an identity is there. A damaged one is
-// among the problems and does not stop the others. A point that was put twice
-// (a crash can do that) appears once.
-func (r *Repository) Points(ctx context.Context, index *Index) ([]PointRecord, []Problem, error) {
-	if index == nil {
-		var err error
-		if index, err = r.Index(ctx); err != nil {
-			return nil, nil, err
-		}
-	}
-	all := make([]*PointRecord, len(index.Points))
-	bad := make([]error, len(index.Points))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(pointFetches)
-	for i, ref := range index.Points {
-		g.Go(func() error {
-			rec, err := r.point(gctx, ref, r.canUnseal())
-			if isDamage(err) {
-				bad[i] = err
-				return nil
-			}
-			all[i] = rec
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, nil, fmt.Errorf("read the points: %w", err)
-	}
-	seen := map[point.ID]bool{}
-	var points []PointRecord
-	var problems []Problem
-	for i, rec := range all {
-		switch {
-		case bad[i] != nil:
-			problems = append(problems, Problem{Object: index.Points[i].Key, Problem: bad[i].Error(), Points: []point.ID{}})
-		case !seen[rec.ID]:
-			seen[rec.ID] = true
-			points = append(points, *rec)
-		}
-	}
-	return points, problems, nil
-}
+// ProblemKind says what sort of problem a View or a Prune met.
+type ProblemKind string
+
+// The kinds.
+const (
+	KindDamaged    ProblemKind = ""            // an object does not verify
+	KindMissing    ProblemKind = "missing"     // a number that nothing explains
+	KindRolledBack ProblemKind = "rolled back" // what was seen before is gone, or is another thing now
+	KindOldGaps    ProblemKind = "old gaps"    // version 1 kept no record of removals; Prune resolves it by itself
+	KindUnknown    ProblemKind = "unknown key" // no version of the format explains it
+	KindChain      ProblemKind = "chain"       // what a kept point builds on is not known down to a full stream
+	KindLease      ProblemKind = "lease"       // a lease does not verify
+)
 
 // isDamage tells what is wrong with an object from what keeps us from it.
 func isDamage(err error) bool {
 	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrSignature) || errors.Is(err, ErrNotFound)
 }
 
-func (r *Repository) point(ctx context.Context, ref PointRef, unseal bool) (*PointRecord, error) {
+// fetchPoint fetches and verifies the point at a number.
+func (r *Repository) fetchPoint(ctx context.Context, number int64) (*pointDoc, Digest, int64, error) {
+	key := pointKey(number)
 	var doc pointDoc
-	digest, err := r.signedObject(ctx, typePoint, ref.Key, &doc)
+	digest, size, err := r.signedObject(ctx, typePoint, key, &doc)
 	if err != nil {
-		return nil, err
+		return nil, Digest{}, 0, err
 	}
 	err = checkHeader(doc.header, typePoint, r.ID)
 	if err == nil {
 		err = doc.check()
 	}
-	if err == nil && doc.Number != ref.Number {
+	if err == nil && doc.Number != number {
 		err = fmt.Errorf("it is number %d", doc.Number)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("point %s: %w: %w", ref.Key, ErrDamaged, err)
+		return nil, Digest{}, 0, fmt.Errorf("point %s: %w: %w", key, ErrDamaged, err)
 	}
-	rec := &PointRecord{
-		Number: doc.Number, ID: doc.Point, Host: doc.Host, GroupTag: doc.GroupTag, Time: doc.Time, Consistency: doc.Consistency,
-		WindowUS: doc.WindowUS, HeldUS: doc.HeldUS, Timings: doc.Timings, Streams: doc.Streams,
-		StoreTime: ref.Time, Digest: digest, previous: doc.Previous,
+	return &doc, digest, size, nil
+}
+
+// record is the point without its secret part.
+func (d *pointDoc) record(digest Digest, size int64) PointRecord {
+	rec := PointRecord{
+		Number: d.Number, ID: d.Point, Host: d.Host, GroupTag: d.GroupTag, Time: d.Time, Consistency: d.Consistency,
+		WindowUS: d.WindowUS, HeldUS: d.HeldUS, Timings: d.Timings, Streams: d.Streams, Sealed: true,
+		Digest: digest, previous: d.Previous, format: d.Format, size: size,
 	}
-	if !unseal {
-		rec.Sealed = true
-		return rec, nil
+	if d.Ledgered != nil {
+		rec.events = d.Events
 	}
-	err = r.openSecret(doc.Sealed, &rec.Secret)
-	if errors.Is(err, ErrNoIdentity) {
-		rec.Sealed, rec.Secret = true, Secret{} // sealed to others: all else can be read
-		return rec, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("point %s: %w", ref.Key, err)
-	}
-	return rec, nil
+	return rec
 }
 
 func (r *Repository) openSecret(sealed string, secret *Secret) error {

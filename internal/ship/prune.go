@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 
 	"golang.org/x/sync/errgroup"
@@ -17,10 +17,11 @@ import (
 // PruneOptions say what a prune may do.
 type PruneOptions struct {
 	Now    time.Time
-	DryRun bool       // tell, and delete nothing
+	DryRun bool       // tell, and write and delete nothing
 	Keep   []point.ID // streams being uploaded and their bases, see Records.Keep
 	// Orphans also looks through data/ for what has neither manifest nor living
-	// lease, and deletes it: when a person says that nothing else is shipping.
+	// lease, and for manifests that no point names, and deletes it: when a
+	// person says that nothing else is shipping.
 	Orphans bool
 	// Told says that a person named the points: then the newest of a group may
 	// go too. Never all of them, and no pinned one.
@@ -34,8 +35,7 @@ type Pruned struct {
 	Objects int     // all that were deleted
 	Bytes   int64   // of them
 	Orphans Orphans // found below data/, when that was asked for
-	// Problems kept the prune from removing streams and segments: a damaged
-	// point or manifest may need any of them.
+	// Problems kept the prune from deleting anything.
 	Problems []Problem
 }
 
@@ -46,23 +46,23 @@ type Orphans struct {
 	Examples []string // a few keys
 }
 
-const (
-	defaultGrace = 24 * time.Hour
-	pruneDeletes = 8 // at once
-)
+const pruneDeletes = 8 // at once
 
-// Prune removes points, then the streams that no remaining point needs, then
-// segments that belong to no stream. It never removes all points, nor the
-// newest. It may be repeated: what a crash leaves, the next prune removes. One
-// prune at a time; uploads may run beside it.
-func (r *Repository) Prune(ctx context.Context, _ *View, drop []point.ID, o PruneOptions) (Pruned, error) {
+// Prune removes points, and the streams that then nothing needs. It puts on
+// record what goes before it deletes any of it, and looks for new points in
+// between. It deletes nothing while anything in the repository is unexplained:
+// then Pruned.Problems says what, and the error is of the class damaged. It
+// never removes all points, nor, unless told, the newest of a group. It may be
+// repeated: what a crash leaves, the next prune removes. view may be nil; it is
+// brought up to date.
+func (r *Repository) Prune(ctx context.Context, view *View, drop []point.ID, o PruneOptions) (Pruned, error) {
 	if o.Now.IsZero() {
 		return Pruned{}, errors.New("prune: it must be told what time it is")
 	}
 	if err := r.checkWritable(); err != nil {
 		return Pruned{}, fmt.Errorf("prune: %w", err)
 	}
-	p := &prune{repo: r, o: o, drop: map[point.ID]bool{}, keep: map[point.ID]bool{}, expect: map[point.ID]int{}}
+	p := &prune{repo: r, view: view, o: o, drop: map[point.ID]bool{}}
 	for _, id := range drop {
 		p.drop[id] = true
 	}
@@ -73,228 +73,240 @@ func (r *Repository) Prune(ctx context.Context, _ *View, drop []point.ID, o Prun
 }
 
 type prune struct {
-	repo   *Repository
-	o      PruneOptions
-	drop   map[point.ID]bool
-	keep   map[point.ID]bool // streams
-	expect map[point.ID]int  // objects below data/ of a stream that points name
+	repo *Repository
+	view *View
+	o    PruneOptions
+	drop map[point.ID]bool
+
+	leases []Lease
+	keep   map[point.ID]bool // streams that stay
+	going  []PointRecord     // records that this prune drops
+	stray  []point.ID        // streams without a point or manifest that an orphan hunt lets go
+	extra  []Object          // below data/ of a stream that stays, and not named by its manifest
 
 	mu     sync.Mutex
 	pruned Pruned
 }
 
 func (p *prune) run(ctx context.Context) error {
-	index, err := p.repo.Index(ctx)
-	if err != nil {
+	if err := p.look(ctx); err != nil {
 		return err
 	}
-	points, problems, err := p.readPoints(ctx, index)
-	if err != nil {
+	if err := p.choose(); err != nil {
 		return err
 	}
-	if err := p.deletePoints(ctx, index, points); err != nil {
+	if err := p.findLeases(ctx); err != nil {
 		return err
 	}
-	if len(problems) > 0 {
-		// Two keys for deleting: what a point that cannot be read needs is
-		// unknown, so nothing below points goes.
-		p.pruned.Problems = problems
+	if err := p.mark(); err != nil {
+		return err
+	}
+	if p.o.Orphans {
+		if err := p.findOrphans(ctx); err != nil {
+			return err
+		}
+	}
+	if p.o.DryRun {
+		return p.deleteAll(ctx)
+	}
+	number := p.view.top
+	if err := p.repo.putEvent(ctx, p.view, p.event); err != nil {
+		return err
+	}
+	// Who put a point or a lease before that event is seen now; who puts one
+	// after it sees the event.
+	if p.view.top > number {
+		if err := p.findLeases(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.lookAgain(ctx); err != nil {
+		return err
+	}
+	return p.deleteAll(ctx)
+}
+
+// look makes the view, or takes the one given if it says enough.
+func (p *prune) look(ctx context.Context) error {
+	v := p.view
+	if v == nil || v.look == Known && len(v.old) > 0 {
+		var cache *Cache
+		if v != nil {
+			cache = v.cache
+		}
+		whole, err := p.repo.View(ctx, cache, Whole)
+		if err != nil {
+			return err
+		}
+		if v == nil {
+			p.view = whole
+		} else {
+			*v = *whole
+		}
+	}
+	return p.refuse(slices.DeleteFunc(slices.Clone(p.view.Problems), func(x Problem) bool { return x.Kind == KindOldGaps }))
+}
+
+// refuse is for what is unexplained: while there is any, nothing is deleted.
+func (p *prune) refuse(problems []Problem) error {
+	if len(problems) == 0 {
 		return nil
 	}
-	p.mark(index, points)
-	if err := p.deleteStreams(ctx, index); err != nil {
+	p.pruned = Pruned{Problems: problems}
+	return advice.In(advice.Damaged, fmt.Errorf("nothing is deleted while %s is not explained: %s", problems[0].Object, problems[0].Problem))
+}
+
+// choose picks the records that go, and refuses what must not.
+func (p *prune) choose() error {
+	v := p.view
+	left, newest := 0, map[string]int64{}
+	for _, rec := range v.Points {
+		newest[rec.GroupTag] = max(newest[rec.GroupTag], rec.Number)
+		if !p.drop[rec.ID] {
+			left++
+		}
+	}
+	for _, rec := range v.Points {
+		switch {
+		case !p.drop[rec.ID]:
+			continue
+		case v.Pinned(rec.ID):
+			return advice.Usagef("point %s is pinned: it is not removed", rec.ID)
+		case rec.Number == newest[rec.GroupTag] && !p.o.Told:
+			return fmt.Errorf("point %s is the newest of its group: it is not removed", rec.ID)
+		case left == 0:
+			return errors.New("it would remove every point: refused")
+		}
+		p.going = append(p.going, rec)
+		p.pruned.Points = append(p.pruned.Points, rec.ID)
+	}
+	p.going = append(p.going, v.superseded...)
+	return nil
+}
+
+func (p *prune) findLeases(ctx context.Context) error {
+	leases, problems, err := p.repo.Leases(ctx)
+	if err != nil {
 		return err
 	}
-	return p.deleteOrphans(ctx, index)
-}
-
-// readPoints needs no identity, and must see a point twice that was put twice.
-func (p *prune) readPoints(ctx context.Context, index *Index) ([]*PointRecord, []Problem, error) {
-	all := make([]*PointRecord, len(index.Points))
-	bad := make([]error, len(index.Points))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(pointFetches)
-	for i, ref := range index.Points {
-		g.Go(func() error {
-			rec, err := p.repo.point(gctx, ref, false)
-			if isDamage(err) {
-				bad[i] = err
-				return nil
-			}
-			all[i] = rec
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, nil, err
-	}
-	var problems []Problem
-	for i, err := range bad {
-		if err != nil {
-			problems = append(problems, Problem{Object: index.Points[i].Key, Problem: err.Error(), Points: []point.ID{}})
-		}
-	}
-	return slices.DeleteFunc(all, func(r *PointRecord) bool { return r == nil }), problems, nil
-}
-
-func (p *prune) deletePoints(ctx context.Context, index *Index, points []*PointRecord) error {
-	var gone []Object
-	for _, rec := range points {
-		if !p.drop[rec.ID] {
-			continue
-		}
-		if rec.Number == index.highest() {
-			return fmt.Errorf("point %s is the newest of the repository: it is never removed", rec.ID)
-		}
-		i := slices.IndexFunc(index.Points, func(ref PointRef) bool { return ref.Number == rec.Number })
-		gone = append(gone, Object{Key: index.Points[i].Key, Size: index.Points[i].Size})
-		if !slices.Contains(p.pruned.Points, rec.ID) {
-			p.pruned.Points = append(p.pruned.Points, rec.ID)
-		}
-	}
-	if len(gone) > 0 && len(gone) >= len(index.Points) {
-		return errors.New("it would remove every point: refused")
-	}
-	return p.delete(ctx, gone)
+	p.leases = leases
+	return p.refuse(problems)
 }
 
 // mark finds the streams that stay.
-func (p *prune) mark(index *Index, points []*PointRecord) {
-	need := func(id point.ID) {
-		for id != "" && !p.keep[id] {
-			p.keep[id] = true
-			ref, _ := index.Stream(id)
-			id = ref.Base
+func (p *prune) mark() error {
+	v := p.view
+	p.keep = map[point.ID]bool{}
+	var problems []Problem
+	need := func(id point.ID, certain bool) {
+		if id != "" && !v.need(p.keep, id) && certain {
+			problems = append(problems, Problem{
+				Object: v.objectOf(id), Problem: "what it builds on is not known down to a full stream", Points: []point.ID{}, Kind: KindChain,
+			})
 		}
 	}
-	for _, rec := range points {
+	for _, rec := range v.Points {
 		if p.drop[rec.ID] {
 			continue
 		}
 		for _, s := range rec.Streams {
-			need(s.Stream)
-			need(deref(s.Base))
-			p.expect[s.Stream] = s.Segments + (s.Segments-1)/rowsPerPart
+			need(s.Stream, true)
 		}
+	}
+	for _, l := range p.leases {
+		p.keep[l.Stream] = true // its manifest is not there yet
+		need(l.Base, true)
 	}
 	for _, id := range p.o.Keep {
-		need(id)
+		need(id, false)
 	}
-	// A stream that was just committed has no point yet.
-	for _, ref := range index.Streams {
-		if p.young(ref.Time) || p.young(ref.ID.Time()) {
-			need(ref.ID)
-		}
-	}
+	return p.refuse(problems)
 }
 
-func (p *prune) young(t time.Time) bool { return p.o.Now.Sub(t) < defaultGrace }
+// goes are the streams that nothing needs any more: of the points that go, and
+// of those that went before.
+func (p *prune) goes() []point.ID {
+	v := p.view
+	out := map[point.ID]bool{}
+	consider := func(id point.ID) {
+		if _, already := v.removed[id]; !already && !p.keep[id] {
+			out[id] = true
+		}
+	}
+	for _, rec := range p.going {
+		for _, s := range rec.Streams {
+			consider(s.Stream)
+		}
+	}
+	for _, e := range v.events {
+		for _, d := range e.Drop {
+			for _, s := range d.Streams {
+				consider(s.Stream)
+			}
+		}
+	}
+	return sortedIDs(out)
+}
 
-// deleteStreams removes manifests and then what they list: a crash between
-// leaves segments without a manifest, which deleteOrphans finds.
-func (p *prune) deleteStreams(ctx context.Context, index *Index) error {
-	var manifests, data []Object
-	for _, ref := range index.Streams {
-		if p.keep[ref.ID] {
+// event is what goes on record before anything is deleted. It is asked for
+// again when another process put an event first.
+func (p *prune) event() (*eventBody, error) {
+	if err := p.mark(); err != nil {
+		return nil, err
+	}
+	body := &eventBody{Absent: p.view.old, Remove: p.goes()}
+	for _, rec := range p.going {
+		if _, gone := p.view.explained[rec.Number]; gone {
 			continue
 		}
-		if !slices.Contains(p.pruned.Streams, ref.ID) {
-			p.pruned.Streams = append(p.pruned.Streams, ref.ID)
+		if p.view.Pinned(rec.ID) && p.drop[rec.ID] {
+			return nil, advice.Usagef("point %s was pinned meanwhile: it is not removed", rec.ID)
 		}
-		manifests = append(manifests, Object{Key: ref.Key, Size: ref.Size})
+		d := dropped{Number: rec.Number, Point: rec.ID, Digest: rec.Digest}
+		for _, s := range rec.Streams {
+			ref, known := p.view.Stream(s.Stream)
+			if !known {
+				ref = s.Ref()
+			}
+			ref.Digest, ref.Segments = s.Digest, s.Segments
+			d.Streams = append(d.Streams, ref.asDropped())
+		}
+		body.Drop = append(body.Drop, d)
 	}
-	// Those that build on others go first, so that no chain is ever listed
-	// whose base is gone.
-	slices.Reverse(manifests)
-	for _, m := range manifests {
-		if err := p.delete(ctx, []Object{m}); err != nil {
-			return err
-		}
-	}
-	for _, id := range p.pruned.Streams {
-		data = data[:0]
-		err := p.repo.store.List(ctx, dataPrefix(id), func(o Object) error {
-			data = append(data, o)
-			return nil
-		})
-		if err == nil {
-			err = p.delete(ctx, data)
-		}
-		if err != nil {
-			return err
+	for _, id := range p.stray {
+		if _, already := p.view.removed[id]; !already && !p.keep[id] {
+			body.Abandon = append(body.Abandon, id)
 		}
 	}
-	return nil
+	return body, nil
 }
 
-// deleteOrphans removes segments that no manifest lists: of uploads that were
-// given up, of prunes that died, of slices that a second attempt replaced.
-func (p *prune) deleteOrphans(ctx context.Context, index *Index) error {
-	var stream point.ID
-	var objects []Object
-	flush := func() error {
-		if len(objects) == 0 {
-			return nil
-		}
-		orphans, err := p.orphans(ctx, index, stream, objects)
-		objects = objects[:0]
-		if err != nil {
-			return err
-		}
-		return p.delete(ctx, orphans)
-	}
-	err := p.repo.store.List(ctx, prefixData, func(o Object) error {
-		name, _, _ := strings.Cut(strings.TrimPrefix(o.Key, prefixData), "/")
-		if id := point.ID(name); id != stream {
-			if err := flush(); err != nil {
-				return err
-			}
-			stream = id
-		}
-		objects = append(objects, o)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return flush()
-}
-
-// orphans picks from all the objects of one stream those that nothing needs.
-func (p *prune) orphans(ctx context.Context, index *Index, stream point.ID, objects []Object) ([]Object, error) {
-	if slices.Contains(p.o.Keep, stream) || parseStored(stream) != nil || slices.Contains(p.pruned.Streams, stream) {
-		return nil, nil //nolint:nilerr // a name that is no id of ours stays
-	}
-	listed := map[string]bool{}
-	if ref, ok := index.Stream(stream); ok {
-		if len(objects) == p.expect[stream] {
-			return nil, nil // nothing beside what the manifest lists
-		}
-		m, err := p.repo.Manifest(ctx, ref)
-		if err == nil {
-			for k, part := range m.parts {
-				listed[partKey(m.ID, k, part.Digest)] = true
-			}
-			err = p.repo.eachSegment(ctx, m, func(s segment) error {
-				listed[s.key] = true
-				return nil
-			})
+// lookAgain reads the points that were put meanwhile: what one of them needs
+// stays, although it is on record as gone. Whoever put it has seen that record
+// and ships anew: two prunes may run, so that one cannot promise for both.
+func (p *prune) lookAgain(ctx context.Context) error {
+	v := p.view
+	news := false
+	for n, junk := v.Highest()+1, 0; junk < maxJunk; n++ {
+		doc, digest, size, err := p.repo.fetchPoint(ctx, n)
+		if errors.Is(err, ErrNotFound) {
+			break
 		}
 		if isDamage(err) {
-			p.pruned.Problems = append(p.pruned.Problems, Problem{Object: ref.Key, Problem: err.Error(), Points: []point.ID{}})
-			return nil, nil
+			junk++
+			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
+		v.points[n] = doc.record(digest, size)
+		p.repo.remember(v.cache, doc, digest, size)
+		news = true
 	}
-	var orphans []Object
-	for _, o := range objects {
-		if !listed[o.Key] && !p.young(o.Time) && !p.young(stream.Time()) {
-			orphans = append(orphans, o)
-		}
+	if news {
+		v.settle()
 	}
-	return orphans, nil
+	return p.mark()
 }
 
 func (p *prune) delete(ctx context.Context, objects []Object) error {

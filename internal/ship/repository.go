@@ -240,22 +240,23 @@ func (r *Repository) checkWritable() error {
 	return nil
 }
 
-// signedObject fetches and checks one signed object.
-func (r *Repository) signedObject(ctx context.Context, typ, key string, doc document) (Digest, error) {
+// signedObject fetches and checks one signed object, and says its digest and
+// how many bytes it has.
+func (r *Repository) signedObject(ctx context.Context, typ, key string, doc document) (Digest, int64, error) {
 	return r.signedObjectAs(ctx, typ, key, key, doc)
 }
 
 // signedObjectAs is for an object that was signed for another name than its
 // key, because the key holds its digest.
-func (r *Repository) signedObjectAs(ctx context.Context, typ, key, name string, doc document) (Digest, error) {
+func (r *Repository) signedObjectAs(ctx context.Context, typ, key, name string, doc document) (Digest, int64, error) {
 	var object bytes.Buffer
 	if err := fetch(ctx, r.store, key, maxSigned, &object); err != nil {
-		return Digest{}, err
+		return Digest{}, 0, err
 	}
 	if err := open(r.trusted, object.Bytes(), typ, r.ID, name, doc); err != nil {
-		return Digest{}, err
+		return Digest{}, 0, err
 	}
-	return digestOf(object.Bytes()), nil
+	return digestOf(object.Bytes()), int64(object.Len()), nil
 }
 
 // checkWord tells whether a storage's guid, a host's id or a driver's name can

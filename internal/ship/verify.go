@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
-	"strings"
 
 	"snapd/internal/point"
 
@@ -50,11 +50,15 @@ func (r *Repository) Verify(ctx context.Context, o VerifyOptions, report func(Pr
 	if o.Deep && !r.canUnseal() {
 		return Verified{}, nil, fmt.Errorf("verify deep: %w", ErrNoIdentity)
 	}
-	v := &verify{repo: r, o: o, report: report, needs: map[point.ID][]point.ID{}, manifests: map[point.ID]*Manifest{}, bad: map[point.ID]bool{}}
-	if err := v.run(ctx); err != nil {
-		return Verified{Checked: v.checked}, v.problems, fmt.Errorf("verify: %w", err)
+	v := &verify{
+		repo: r, o: o, report: report, needs: map[point.ID][]point.ID{}, manifests: map[point.ID]*Manifest{},
+		bad: map[point.ID]Damage{}, read: map[point.ID]bool{},
 	}
-	return Verified{Checked: v.checked}, v.problems, nil
+	err := v.run(ctx)
+	if err != nil {
+		err = fmt.Errorf("verify: %w", err)
+	}
+	return v.result(), v.problems, err
 }
 
 type verify struct {
@@ -62,177 +66,183 @@ type verify struct {
 	o      VerifyOptions
 	report func(Progress)
 
-	index     *Index
+	view      *View
 	needs     map[point.ID][]point.ID // stream -> points that need it, directly or as a base
 	manifests map[point.ID]*Manifest
-	bad       map[point.ID]bool // streams with a problem that was reported
+	bad       map[point.ID]Damage // streams with damage that was found now
+	read      map[point.ID]bool   // streams of which everything was read
 
 	checked  Checked
 	problems []Problem
 	progress Progress
+	orphans  Orphans
 }
 
 func (v *verify) run(ctx context.Context) error {
 	var err error
-	if v.index, err = v.repo.Index(ctx); err != nil {
+	// Never from the cache: what lies in the store is what is asked about.
+	if v.view, err = v.repo.View(ctx, nil, Whole); err != nil {
 		return err
 	}
-	points, problems, err := v.repo.Points(ctx, v.index)
+	chosen, err := v.chosen()
 	if err != nil {
 		return err
 	}
-	if len(v.o.Points) == 0 {
-		v.links(points)
-		v.problems = append(v.problems, problems...)
-	}
-	points, err = v.chosen(points, problems)
-	if err != nil {
-		return err
-	}
-	for _, p := range points {
-		if err := v.plan(ctx, p); err != nil {
-			return err
+	for _, p := range chosen {
+		for _, s := range p.Streams {
+			if err := v.plan(ctx, p, s); err != nil {
+				return err
+			}
 		}
 		v.checked.Points++
 	}
-	for _, ref := range v.index.Streams {
-		m := v.manifests[ref.ID]
-		if m == nil {
-			continue
-		}
-		delete(v.manifests, ref.ID) // its rows are not needed twice
+	for _, id := range slices.Sorted(maps.Keys(v.manifests)) {
+		m := v.manifests[id]
+		delete(v.manifests, id) // its rows are not needed twice
 		if err := v.stream(ctx, m); err != nil {
 			return err
 		}
 		v.checked.Streams++
+		v.read[id] = true
 	}
-	return nil
+	if len(v.o.Points) > 0 {
+		return nil
+	}
+	return v.findOrphans(ctx)
 }
 
-func (v *verify) chosen(points []PointRecord, problems []Problem) ([]PointRecord, error) {
+// chosen are the points to verify. Where some were named, what is wrong with
+// the repository at large is only told when one of them is not there.
+func (v *verify) chosen() ([]PointRecord, error) {
 	if len(v.o.Points) == 0 {
-		return points, nil
+		v.problems = append(v.problems, v.view.Problems...)
+		return v.view.Points, nil
 	}
 	var chosen []PointRecord
+	told := len(v.view.Problems) == 0
 	for _, id := range v.o.Points {
-		i := slices.IndexFunc(points, func(p PointRecord) bool { return p.ID == id })
-		if i >= 0 {
-			chosen = append(chosen, points[i])
+		if p, ok := v.view.Point(id); ok {
+			chosen = append(chosen, p)
 			continue
 		}
-		// It may be one of those that cannot be read: then all of them are
-		// worth knowing.
-		if len(problems) == 0 {
+		if len(v.view.Problems) == 0 {
 			return nil, fmt.Errorf("point %s: %w in the repository", id, ErrNotFound)
 		}
-		v.problems = append(v.problems, problems...)
-		problems = nil
+		if !told {
+			v.problems, told = append(v.problems, v.view.Problems...), true
+		}
 	}
 	return chosen, nil
 }
 
-func (v *verify) add(object string, err error, points []point.ID) {
-	if points == nil {
-		points = []point.ID{}
+// plan fetches the manifests of all that one stream of a point is read after,
+// down to a full one. Where a base is ill, what takes its place is read too.
+func (v *verify) plan(ctx context.Context, p PointRecord, s PointStream) error {
+	set := map[point.ID]bool{}
+	if !v.view.need(set, s.Stream) {
+		v.bad[s.Stream] = Damage{Stream: s.Stream, Object: v.view.objectOf(s.Stream), Problem: "what it builds on is not known down to a full stream"}
 	}
-	v.problems = append(v.problems, Problem{Object: object, Problem: err.Error(), Points: points})
-}
-
-// links checks that each point names the one before it as that now lies
-// there. One that is not there was pruned.
-func (v *verify) links(points []PointRecord) {
-	digests := map[int64]PointRecord{}
-	for _, p := range points {
-		digests[p.Number] = p
-	}
-	for _, p := range points {
-		if p.previous == nil {
+	for _, id := range sortedIDs(set) {
+		if slices.Contains(v.needs[id], p.ID) {
 			continue
 		}
-		if before, ok := digests[p.previous.Number]; ok && before.Digest != p.previous.Digest {
-			v.add(pointKey(before.Number), fmt.Errorf("point %d: %w: it is not the one that point %d was put after", before.Number, ErrDamaged, p.Number), []point.ID{before.ID})
-		}
-	}
-}
-
-// plan fetches the manifests that a point needs.
-func (v *verify) plan(ctx context.Context, p PointRecord) error {
-	for _, s := range p.Streams {
-		if v.bad[s.Stream] {
-			v.blame(s.Stream, p.ID)
+		v.needs[id] = append(v.needs[id], p.ID)
+		if _, fetched := v.manifests[id]; fetched {
 			continue
 		}
-		if err := v.planStream(ctx, p, s); err != nil {
+		if _, bad := v.bad[id]; bad {
+			continue
+		}
+		if err := v.manifest(ctx, id); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (v *verify) planStream(ctx context.Context, p PointRecord, s PointStream) error {
-	var above *Manifest
-	for id := s.Stream; id != ""; {
-		m, err := v.manifest(ctx, id)
-		if err == nil && above != nil {
-			err = checkBase(above, m)
-		}
-		if err == nil && above == nil && m.Digest != s.Digest {
-			err = fmt.Errorf("manifest %s: %w: it is not the one that the point names", m.Key, ErrDamaged)
-		}
-		if isDamage(err) {
-			v.bad[s.Stream] = true
-			key := prefixStreams + string(id)
-			if ref, ok := v.index.Stream(id); ok {
-				key = ref.Key
-			}
-			v.addOnce(key, err, p.ID)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(v.needs[id], p.ID) {
-			v.needs[id] = append(v.needs[id], p.ID)
-		}
-		above, id = m, m.Base
-	}
-	return nil
-}
-
-// addOnce adds a problem, or one more point to it.
-func (v *verify) addOnce(object string, err error, id point.ID) {
-	for i := range v.problems {
-		if p := &v.problems[i]; p.Object == object && p.Problem == err.Error() {
-			if !slices.Contains(p.Points, id) {
-				p.Points = append(p.Points, id)
-			}
-			return
-		}
-	}
-	v.add(object, err, []point.ID{id})
-}
-
-func (v *verify) blame(stream, id point.ID) {
-	for i := range v.problems {
-		if p := &v.problems[i]; strings.HasPrefix(p.Object, prefixStreams+string(stream)) && !slices.Contains(p.Points, id) {
-			p.Points = append(p.Points, id)
-		}
-	}
-}
-
-func (v *verify) manifest(ctx context.Context, id point.ID) (*Manifest, error) {
-	if m := v.manifests[id]; m != nil {
-		return m, nil
-	}
-	ref, ok := v.index.Stream(id)
-	if !ok {
-		return nil, fmt.Errorf("stream %s: its manifest is %w", id, ErrNotFound)
+// manifest fetches one. What is wrong with it is damage of the stream.
+func (v *verify) manifest(ctx context.Context, id point.ID) error {
+	ref, known := v.view.Stream(id)
+	if !known || ref.Key == "" {
+		v.damaged(id, v.view.objectOf(id), fmt.Errorf("stream %s: its manifest is %w", id, ErrNotFound))
+		return nil
 	}
 	m, err := v.repo.Manifest(ctx, ref)
+	if err == nil && !ref.Digest.IsZero() && m.Digest != ref.Digest {
+		err = fmt.Errorf("manifest %s: %w: it is not the one that the point names", m.Key, ErrDamaged)
+	}
+	if err == nil && m.Base != "" {
+		// The base was planned too: compare what both say.
+		if base, ok := v.view.Stream(m.Base); ok && base.Key != "" && (base.Origin != m.Origin || base.GUID != m.BaseGUID) {
+			err = fmt.Errorf("manifest %s: %w: its base %s makes another snapshot than it builds on", m.Key, ErrDamaged, m.Base)
+		}
+	}
+	if isDamage(err) {
+		v.damaged(id, ref.Key, err)
+		return nil
+	}
 	if err == nil {
 		v.manifests[id] = m
 	}
-	return m, err
+	return err
+}
+
+// damaged notes that a stream cannot be read whole. All points that need it
+// are named at the end, when they are known.
+func (v *verify) damaged(id point.ID, object string, err error) {
+	if _, known := v.bad[id]; !known {
+		v.bad[id] = Damage{Stream: id, Object: object, Problem: clip(err.Error(), maxProblem)}
+	}
+	v.problems = append(v.problems, Problem{Object: object, Problem: err.Error(), Points: []point.ID{}, stream: id})
+}
+
+func (v *verify) findOrphans(ctx context.Context) error {
+	leases, problems, err := v.repo.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	v.problems = append(v.problems, problems...)
+	keep := map[point.ID]bool{}
+	for _, l := range leases {
+		keep[l.Stream] = true
+	}
+	return v.repo.orphans(ctx, v.view, keep, func(_ point.ID, _ bool, o Object) { v.orphans.add(o) })
+}
+
+// result works out what the damage reaches: a point that another stream
+// restores in place of the damaged one is not named.
+func (v *verify) result() Verified {
+	out := Verified{Checked: v.checked, Orphans: v.orphans}
+	if v.view == nil {
+		return out
+	}
+	out.Notes = v.view.Notes
+	noted := v.view.notedIll()
+	for id := range v.view.removed {
+		noted[id] = true
+	}
+	for _, id := range sortedIDs(v.read) {
+		if _, bad := v.bad[id]; noted[id] && !bad {
+			out.Whole = append(out.Whole, id)
+			delete(v.view.missing, id)
+		}
+	}
+	v.view.judge(v.bad, out.Whole)
+	reached := map[point.ID][]point.ID{}
+	for _, d := range v.view.damage {
+		reached[d.Stream] = d.Points
+	}
+	for _, id := range slices.Sorted(maps.Keys(v.bad)) {
+		d := v.bad[id]
+		d.Points = reached[id]
+		out.Damage = append(out.Damage, d)
+	}
+	for i := range v.problems {
+		if p := &v.problems[i]; p.stream != "" {
+			p.Points = append(p.Points, reached[p.stream]...)
+		}
+	}
+	return out
 }
 
 // stream checks the segments of one stream.
@@ -286,13 +296,13 @@ func (v *verify) plain(ctx context.Context, m *Manifest) error {
 	})
 	for res := range results {
 		if res.err != nil {
-			v.add(res.seg.key, res.err, v.needs[m.ID])
+			v.damaged(m.ID, res.seg.key, res.err)
 		}
 		v.count(res.seg)
 	}
 	err := g.Wait()
 	if isDamage(err) { // a part of the manifest
-		v.add(m.Key, err, v.needs[m.ID])
+		v.damaged(m.ID, m.Key, err)
 		return nil
 	}
 	return err
@@ -361,6 +371,6 @@ func (v *verify) deepProblem(ctx context.Context, m *Manifest) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	v.add(m.Key, err, v.needs[m.ID])
+	v.damaged(m.ID, m.Key, err)
 	return nil
 }

@@ -1,8 +1,7 @@
 package ship
 
 import (
-	"context"
-	"errors"
+	"cmp"
 	"slices"
 
 	"snapd/internal/point"
@@ -16,11 +15,19 @@ type View struct {
 	Problems []Problem     // what is unexplained: while there is any, nothing is deleted
 	Notes    []string      // said to people, stops nothing
 
-	cache  *Cache // nil: remembers nothing
-	look   Look
-	points map[int64]PointRecord // every verified one that no event explains away
-	events map[int64]event
 	facts
+
+	cache   *Cache // nil: remembers nothing
+	look    Look
+	points  map[int64]PointRecord // every verified one
+	events  map[int64]event
+	found   map[point.ID]StreamRef // of manifests that were read
+	absent  map[int64]bool         // numbers without a verified point, by a Get just now
+	met     []Problem              // what the look itself met
+	missing map[point.ID]noted     // manifests that a Get did not find, or that do not verify
+	left    map[string]bool        // keys that an event let go and that a listing still names
+	fresh   map[string]bool        // keys that an event let go since the view was made
+	unknown []string
 }
 
 // Look says how far a View looks.
@@ -38,15 +45,10 @@ const (
 
 // Damage is a stream that cannot be read whole, and what that reaches.
 type Damage struct {
-	Stream  point.ID
-	Object  string     // key of what is damaged or missing
-	Problem string     // what is wrong
-	Points  []point.ID // kept points that cannot be restored because of it, ascending; set by View
-}
-
-// View reads what the repository holds. cache may be nil.
-func (r *Repository) View(_ context.Context, _ *Cache, _ Look) (*View, error) {
-	return nil, errors.New("view: not yet made")
+	Stream  point.ID   `json:"stream"`
+	Object  string     `json:"object"`           // key of what is damaged or missing
+	Problem string     `json:"problem"`          // what is wrong
+	Points  []point.ID `json:"points,omitempty"` // kept points that cannot be restored because of it; set by View
 }
 
 // Highest is the highest number of a point that any signed record knows of, be
@@ -55,8 +57,8 @@ func (v *View) Highest() int64 { return v.highest }
 
 // Point is the valid record of a kept point.
 func (v *View) Point(id point.ID) (PointRecord, bool) {
-	i := slices.IndexFunc(v.Points, func(p PointRecord) bool { return p.ID == id })
-	if i < 0 {
+	i, ok := v.byID[id]
+	if !ok {
 		return PointRecord{}, false
 	}
 	return v.Points[i], true
@@ -64,12 +66,16 @@ func (v *View) Point(id point.ID) (PointRecord, bool) {
 
 // HasPoint tells whether that number is the valid record of a kept point.
 func (v *View) HasPoint(number int64) bool {
-	return slices.ContainsFunc(v.Points, func(p PointRecord) bool { return p.Number == number })
+	_, ok := slices.BinarySearchFunc(v.Points, number, func(p PointRecord, n int64) int { return cmp.Compare(p.Number, n) })
+	return ok
 }
 
 // Dropped tells whether a signed event removed the point, and no higher record
 // of it is kept.
-func (v *View) Dropped(id point.ID) bool { _, kept := v.Point(id); return !kept && v.droppedIDs[id] }
+func (v *View) Dropped(id point.ID) bool {
+	_, kept := v.byID[id]
+	return !kept && v.droppedIDs[id]
+}
 
 // Pinned tells whether a point stays whatever retention says.
 func (v *View) Pinned(id point.ID) bool { return v.pinned[id] }
@@ -78,42 +84,83 @@ func (v *View) Pinned(id point.ID) bool { return v.pinned[id] }
 // Get now says that they are not there; ascending by number.
 func (v *View) Lost() []PointRecord { return v.lost }
 
-// Stream says what is known of a stream: of kept points, of dropped ones, or
-// of a manifest that was read.
-func (v *View) Stream(id point.ID) (StreamRef, bool) { s, ok := v.streams[id]; return s, ok }
+// Stream says what is known of a stream: by points, kept or dropped, or by a
+// manifest that was read.
+func (v *View) Stream(id point.ID) (StreamRef, bool) {
+	s, ok := v.streams[id]
+	return s, ok
+}
 
 // Streams are those that kept points name or need, ascending by id.
-func (v *View) Streams() []StreamRef { return nil }
+func (v *View) Streams() []StreamRef {
+	var out []StreamRef
+	for _, id := range sortedIDs(v.needed) {
+		if s, ok := v.streams[id]; ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}
 
-// BySnapshot is the newest undamaged stream that makes a snapshot.
-func (v *View) BySnapshot(_, _ string) (StreamRef, bool) { return StreamRef{}, false }
+// BySnapshot is the newest whole stream that makes a snapshot.
+func (v *View) BySnapshot(origin, guid string) (StreamRef, bool) {
+	for _, id := range slices.Backward(v.makers[snapshotOf{origin, guid}]) {
+		if v.Whole(id) {
+			return v.streams[id], true
+		}
+	}
+	return StreamRef{}, false
+}
 
 // Whole tells whether a stream can be read: its chain is known down to a full
 // one and nothing on it is damaged or missing. A damaged base counts as there
 // when another undamaged stream of the same origin makes the same snapshot.
-func (v *View) Whole(_ point.ID) bool { return false }
+func (v *View) Whole(stream point.ID) bool { return v.rank[stream] > 0 }
 
-// Damage is what was found damaged or missing and not whole since, ascending
-// by stream.
-func (v *View) Damage() []Damage { return nil }
+// Damage is what was found damaged or missing and neither found whole since
+// nor shipped anew; ascending by stream.
+func (v *View) Damage() []Damage { return v.damage }
 
-// HostOf is the opaque id of the host that put a point, "" of one that is not
-// kept.
+// HostOf is the opaque id of the host that put a point, "" of one that was not
+// read.
 func (v *View) HostOf(number int64) string { return v.points[number].Host }
 
-// Writers are the verified points with a number above since, ascending: who
-// compares their hosts finds a clone.
-func (v *View) Writers(_ int64) []PointRecord { return nil }
+// Writers are the verified points with a number above since, ascending, also
+// those that were dropped meanwhile: who compares their hosts finds a clone.
+func (v *View) Writers(since int64) []PointRecord {
+	var out []PointRecord
+	for n, p := range v.points {
+		if n > since {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b PointRecord) int { return cmp.Compare(a.Number, b.Number) })
+	return out
+}
 
 // Adopted is the host that a person last said goes on, "" if never.
 func (v *View) Adopted() string { return v.adopted }
 
-// facts are what points and events say together.
-type facts struct {
-	highest    int64
-	lost       []PointRecord
-	droppedIDs map[point.ID]bool
-	pinned     map[point.ID]bool
-	adopted    string
-	streams    map[point.ID]StreamRef
+// newestPoint is the link that the next point and the next event name.
+func (v *View) newestPoint() *Link {
+	var newest *Link
+	for n, p := range v.points {
+		if newest == nil || n > newest.Number {
+			newest = &Link{Number: n, Digest: p.Digest}
+		}
+	}
+	// One that was dropped after this host had read of it was a point too.
+	for n, d := range v.explained {
+		if !d.IsZero() && (newest == nil || n > newest.Number) {
+			newest = &Link{Number: n, Digest: d}
+		}
+	}
+	return newest
+}
+
+func (v *View) newestEvent() *Link {
+	if v.top == 0 {
+		return nil
+	}
+	return v.events[v.top].link()
 }

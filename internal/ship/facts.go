@@ -1,0 +1,407 @@
+package ship
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"snapd/internal/point"
+)
+
+// facts are what points and events say together. They are worked out anew
+// whenever one is added.
+type facts struct {
+	highest    int64
+	top        int64            // number of the newest event
+	explained  map[int64]Digest // numbers that are dropped, with the point's digest, or absent, with none
+	accounted  int64            // every number up to this one was accounted for by who put an event
+	droppedIDs map[point.ID]bool
+	lost       []PointRecord
+	old        []int64 // numbers that version 1 may have removed without a record
+	byID       map[point.ID]int
+	superseded []PointRecord // records with a higher one of the same point
+	pinned     map[point.ID]bool
+	adopted    string
+
+	streams map[point.ID]StreamRef
+	makers  map[snapshotOf][]point.ID // streams that make a snapshot, ascending
+	removed map[point.ID]int64        // streams that an event let go: its number
+	ill     map[point.ID]noted        // damaged or missing
+	rank    map[point.ID]int          // above 0: can be read; each reads only streams of a lower rank
+	under   map[point.ID]point.ID     // what a stream that can be read is read after, "" for a full one
+	needed  map[point.ID]bool
+	damage  []Damage
+}
+
+type snapshotOf struct{ origin, guid string }
+
+// settle works out the facts.
+func (v *View) settle() {
+	v.facts = facts{
+		explained: map[int64]Digest{}, droppedIDs: map[point.ID]bool{}, byID: map[point.ID]int{}, pinned: map[point.ID]bool{},
+		streams: map[point.ID]StreamRef{}, makers: map[snapshotOf][]point.ID{}, removed: map[point.ID]int64{}, ill: map[point.ID]noted{},
+		rank: map[point.ID]int{}, under: map[point.ID]point.ID{}, needed: map[point.ID]bool{},
+	}
+	v.Problems = slices.Clone(v.met)
+	v.readLedger()
+	v.choosePoints()
+	v.gatherStreams()
+	v.checkNumbers()
+	v.checkLinks()
+	v.findIll()
+	v.rankStreams()
+	v.findNeeded()
+	v.findDamage()
+}
+
+func (v *View) problem(kind ProblemKind, object, format string, args ...any) {
+	v.Problems = append(v.Problems, Problem{Object: object, Problem: fmt.Sprintf(format, args...), Points: []point.ID{}, Kind: kind})
+}
+
+// readLedger goes through the events in their order.
+func (v *View) readLedger() {
+	for _, n := range slices.Sorted(maps.Keys(v.events)) {
+		e := v.events[n]
+		v.top = n
+		for _, d := range e.Drop {
+			v.explained[d.Number] = d.Digest
+			v.droppedIDs[d.Point] = true
+			for _, s := range d.Streams {
+				v.streams[s.Stream] = s.ref()
+			}
+		}
+		for _, gone := range e.Absent {
+			v.explained[gone] = Digest{}
+		}
+		if e.prunes() && e.eventDoc.Points != nil {
+			v.accounted = max(v.accounted, e.eventDoc.Points.Number)
+		}
+		for _, id := range slices.Concat(e.Remove, e.Abandon) {
+			v.removed[id] = n
+		}
+		for _, id := range e.Pin {
+			v.pinned[id] = true
+		}
+		for _, id := range e.Unpin {
+			delete(v.pinned, id)
+		}
+		for _, d := range e.eventBody.Damage {
+			v.ill[d.Stream] = d
+		}
+		for _, id := range e.eventBody.Whole {
+			delete(v.ill, id)
+			delete(v.removed, id)
+		}
+		if e.Adopt != nil {
+			v.adopted = e.Adopt.Host
+		}
+	}
+}
+
+// choosePoints finds the valid record of each point: of two the higher one.
+func (v *View) choosePoints() {
+	v.Points = v.Points[:0:0]
+	var all []PointRecord
+	for n, p := range v.points {
+		v.highest = max(v.highest, n)
+		if _, gone := v.explained[n]; gone {
+			continue
+		}
+		if v.absent[n] {
+			v.lost = append(v.lost, p)
+			continue
+		}
+		all = append(all, p)
+	}
+	byNumber := func(a, b PointRecord) int { return cmp.Compare(a.Number, b.Number) }
+	slices.SortFunc(v.lost, byNumber)
+	slices.SortFunc(all, byNumber)
+	valid := map[point.ID]int64{}
+	for _, p := range all {
+		valid[p.ID] = p.Number
+	}
+	for _, p := range all {
+		if valid[p.ID] != p.Number {
+			v.superseded = append(v.superseded, p)
+			continue
+		}
+		v.byID[p.ID] = len(v.Points)
+		v.Points = append(v.Points, p)
+	}
+	for n := range v.explained {
+		v.highest = max(v.highest, n)
+	}
+	for _, e := range v.events {
+		if e.eventDoc.Points != nil {
+			v.highest = max(v.highest, e.eventDoc.Points.Number)
+		}
+	}
+	if seen := v.cache.Seen().Point; seen != nil {
+		v.highest = max(v.highest, seen.Number)
+	}
+}
+
+// gatherStreams brings together what is signed of streams. What a point of
+// format 1 says is less than its manifest does.
+func (v *View) gatherStreams() {
+	for _, p := range v.points {
+		for _, s := range p.Streams {
+			if known, there := v.streams[s.Stream]; !there || known.Key == "" {
+				v.streams[s.Stream] = s.Ref()
+			}
+		}
+	}
+	for id, s := range v.found {
+		if known := v.streams[id]; known.Digest.IsZero() || known.Digest == s.Digest {
+			v.streams[id] = s
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(v.streams)) {
+		s := v.streams[id]
+		at := snapshotOf{s.Origin, s.GUID}
+		v.makers[at] = append(v.makers[at], id)
+	}
+}
+
+// checkNumbers looks for numbers that nothing explains.
+func (v *View) checkNumbers() {
+	oldest := int64(0) // the highest number of a point of version 1
+	for n, p := range v.points {
+		if p.format == formatOne {
+			oldest = max(oldest, n)
+		}
+	}
+	seen := v.cache.Seen()
+	for n := int64(1); n <= v.highest; n++ {
+		_, read := v.points[n]
+		if _, gone := v.explained[n]; gone || read && !v.absent[n] {
+			continue
+		}
+		switch {
+		case seen.Point != nil && n == seen.Point.Number:
+			v.problem(KindRolledBack, pointKey(n), "rolled back: point number %d was seen before and is gone", n)
+		case n < oldest && n > v.accounted && !read:
+			v.old = append(v.old, n)
+		default:
+			v.problem(KindMissing, pointKey(n), "point number %d is missing: it was neither removed by a signed record nor can it be read", n)
+		}
+	}
+	if len(v.old) > 0 {
+		v.problem(KindOldGaps, prefixPoints, "version 1 kept no record of removals: %d numbers are not explained; a prune asks for each and writes it down", len(v.old))
+	}
+	for n := int64(1); n < v.top; n++ {
+		if _, there := v.events[n]; !there && !v.passedOver(n) {
+			v.problem(KindMissing, eventKey(n), "event number %d is missing: it cannot be read", n)
+		}
+	}
+	if seen.Event != nil && seen.Event.Number > v.top {
+		v.problem(KindRolledBack, eventKey(seen.Event.Number), "rolled back: event number %d was seen before and is gone", seen.Event.Number)
+	}
+}
+
+// passedOver tells whether a later event says that no event had that number.
+func (v *View) passedOver(n int64) bool {
+	for _, e := range v.events {
+		if e.Number > n {
+			if e.Previous == nil || e.Previous.Number < n {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkLinks compares what records say of each other with what lies there.
+func (v *View) checkLinks() {
+	point := func(l *Link, who string) {
+		if l == nil {
+			return
+		}
+		if p, ok := v.points[l.Number]; ok && p.Digest != l.Digest && !v.absent[l.Number] {
+			v.problem(KindRolledBack, pointKey(l.Number), "point number %d: damaged: it is not the one that %s names", l.Number, who)
+		}
+	}
+	event := func(l *Link, who string) {
+		if l == nil {
+			return
+		}
+		if e, ok := v.events[l.Number]; ok && e.digest != l.Digest {
+			v.problem(KindRolledBack, eventKey(l.Number), "event number %d: damaged: it is not the one that %s names", l.Number, who)
+		} else if !ok && l.Number > v.top {
+			v.problem(KindRolledBack, eventKey(l.Number), "rolled back: %s was put after event number %d, which is gone", who, l.Number)
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(v.points)) {
+		p := v.points[n]
+		who := fmt.Sprintf("point number %d", n)
+		point(p.previous, who)
+		event(p.events, who)
+	}
+	for _, n := range slices.Sorted(maps.Keys(v.events)) {
+		who := fmt.Sprintf("event number %d", n)
+		point(v.events[n].eventDoc.Points, who)
+		event(v.events[n].Previous, who)
+	}
+	seen := v.cache.Seen()
+	point(seen.Point, "this host's memory")
+	event(seen.Event, "this host's memory")
+}
+
+// judge works out anew what can be read, after a look at the data itself.
+func (v *View) judge(bad map[point.ID]Damage, whole []point.ID) {
+	for _, id := range whole {
+		delete(v.ill, id)
+	}
+	for id, d := range bad {
+		v.ill[id] = noted{Stream: id, Object: d.Object, Problem: d.Problem}
+	}
+	clear(v.rank)
+	clear(v.under)
+	v.rankStreams()
+	v.damage = nil
+	v.findDamage()
+}
+
+// findIll adds what was found here to what the ledger says of damage.
+func (v *View) findIll() {
+	for _, d := range v.cache.Seen().Damage {
+		if _, known := v.ill[d.Stream]; !known {
+			v.ill[d.Stream] = noted{Stream: d.Stream, Object: d.Object, Problem: d.Problem}
+		}
+	}
+	maps.Copy(v.ill, v.missing)
+	for id, n := range v.removed {
+		if _, known := v.ill[id]; !known {
+			v.ill[id] = noted{Stream: id, Object: v.objectOf(id), Problem: fmt.Sprintf("event number %d let it go", n)}
+		}
+	}
+}
+
+func (v *View) objectOf(id point.ID) string {
+	if s := v.streams[id]; s.Key != "" {
+		return s.Key
+	}
+	return prefixStreams + string(id)
+}
+
+// rankStreams finds the streams that can be read, from the full ones upwards:
+// so there can be no circles.
+func (v *View) rankStreams() {
+	onBase := map[point.ID][]point.ID{}
+	onSnapshot := map[snapshotOf][]point.ID{}
+	var queue []point.ID
+	reach := func(id, under point.ID) {
+		if _, ill := v.ill[id]; !ill && v.rank[id] == 0 {
+			v.rank[id], v.under[id] = len(v.rank)+1, under
+			queue = append(queue, id)
+		}
+	}
+	var fulls []point.ID
+	for _, id := range slices.Sorted(maps.Keys(v.streams)) {
+		s := v.streams[id]
+		if s.Base == "" {
+			fulls = append(fulls, id)
+			continue
+		}
+		onBase[s.Base] = append(onBase[s.Base], id)
+		if s.BaseGUID != "" {
+			at := snapshotOf{s.Origin, s.BaseGUID}
+			onSnapshot[at] = append(onSnapshot[at], id)
+		}
+	}
+	for _, id := range fulls {
+		reach(id, "")
+	}
+	// First by the bases that were meant, then by what makes the same snapshot.
+	for from := 0; from < len(queue); from++ {
+		for _, next := range onBase[queue[from]] {
+			reach(next, queue[from])
+		}
+	}
+	for from := 0; from < len(queue); from++ {
+		id := queue[from]
+		for _, next := range onBase[id] {
+			reach(next, id)
+		}
+		s := v.streams[id]
+		for _, next := range onSnapshot[snapshotOf{s.Origin, s.GUID}] {
+			reach(next, id)
+		}
+	}
+}
+
+// need marks a stream and all that it is read after, with what it was meant to
+// be read after, and what can stand for that. It returns false where the chain
+// is not known down to a full stream.
+func (v *View) need(set map[point.ID]bool, id point.ID) (known bool) {
+	for steps := 0; id != ""; steps++ {
+		if set[id] {
+			return true // known, or told already
+		}
+		set[id] = true
+		s, ok := v.streams[id]
+		if !ok || steps > maxDepth {
+			return false
+		}
+		if _, ill := v.ill[id]; ill {
+			for _, other := range v.makers[snapshotOf{s.Origin, s.GUID}] {
+				if v.Whole(other) {
+					v.need(set, other)
+				}
+			}
+		}
+		if under := v.under[id]; under != s.Base {
+			v.need(set, under)
+		}
+		id = s.Base
+	}
+	return true
+}
+
+func (v *View) findNeeded() {
+	for _, p := range v.Points {
+		for _, s := range p.Streams {
+			if !v.need(v.needed, s.Stream) {
+				v.problem(KindChain, v.objectOf(s.Stream), "what stream %s of point %s builds on is not known down to a full stream", s.Stream, p.ID)
+			}
+		}
+	}
+}
+
+// findDamage says which points the ill streams reach.
+func (v *View) findDamage() {
+	reached := map[point.ID][]point.ID{}
+	for _, p := range v.Points {
+		for _, s := range p.Streams {
+			if v.Whole(s.Stream) {
+				continue
+			}
+			for id, steps := s.Stream, 0; id != "" && steps <= maxDepth; steps++ {
+				if _, ill := v.ill[id]; ill && !v.replaced(id) && !slices.Contains(reached[id], p.ID) {
+					reached[id] = append(reached[id], p.ID)
+				}
+				id = v.streams[id].Base
+			}
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(v.ill)) {
+		if v.needed[id] && (len(reached[id]) > 0 || !v.replaced(id)) {
+			d := v.ill[id]
+			v.damage = append(v.damage, Damage{Stream: id, Object: d.Object, Problem: d.Problem, Points: reached[id]})
+		}
+	}
+}
+
+// replaced tells whether another stream that can be read makes the snapshot.
+// A point that names the ill one itself is still reached.
+func (v *View) replaced(id point.ID) bool {
+	s := v.streams[id]
+	return slices.ContainsFunc(v.makers[snapshotOf{s.Origin, s.GUID}], v.Whole) && !v.named(id)
+}
+
+func (v *View) named(id point.ID) bool {
+	return slices.ContainsFunc(v.Points, func(p PointRecord) bool {
+		return slices.ContainsFunc(p.Streams, func(s PointStream) bool { return s.Stream == id })
+	})
+}
