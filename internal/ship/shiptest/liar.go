@@ -2,6 +2,7 @@ package shiptest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -174,15 +175,42 @@ func (l *Liar) remember(o ship.Object, deleted bool) {
 
 // Put is as ship.Store says, and honest.
 func (l *Liar) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
+	_, err := l.put(key, body, func() (string, error) { return "", l.store.Put(ctx, key, body, ifAbsent) })
+	return err
+}
+
+// PutDigest is as ship.DigestPutter says, and honest.
+func (l *Liar) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum ship.Digest) (etag string, err error) {
+	return l.put(key, body, func() (string, error) {
+		if d, ok := l.store.(ship.DigestPutter); ok {
+			return d.PutDigest(ctx, key, body, ifAbsent, sum)
+		}
+		return "", l.store.Put(ctx, key, body, ifAbsent)
+	})
+}
+
+func (l *Liar) put(key string, body []byte, put func() (string, error)) (string, error) {
 	before, after := l.fault("put", key)
 	if before != nil {
-		return before
+		return "", before
 	}
-	if err := l.store.Put(ctx, key, body, ifAbsent); err != nil {
-		return err
+	etag, err := put()
+	if err != nil {
+		return "", err
 	}
-	l.remember(ship.Object{Key: key, Size: int64(len(body))}, false)
-	return after
+	l.remember(ship.Object{Key: key, Size: int64(len(body)), ETag: etag}, false)
+	return etag, after
+}
+
+// Stat is as ship.ObjectStater says, and honest.
+func (l *Liar) Stat(ctx context.Context, key string) (ship.Object, error) {
+	if before, _ := l.fault("get", key); before != nil {
+		return ship.Object{}, before
+	}
+	if s, ok := l.store.(ship.ObjectStater); ok {
+		return s.Stat(ctx, key)
+	}
+	return ship.Object{}, fmt.Errorf("stat %s: %w", key, errors.ErrUnsupported)
 }
 
 // Get is as ship.Store says, and honest.
