@@ -72,7 +72,8 @@ const (
 	cacheSeen    = "seen.json"
 	cacheLock    = "lock"
 
-	// compactFrom is how many lines a file has before it is worth compacting.
+	// compactFrom is how many lines a file has before it is worth compacting,
+	// when a third of them stands for nothing any more.
 	compactFrom = 256
 )
 
@@ -91,7 +92,7 @@ func OpenCache(dir string) (*Cache, error) {
 		if err := c.load(); err != nil {
 			return err
 		}
-		if len(c.lines)+c.dead >= compactFrom && c.dead > len(c.lines) {
+		if len(c.lines)+c.dead >= compactFrom && c.dead >= len(c.lines)/2 {
 			return c.compact()
 		}
 		return nil

@@ -19,19 +19,11 @@ func (r *Repository) Chain(ctx context.Context, stream point.ID, view *View) ([]
 			return nil, err
 		}
 	}
-	if _, known := view.Stream(stream); !known {
-		l := &looker{repo: r, v: view, asked: map[string]bool{}}
-		view.look = Known // so that it lists what there is of this stream
-		if err := l.resolve(ctx, stream); err != nil {
-			return nil, fmt.Errorf("chain of stream %s: %w", stream, err)
-		}
-		view.settle()
-	}
 	var chain []*Manifest
 	for id := stream; id != ""; {
-		ref, ok := view.Stream(id)
-		if !ok || ref.Key == "" {
-			return nil, fmt.Errorf("chain of stream %s: stream %s: %w in the repository", stream, id, ErrNotFound)
+		ref, err := r.findStream(ctx, view, id)
+		if err != nil {
+			return nil, fmt.Errorf("chain of stream %s: stream %s: %w", stream, id, err)
 		}
 		m, err := r.Manifest(ctx, ref)
 		if err != nil {
@@ -54,6 +46,24 @@ func (r *Repository) Chain(ctx context.Context, stream point.ID, view *View) ([]
 	}
 	slices.Reverse(chain)
 	return chain, nil
+}
+
+// findStream says what a stream is, also of one that no record tells of: then
+// one listing names what may be its manifest.
+func (r *Repository) findStream(ctx context.Context, view *View, id point.ID) (StreamRef, error) {
+	if ref, ok := view.Stream(id); ok && ref.Key != "" {
+		return ref, nil
+	}
+	l := &looker{repo: r, v: view, asked: map[string]bool{}}
+	look := view.look
+	view.look = Known // so that it lists what there is of this stream
+	problem, err := l.resolve(ctx, id)
+	view.look = look
+	if err == nil {
+		err = problem
+	}
+	view.settle()
+	return view.found[id], err
 }
 
 // checkBase refuses a base that does not make what the stream builds on. The

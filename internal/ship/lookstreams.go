@@ -33,7 +33,7 @@ func (l *looker) readStreams(ctx context.Context) error {
 		}
 		for _, id := range vague {
 			l.asked[prefixStreams+string(id)] = true
-			if err := l.resolve(ctx, id); err != nil {
+			if _, err := l.resolve(ctx, id); err != nil {
 				return err
 			}
 		}
@@ -45,8 +45,9 @@ func (l *looker) readStreams(ctx context.Context) error {
 }
 
 // resolve finds the manifest of a stream whose key no signed record tells. A
-// listing names candidates, and their signatures decide.
-func (l *looker) resolve(ctx context.Context, id point.ID) error {
+// listing names candidates, and their signatures decide. problem is why none
+// of them is it.
+func (l *looker) resolve(ctx context.Context, id point.ID) (problem, err error) {
 	v := l.v
 	candidates := l.streams[id]
 	if v.look == Known {
@@ -58,11 +59,11 @@ func (l *looker) resolve(ctx context.Context, id point.ID) error {
 			return nil
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 	said := v.streams[id]
-	problem := fmt.Errorf("its manifest is %w in a listing, and no signed record tells its key", ErrNotFound)
+	problem = fmt.Errorf("its manifest is %w in a listing, and no signed record tells its key", ErrNotFound)
 	for _, c := range candidates {
 		err := l.manifest(ctx, c)
 		if err == nil {
@@ -70,16 +71,16 @@ func (l *looker) resolve(ctx context.Context, id point.ID) error {
 				err = fmt.Errorf("manifest %s: %w: it is not the one that the point names", c.Key, ErrDamaged)
 				delete(v.found, id)
 			} else {
-				return nil
+				return nil, nil
 			}
 		}
 		if !isDamage(err) {
-			return err
+			return nil, err
 		}
 		problem = err
 	}
 	v.missing[id] = noted{Stream: id, Object: prefixStreams + string(id), Problem: clip(problem.Error(), maxProblem)}
-	return nil
+	return problem, nil
 }
 
 // manifest reads one, and remembers what it says of the stream.

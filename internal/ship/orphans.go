@@ -3,6 +3,7 @@ package ship
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,23 +99,24 @@ func (r *Repository) beside(ctx context.Context, ref StreamRef, objects []Object
 
 // findOrphans looks for what no signed record explains.
 func (p *prune) findOrphans(ctx context.Context) error {
-	if err := p.passOldLeases(ctx); err != nil {
-		return err
-	}
 	strays := map[point.ID]bool{}
 	err := p.repo.orphans(ctx, p.view, p.keep, func(id point.ID, manifest bool, o Object) {
 		p.pruned.Orphans.add(o)
-		if manifest {
-			p.extra = append(p.extra, o)
-		} else {
+		_, removed := p.view.removed[id]
+		switch {
+		case manifest, removed && !p.mayLie(p.view.lyingUnder(id)):
+			p.extra = append(p.extra, o) // nothing else would find it
+		case !removed:
 			strays[id] = true
 		}
 	})
 	if err != nil {
 		return err
 	}
-	for id := range p.view.found {
-		if !p.keep[id] && !p.named(id) {
+	named := p.view.allNamed()
+	for id, ref := range p.view.found {
+		if _, removed := p.view.removed[id]; !removed && !p.keep[id] && !named[id] {
+			p.pruned.Orphans.add(Object{Key: ref.Key, Size: ref.Size})
 			strays[id] = true
 		}
 	}
@@ -122,52 +124,44 @@ func (p *prune) findOrphans(ctx context.Context) error {
 	return nil
 }
 
-// named tells whether a point, kept or not, names a stream.
-func (p *prune) named(id point.ID) bool {
-	if _, removed := p.view.removed[id]; removed {
-		return true
-	}
-	for _, rec := range p.view.points {
+// allNamed are the streams that any point names, kept or not.
+func (v *View) allNamed() map[point.ID]bool {
+	out := map[point.ID]bool{}
+	for _, rec := range v.points {
 		for _, s := range rec.Streams {
-			if s.Stream == id {
-				return true
-			}
+			out[s.Stream] = true
 		}
 	}
-	for _, e := range p.view.events {
+	for _, e := range v.events {
 		for _, d := range e.Drop {
 			for _, s := range d.Streams {
-				if s.Stream == id {
-					return true
-				}
+				out[s.Stream] = true
 			}
 		}
 	}
-	return false
+	return out
 }
 
-// passOldLeases leaves leases out of account that were not renewed for a week.
-// Both times are of the store's clock: that of a lease, and that of the newest
-// lease or event.
-func (p *prune) passOldLeases(ctx context.Context) error {
-	now := time.Time{}
+// readStoreClock finds the newest time that the store itself has written.
+func (p *prune) readStoreClock(ctx context.Context) error {
 	newer := func(o Object) error {
-		if o.Time.After(now) {
-			now = o.Time
+		if o.Time.After(p.storeNow) {
+			p.storeNow = o.Time
 		}
 		return nil
 	}
 	for _, prefix := range []string{prefixLeases, prefixLedger, prefixPoints} {
 		if err := p.repo.store.List(ctx, prefix, newer); err != nil {
-			return err
+			return fmt.Errorf("ask for the store's clock: %w", err)
 		}
 	}
-	living := p.leases[:0:0]
-	for _, l := range p.leases {
-		if l.PutTime.IsZero() || now.Sub(l.PutTime) < leaseAge {
-			living = append(living, l)
-		}
-	}
-	p.leases = living
-	return p.mark()
+	return nil
+}
+
+// living leaves out leases that were not renewed for a week, by the store's
+// clock alone, where a person said that nothing is shipping.
+func (p *prune) living(leases []Lease) []Lease {
+	return slices.DeleteFunc(leases, func(l Lease) bool {
+		return p.o.Orphans && !l.PutTime.IsZero() && p.storeNow.Sub(l.PutTime) >= leaseAge
+	})
 }

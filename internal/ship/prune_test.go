@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 	"snapd/internal/ship"
 	"snapd/internal/ship/shiptest"
@@ -100,27 +101,29 @@ func TestPruneKeepsWhatIsYoungOrUnderWay(t *testing.T) {
 	committed := b.upload(w, on(streams[1], "g9"), noise(9, 2*slice)) // its point is not there yet
 	interrupt(t, b, full("g10"), noise(10, 3*slice))
 	before := store.Keys("")
-	now := ship.PruneOptions{Now: time.Now().Add(time.Hour)}
-	if got, err := w.Prune(t.Context(), nil, nil, now); err != nil || got.Objects != 0 {
-		t.Errorf("within the grace: %+v, %v", got, err)
+	if got, err := w.Prune(t.Context(), nil, nil, later()); err != nil || got.Objects != 0 {
+		t.Errorf("nothing is deleted that no signed record lets go: %+v, %v", got, err)
 	}
 	heads, err := b.records.Active()
 	if err != nil || len(heads) != 1 {
 		t.Fatal(heads, err)
 	}
 	o := later()
+	o.Orphans = true
 	o.Keep = []point.ID{heads[0].Stream}
 	got, err := w.Prune(t.Context(), nil, nil, o)
 	if err != nil || !slices.Equal(got.Streams, []point.ID{committed.ID}) {
-		t.Errorf("after the grace: %+v, %v, want the stream without a point gone", got, err)
+		t.Errorf("of orphans: %+v, %v, want the stream without a point gone", got, err)
 	}
 	if len(store.Keys("data/"+string(heads[0].Stream))) != 3 {
 		t.Error("an upload under way lost its segments")
 	}
-	if got, err = w.Prune(t.Context(), nil, nil, later()); err != nil || got.Objects != 3 {
+	o.Keep = nil
+	if got, err = w.Prune(t.Context(), nil, nil, o); err != nil || got.Objects != 3 || got.Orphans.Objects != 3 {
 		t.Errorf("an upload that was given up: %+v, %v", got, err)
 	}
-	if len(store.Keys("")) != len(before)-3-3 {
+	const events = 2 // that say so
+	if len(store.Keys("")) != len(before)-3-3+events {
 		t.Errorf("left: %q", store.Keys(""))
 	}
 	verifyClean(t, b)
@@ -138,7 +141,9 @@ func TestPruneRemovesReplacedSlices(t *testing.T) {
 	if n := len(store.Keys("data/" + string(s.ID))); n != 5 {
 		t.Fatalf("%d segments, want one twice", n)
 	}
-	if got, err := w.Prune(t.Context(), nil, nil, later()); err != nil || got.Objects != 1 {
+	o := later()
+	o.Orphans = true
+	if got, err := w.Prune(t.Context(), nil, nil, o); err != nil || got.Objects != 1 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	verifyClean(t, b)
@@ -174,9 +179,13 @@ func TestPruneDiesAnywhere(t *testing.T) {
 func TestPruneStopsAtDamage(t *testing.T) {
 	b, store, points, _ := aged(t)
 	shiptest.FlipBit(t, store, "meta/points/0000000003")
+	before := store.Keys("")
 	got, err := b.host().Prune(t.Context(), nil, points[:2], later())
-	if err != nil || len(got.Points) != 2 || len(got.Streams) != 0 || len(got.Problems) != 1 {
+	if !errors.Is(err, advice.Damaged) || len(got.Points) != 0 || len(got.Streams) != 0 || len(got.Problems) != 1 || got.Problems[0].Object != "meta/points/0000000003" {
 		t.Errorf("got %+v, %v", got, err)
+	}
+	if !slices.Equal(store.Keys(""), before) {
+		t.Error("something was removed")
 	}
 }
 
@@ -199,7 +208,7 @@ func TestVerifyFindsAllAndNamesPoints(t *testing.T) {
 		want := map[string][]point.ID{
 			"meta/points/0000000001": {},
 			streams[1].Key:           {points[1]},
-			segment(0, 2):            {points[2], points[3]},
+			segment(0, 2):            {points[1], points[2], points[3]}, // also where a stream above it is damaged too
 		}
 		for object, ids := range want {
 			i := slices.IndexFunc(problems, func(p ship.Problem) bool { return p.Object == object })

@@ -97,17 +97,9 @@ func (r *Repository) completeStreams(ctx context.Context, rec *PointRecord, view
 		if s.StreamPlace != nil {
 			continue
 		}
-		ref, known := view.Stream(s.Stream)
-		if !known || ref.Key == "" || ref.Digest != s.Digest {
-			l := &looker{repo: r, v: view, asked: map[string]bool{}}
-			view.look = Known // so that it lists what there is of this stream
-			if err := l.resolve(ctx, s.Stream); err != nil {
-				return err
-			}
-			delete(view.missing, s.Stream)
-			if ref, known = view.found[s.Stream]; !known {
-				return fmt.Errorf("stream %s: its manifest is %w", s.Stream, ErrNotFound)
-			}
+		ref, err := r.findStream(ctx, view, s.Stream)
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", s.Stream, err)
 		}
 		if ref.Digest != s.Digest {
 			return fmt.Errorf("stream %s: %w: its manifest is another one than was committed", s.Stream, ErrDamaged)

@@ -58,7 +58,8 @@ func (r *Repository) Verify(ctx context.Context, o VerifyOptions, report func(Pr
 	if err != nil {
 		err = fmt.Errorf("verify: %w", err)
 	}
-	return v.result(), v.problems, err
+	out := v.result()
+	return out, v.problems, err
 }
 
 type verify struct {
@@ -196,6 +197,9 @@ func (v *verify) damaged(id point.ID, object string, err error) {
 	v.problems = append(v.problems, Problem{Object: object, Problem: err.Error(), Points: []point.ID{}, stream: id})
 }
 
+// healed tells whether another stream takes the place of a damaged one.
+func (v *verify) healed(id point.ID) bool { return v.bad[id].Stream != "" && v.view.replaced(id) }
+
 func (v *verify) findOrphans(ctx context.Context) error {
 	leases, problems, err := v.repo.Leases(ctx)
 	if err != nil {
@@ -233,15 +237,25 @@ func (v *verify) result() Verified {
 		reached[d.Stream] = d.Points
 	}
 	for _, id := range slices.Sorted(maps.Keys(v.bad)) {
-		d := v.bad[id]
-		d.Points = reached[id]
-		out.Damage = append(out.Damage, d)
-	}
-	for i := range v.problems {
-		if p := &v.problems[i]; p.stream != "" {
-			p.Points = append(p.Points, reached[p.stream]...)
+		if !v.healed(id) {
+			d := v.bad[id]
+			d.Points = reached[id]
+			out.Damage = append(out.Damage, d)
 		}
 	}
+	left := v.problems[:0]
+	for _, p := range v.problems {
+		switch {
+		case p.stream == "":
+		case v.healed(p.stream):
+			out.Notes = append(out.Notes, fmt.Sprintf("%s: %s (another stream makes the same snapshot and takes its place)", p.Object, p.Problem))
+			continue
+		default:
+			p.Points = append(p.Points, reached[p.stream]...)
+		}
+		left = append(left, p)
+	}
+	v.problems = left
 	return out
 }
 

@@ -23,6 +23,7 @@ type View struct {
 	events  map[int64]event
 	found   map[point.ID]StreamRef // of manifests that were read
 	absent  map[int64]bool         // numbers without a verified point, by a Get just now
+	junk    map[int64]bool         // numbers under which something else than a point of ours lies
 	met     []Problem              // what the look itself met
 	missing map[point.ID]noted     // manifests that a Get did not find, or that do not verify
 	left    map[string]bool        // keys that an event let go and that a listing still names
