@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"testing/synctest"
 	"time"
 
@@ -44,9 +45,11 @@ type world struct {
 	root   string
 	truth  *truth
 	liar   *shiptest.Liar
+	mortal *shiptest.Mortal // what hosts see, if set
 	signer *ship.Signer
 	memory *ship.Memory
 	hosts  []*host
+	slow   time.Duration // what each segment takes
 	nested int
 	step   int
 	serial int
@@ -143,7 +146,11 @@ func streamOf(origin, base, guid string) []byte {
 	_, _ = fmt.Fprintf(h, "%s %s %s", origin, base, guid)
 	r := rand.New(rand.NewPCG(h.Sum64(), 1)) //nolint:gosec // the same every time
 	data := fmt.Appendf(nil, "stream of %s from %q to %s\n", origin, base, guid)
-	for size := r.IntN(5 * sliceHere); len(data) < size; {
+	size := r.IntN(5 * sliceHere)
+	if strings.HasPrefix(guid, "long") {
+		size = 2*sliceHere + 1
+	}
+	for len(data) < size {
 		data = fmt.Appendf(data, "%x\n", r.Uint64())
 	}
 	return data
@@ -166,6 +173,7 @@ func (s *sending) Read(p []byte) (int, error) {
 	}
 	if s.at > 0 && s.at%sliceHere == 0 {
 		synctest.Wait() // what was read before is safe, or is lost
+		time.Sleep(s.w.slow)
 		s.w.meanwhile("between two segments")
 	}
 	if s.stop >= 0 && s.at >= s.stop {
@@ -257,7 +265,12 @@ func (w *world) random() {
 }
 
 // store is what the hosts are given.
-func (w *world) store() ship.Store { return w.liar }
+func (w *world) store() ship.Store {
+	if w.mortal != nil {
+		return w.mortal
+	}
+	return w.liar
+}
 
 func (w *world) pick() *host { return w.hosts[w.rng.IntN(len(w.hosts))] }
 
@@ -280,9 +293,13 @@ func (w *world) takeAndShip() {
 	w.shipOne(h, p, stop)
 }
 
+func newLocalPoint(id point.ID, guids map[string]string) *localPoint {
+	return &localPoint{id: id, guids: guids, streams: map[string]ship.PointStream{}, full: map[string]bool{}}
+}
+
 func (w *world) take(h *host) {
 	w.serial++
-	p := &localPoint{id: point.NewID(time.Now()), guids: map[string]string{}, streams: map[string]ship.PointStream{}, full: map[string]bool{}}
+	p := newLocalPoint(point.NewID(time.Now()), map[string]string{})
 	for _, origin := range []string{"data", "mail"}[:1+w.rng.IntN(2)] {
 		guid := fmt.Sprintf("%s-%d", origin, w.serial)
 		h.snaps[origin] = append(h.snaps[origin], guid)
