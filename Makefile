@@ -30,6 +30,7 @@ test: ## everything that must pass before a change lands (root)
 	@scripts/test plain -race
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host
 	@$(MAKE) --no-print-directory test-guest
+	@scripts/test-slice
 
 test-fast: ## the tests that need no root, in seconds
 	@scripts/test plain
@@ -41,14 +42,18 @@ test-host: ## the tests on real Btrfs, Docker and MinIO (root)
 test-guest: $(GUEST) ## the tests in and around a disposable guest machine (root)
 	@$(GUEST) test
 
-test-long: $(GUEST) ## long matrices: kills at every step, 160 restored points of databases, ZFS streams cut at 250 places (root, hours)
+test-long: $(GUEST) ## long matrices: kills at every step, 160 restored points of databases, ZFS streams cut at 250 places (root, hours); SLICE=n: one slice of them
 	@scripts/host-packages test
+ifdef SLICE
+	@scripts/test-slice $(SLICE)
+else
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig|TestKill|TestLong' -timeout 90m
 	@$(GO) test -tags 'guest long' -exec '$(CURDIR)/$(GUEST) exec' -run 'TestFilesystems' -timeout 60m -v ./internal/freeze
 	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestResumeMatrix|TestContinueMatrix|TestZFSKilledOften|TestZFSVolumeStandsStill|TestChain|TestEncrypted|TestVolume|TestReplaceNested|TestTwoHundred' -timeout 120m ./internal/fs/zfs ./cmd/snapd
 	@$(GO) test -tags 'outside long' -run 'TestZFSPowerCuts' -timeout 60m ./cmd/snapd
 	@$(GO) test -count=1 -tags 'outside long' -timeout 90m ./packaging
 	@$(MAKE) --no-print-directory test-long-lvm
+endif
 
 test-long-lvm: $(GUEST) ## the long matrices of LVM alone: the contracts, full pools, ten increments, twenty kills, five power cuts, the whole way (three hours)
 	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestLong' -timeout 240m ./internal/fs/lvm

@@ -48,10 +48,10 @@ func TestFaults(t *testing.T) {
 	h.sh("systemctl is-active snapd-agent.service")
 
 	h.sh("cp /etc/snapd-agent/snapd.toml /root/good.toml; echo 'freze = \"auto\"' >>/etc/snapd-agent/snapd.toml")
-	see("a wrong configuration, at reload", 1, "systemctl reload snapd-agent.service; s=$?; journalctl -u snapd-agent -n 4 --no-pager -o cat; exit $s", "no such key; did you mean freeze?")
+	see("a wrong configuration, at reload", 1, "systemctl reload snapd-agent.service; s=$?; journalctl -u snapd-agent -n 4 --no-pager -o cat; exit $s", `no such key; what to do: write "freeze", if that is meant`)
 	see("a wrong configuration, in a running agent", 0, "snapd status", "stays in force", "no such key")
 	see("systemctl status meanwhile", 0, "systemctl status snapd-agent.service --no-pager | head -16", "stays in force")
-	see("timers, when systemd reads a wrong configuration", 0, "systemctl daemon-reload; journalctl --sync; journalctl -b -t snapd-agent-generator -n 4 --no-pager", "/etc/snapd-agent/snapd.toml:", "no such key; did you mean freeze?")
+	see("timers, when systemd reads a wrong configuration", 0, "systemctl daemon-reload; journalctl --sync; journalctl -b -t snapd-agent-generator -n 4 --no-pager", "/etc/snapd-agent/snapd.toml:", `no such key; what to do: write "freeze", if that is meant`)
 	h.sh("systemctl stop snapd-agent.service")
 	see("a wrong configuration, at start", 2, "snapd status", "no such key")
 	h.sh("cp /root/good.toml /etc/snapd-agent/snapd.toml")

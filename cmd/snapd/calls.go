@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/api"
+	"snapd/internal/daemon"
 )
 
 // socketName is the agent's socket in the run directory.
@@ -23,7 +25,7 @@ func (c *cli) calls(ctx context.Context, needRoot bool) (_ api.Calls, done func(
 		case err == nil:
 			return client, func() { _ = client.Close() }, nil // nothing was asked through it
 		case errors.Is(err, os.ErrPermission):
-			return nil, nil, agent.WithHint(agent.ErrNotRoot, "run it as root, or let root put you into the group snapd-agent (usermod -aG snapd-agent NAME, then log in again), whose members may list, show, see the status and take snapshots")
+			return nil, nil, advice.With(agent.ErrNotRoot, "run it as root, or let root put you into the group snapd-agent (usermod -aG snapd-agent NAME, then log in again), whose members may list, show, see the status and take snapshots")
 		case !errors.Is(err, api.ErrNoAgent):
 			return nil, nil, err
 		}
@@ -32,7 +34,7 @@ func (c *cli) calls(ctx context.Context, needRoot bool) (_ api.Calls, done func(
 	if err != nil {
 		return nil, nil, err
 	}
-	return &patient{Agent: a, noLogind: func(error) {}}, func() {}, nil // doctor says so
+	return daemon.Patient(a, func(error) {}), func() {}, nil // doctor says so
 }
 
 // do carries out a run and shows what came of it.

@@ -2,8 +2,9 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
-	"snapd/internal/agent"
+	"snapd/internal/doctor"
 
 	"github.com/spf13/cobra"
 )
@@ -20,26 +21,27 @@ func (c *cli) doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			checks := append(a.Doctor(cmd.Context(), probe), c.checkService(cmd.Context(), a)...)
+			checks := doctor.Run(cmd.Context(), doctor.Options{Agent: a, Bucket: bucket, Units: wanted(a.Config)})
+			for i, k := range checks {
+				if k.Err != nil {
+					checks[i].Do = whatToDo(k.Err)
+				}
+			}
 			c.result = struct {
-				Checks []agent.Check `json:"checks"`
+				Checks []doctor.Check `json:"checks"`
 			}{checks}
 			if !c.json {
 				for _, k := range checks {
 					c.showCheck(k)
 				}
 			}
-			return agent.Failed(checks)
+			return doctor.Failed(checks)
 		},
 	}
 }
 
-func (c *cli) showCheck(k agent.Check) {
-	mark := "ok  "
-	if !k.OK {
-		mark = "MEND"
-	}
-	fmt.Fprintf(c.stdout, "%s  %-20s %s\n", mark, printable(k.Check), printable(k.Why))
+func (c *cli) showCheck(k doctor.Check) {
+	fmt.Fprintf(c.stdout, "%-4s  %-20s %s\n", strings.ToUpper(string(k.Level)), printable(k.Check), printable(k.Why))
 	if k.Do != "" {
 		fmt.Fprintf(c.stdout, "      %-20s do: %s\n", "", printable(k.Do))
 	}

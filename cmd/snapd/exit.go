@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
-	"snapd/internal/config"
 	"snapd/internal/demo"
-	"snapd/internal/ship"
 
 	"github.com/spf13/cobra"
 )
@@ -27,18 +26,16 @@ const (
 )
 
 func status(ctx context.Context, err error) int {
-	var conf *config.Error
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return exitInterrupted
-	case errors.Is(err, agent.ErrPartial):
-		return exitPartial
-	case errors.Is(err, agent.ErrDamaged):
-		return exitDamaged
-	case errors.Is(err, agent.ErrUsage), errors.As(err, &conf):
-		return exitUsage
-	case errors.Is(err, agent.ErrBusy), errors.Is(err, ship.ErrBusy):
-		return exitBusy
+	}
+	exits := map[advice.Class]int{
+		advice.Partial: exitPartial, advice.Damaged: exitDamaged, advice.Usage: exitUsage, advice.Busy: exitBusy,
+	}
+	for _, class := range advice.Classes() {
+		if errors.Is(err, class) {
+			return exits[class]
+		}
 	}
 	return exitFailed
 }
@@ -48,7 +45,7 @@ func status(ctx context.Context, err error) int {
 func (c *cli) end(ctx context.Context, called *cobra.Command, err error) int {
 	var fault *agent.Fault
 	if err != nil {
-		fault = &agent.Fault{What: strings.TrimSpace(called.CommandPath()), Why: why(ctx, err), Do: agent.Hint(err)}
+		fault = &agent.Fault{What: strings.TrimSpace(called.CommandPath()), Why: why(ctx, err), Do: whatToDo(err)}
 	}
 	if c.json {
 		c.printDocument(fault)
@@ -65,13 +62,10 @@ func (c *cli) end(ctx context.Context, called *cobra.Command, err error) int {
 }
 
 func why(ctx context.Context, err error) string {
-	text := strings.TrimPrefix(err.Error(), agent.ErrUsage.Error()+": ")
-	text = strings.TrimPrefix(text, agent.ErrUsage.Error()+"\n")
-	text = strings.TrimPrefix(text, agent.ErrPartial.Error()+"\n")
 	if ctx.Err() != nil && !errors.Is(err, demo.ErrInterrupted) {
 		return "interrupted; nothing is frozen, and what was done so far is kept"
 	}
-	return text
+	return err.Error()
 }
 
 // printDocument prints the one JSON document of a call: the result, and

@@ -153,7 +153,7 @@ func TestBadInput(t *testing.T) {
 	h.must("run", "data")
 
 	t.Run("no such group", func(t *testing.T) {
-		h.at(t).refused(2, []string{"snapshot", "dta"}, `no such group: "dta"`, "did you mean data?")
+		h.at(t).refused(2, []string{"snapshot", "dta"}, `no such group: "dta"`, "name data, if that is meant")
 	})
 	t.Run("path on tmpfs", func(t *testing.T) {
 		h.at(t).refused(1, []string{"snapshot", "memory"}, shm, "tmpfs")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/ship"
@@ -62,7 +63,7 @@ func (c *cli) keepKit(file string) func(text string, withIdentity bool) error {
 		}
 		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
-			return fmt.Errorf("%w: %w; name a file that does not exist yet", agent.ErrUsage, err)
+			return advice.With(advice.In(advice.Usage, err), "name a file that does not exist yet with --kit")
 		}
 		_, err = f.WriteString(text)
 		err = errors.Join(err, f.Sync(), f.Close())
@@ -75,7 +76,7 @@ func (c *cli) keepKit(file string) func(text string, withIdentity bool) error {
 
 func (c *cli) init(ctx context.Context, o agent.InitOptions) error {
 	if o.Encryption != config.EncryptionAge && o.Encryption != config.EncryptionNone {
-		return fmt.Errorf("%w: --encryption is age or none, not %q", agent.ErrUsage, o.Encryption)
+		return advice.With(advice.Usagef("there is no encryption %q", o.Encryption), "say --encryption age or --encryption none")
 	}
 	host, err := os.Hostname()
 	if err != nil {

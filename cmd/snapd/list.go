@@ -1,10 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
-	"snapd/internal/agent"
+	"snapd/internal/advice"
 
 	"github.com/spf13/cobra"
 )
@@ -45,7 +44,7 @@ func noPoints(group string) string {
 func atMostOne(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) > 1 {
-			return errors.Join(agent.ErrUsage, errors.New("too many arguments: name at most one "+what))
+			return advice.With(advice.Usagef("too many arguments"), "name at most one %s", what)
 		}
 		return nil
 	}
@@ -53,16 +52,19 @@ func atMostOne(what string) cobra.PositionalArgs {
 
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return errors.Join(agent.ErrUsage, fmt.Errorf("it takes no arguments: leave out %q", args[0]))
+		return advice.With(advice.Usagef("it takes no arguments"), "leave out %q", args[0])
 	}
 	return nil
 }
 
 func exactlyOne(what, example string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return errors.Join(agent.ErrUsage, errors.New("name one "+what+", such as "+example))
+		switch len(args) {
+		case 0:
+			return advice.With(advice.Usagef("no %s is named", what), "name one, such as %s", example)
+		case 1:
+			return nil
 		}
-		return nil
+		return advice.With(advice.Usagef("too many arguments"), "name one %s, such as %s", what, example)
 	}
 }

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"time"
 
-	"snapd/internal/agent"
+	"snapd/internal/advice"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -21,7 +20,7 @@ func (c *cli) manCommand() *cobra.Command {
 		Args:   exactlyOne("directory", "bin/man"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
-				return fmt.Errorf("%w: %w", agent.ErrUsage, err)
+				return advice.In(advice.Usage, err)
 			}
 			epoch := time.Unix(0, 0).UTC() // reproducible
 			return doc.GenManTree(cmd.Root(), &doc.GenManHeader{Section: "8", Source: "snapd " + version, Manual: "snapd", Date: &epoch}, args[0])

@@ -6,8 +6,9 @@ import (
 	"io"
 	"runtime/debug"
 	"slices"
+	"time"
 
-	"snapd/internal/agent"
+	"snapd/internal/advice"
 
 	"github.com/spf13/cobra"
 )
@@ -18,6 +19,7 @@ const memoryLimit = 160 << 20
 
 // cli is one call of the program.
 type cli struct {
+	now            func() time.Time
 	args           []string
 	stdout, stderr io.Writer
 	json           bool
@@ -28,9 +30,9 @@ type cli struct {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(memoryLimit)
-	s := newScreen(stderr)
+	s := newScreen(stderr, time.Now)
 	stdout, stderr = results{s, stdout}, results{s, stderr}
-	c := &cli{args: args, stdout: stdout, stderr: stderr, screen: s}
+	c := &cli{now: time.Now, args: args, stdout: stdout, stderr: stderr, screen: s}
 	root := c.root() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -60,7 +62,7 @@ To see it all: snapd demo`,
 			if len(args) == 0 {
 				return nil
 			}
-			return fmt.Errorf("%w: there is no command %q%s", agent.ErrUsage, args[0], suggestion(cmd, args[0]))
+			return advice.With(advice.Usagef("there is no command %q", args[0]), "%s", suggestion(cmd, args[0]))
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		// Whatever a user does next after a kill sets things right.
@@ -71,7 +73,7 @@ To see it all: snapd demo`,
 	c.where.register(flags)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		c.json = c.json || slices.Contains(c.args, "--json") // it may stand after the flag that is wrong
-		return fmt.Errorf("%w: %w", agent.ErrUsage, err)
+		return advice.With(advice.In(advice.Usage, err), "see the flags of the command with --help")
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "daily", Title: "Every day:"},
@@ -93,7 +95,7 @@ To see it all: snapd demo`,
 
 func suggestion(cmd *cobra.Command, word string) string {
 	if near := cmd.SuggestionsFor(word); len(near) > 0 {
-		return "; did you mean " + near[0] + "?"
+		return fmt.Sprintf("write %s, if that is meant; snapd --help lists the commands", near[0])
 	}
-	return "; snapd --help lists them"
+	return "see the commands with: snapd --help"
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/api"
 	"snapd/internal/config"
@@ -57,7 +58,7 @@ the configuration was edited. systemctl list-timers shows what came of it.`,
 func (c *cli) schedule(ctx context.Context, a *agent.Agent) (systemd.Changes, error) {
 	u, err := systemd.OpenUnits(ctx)
 	if err != nil {
-		return systemd.Changes{}, agent.WithHint(err, "call snapd run GROUP from cron, or from what starts programs here")
+		return systemd.Changes{}, advice.With(err, "call snapd run GROUP from cron, or from what starts programs here")
 	}
 	defer u.Close()
 	// Snapshots that have to be watched outlive a boot, and a killed agent.
@@ -88,8 +89,8 @@ func wanted(conf *config.Config) systemd.Wanted {
 	w := systemd.Wanted{Paths: map[string][]string{}}
 	for name, g := range conf.Groups {
 		w.Paths[name] = g.Paths
-		if g.Schedule != nil {
-			w.Timers = append(w.Timers, systemd.Timer{Group: name, Calendar: string(*g.Schedule), Source: conf.File})
+		if g.Schedule != "" {
+			w.Timers = append(w.Timers, systemd.Timer{Group: name, Calendar: string(g.Schedule), Source: conf.File})
 		}
 	}
 	for _, r := range conf.Repositories {
@@ -111,7 +112,7 @@ func (c *cli) generateCommand() *cobra.Command {
 		Hidden: true,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 && len(args) != 3 {
-				return errors.Join(agent.ErrUsage, errors.New("systemd calls it with three directories"))
+				return advice.With(advice.Usagef("systemd calls it with three directories"), "name one directory, or three")
 			}
 			return nil
 		},
@@ -129,7 +130,7 @@ func (c *cli) generateCommand() *cobra.Command {
 			}
 			err := errors.Join(wrong, systemd.Generate(args[0], w))
 			if err != nil && log != "" {
-				_ = systemd.LogEarly(log, "snapd-agent-generator", err.Error()) // it is printed as well
+				_ = systemd.LogEarly(log, "snapd-agent-generator", inOneLine(err)) // it is printed as well
 			}
 			return err
 		},

@@ -19,6 +19,7 @@ import (
 type screen struct {
 	mu       sync.Mutex
 	w        io.Writer
+	now      func() time.Time
 	terminal bool
 	bar      *progressbar.ProgressBar
 	name     string
@@ -26,9 +27,9 @@ type screen struct {
 	said     map[string]bool // warnings already shown
 }
 
-func newScreen(w io.Writer) *screen {
+func newScreen(w io.Writer, now func() time.Time) *screen {
 	f, ok := w.(*os.File)
-	return &screen{w: w, terminal: ok && term.IsTerminal(int(f.Fd())), said: map[string]bool{}}
+	return &screen{w: w, now: now, terminal: ok && term.IsTerminal(int(f.Fd())), said: map[string]bool{}}
 }
 
 func (s *screen) report(e agent.Event) {
@@ -54,6 +55,9 @@ func (s *screen) warn(e agent.Event) {
 	s.said[text] = true
 	s.clear()
 	fmt.Fprintf(s.w, "warning: %s\n", text)
+	if do := whatToDoAbout(e); do != "" {
+		fmt.Fprintf(s.w, "  to do: %s\n", do)
+	}
 }
 
 func (s *screen) progress(e agent.Event) {
@@ -76,7 +80,7 @@ func (s *screen) newBar() *progressbar.ProgressBar {
 		total = -1 // a spinner with bytes and rate
 	}
 	return progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(&later{s.w, time.Now().Add(time.Second)}), // so that rates are right from the first
+		progressbar.OptionSetWriter(&later{w: s.w, now: s.now, from: s.now().Add(time.Second)}), // so that rates are right from the first
 		progressbar.OptionSetDescription(s.name),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionUseIECUnits(true),
@@ -113,11 +117,12 @@ func (s *screen) finish() {
 // later drops what is written before its time.
 type later struct {
 	w    io.Writer
+	now  func() time.Time
 	from time.Time
 }
 
 func (l *later) Write(p []byte) (int, error) {
-	if time.Now().Before(l.from) {
+	if l.now().Before(l.from) {
 		return len(p), nil
 	}
 	return l.w.Write(p)

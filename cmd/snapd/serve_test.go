@@ -211,7 +211,7 @@ func TestAWrongConfiguration(t *testing.T) {
 	refused := func(words ...string) {
 		t.Helper()
 		_, errs, status := a.snapd(words...)
-		if status != exitUsage || !strings.Contains(errs, "snapd.toml:3: group.shop.freze: no such key; did you mean freeze?") {
+		if status != exitUsage || !strings.Contains(errs, "snapd.toml:3: group.shop.freze: no such key\nWhat to do: write \"freeze\", if that is meant") {
 			t.Errorf("snapd %v: exit status %d: %s", words, status, errs)
 		}
 	}

@@ -1,8 +1,7 @@
 package main
 
 import (
-	"errors"
-
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/point"
 
@@ -61,7 +60,7 @@ and what consistency came of it stands in the point.`,
 
 func atLeastOneGroup(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return errors.Join(agent.ErrUsage, errors.New("name at least one group; snapd status lists them"))
+		return advice.With(advice.Usagef("no group is named"), "name at least one; snapd status lists them")
 	}
 	return nil
 }

@@ -28,9 +28,10 @@ func (c *cli) statusCommand() *cobra.Command {
 			if c.json {
 				return nil
 			}
+			now := c.now()
 			var rows [][]string
 			for _, g := range st.Groups {
-				rows = append(rows, []string{g.Group, ago(g.NewestLocal), ago(g.NewestShipped), ago(g.NewestVerified), strings.Join(g.Attention, "; ")})
+				rows = append(rows, []string{g.Group, ago(g.NewestLocal, now), ago(g.NewestShipped, now), ago(g.NewestVerified, now), strings.Join(g.Attention, "; ")})
 			}
 			for _, line := range st.Attention {
 				fmt.Fprintln(c.stdout, "ATTENTION:", printable(line))
@@ -44,11 +45,11 @@ func (c *cli) statusCommand() *cobra.Command {
 	}
 }
 
-func ago(t *time.Time) string {
+func ago(t *time.Time, now time.Time) string {
 	if t == nil {
 		return "never"
 	}
-	d := time.Since(*t)
+	d := now.Sub(*t)
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%d s ago", int(d.Seconds()))

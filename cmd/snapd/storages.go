@@ -4,15 +4,19 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
 	"strings"
 
-	"snapd/internal/agent"
+	"snapd/internal/advice"
 	"snapd/internal/fs/btrfs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 	"snapd/internal/fs/lvm"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/fs/zfs"
+	"snapd/internal/fs/zfs/zfsstream"
 
 	systemd "snapd/internal/host"
 
@@ -34,6 +38,23 @@ func (w *where) drivers() map[string]storage.Driver {
 	}
 }
 
+// checkStream walks a stream by its format. A format stays here as long as
+// streams of it may lie in a repository.
+func checkStream(format string, r io.Reader) error {
+	if strings.HasPrefix(format, "btrfs-") {
+		_, err := btrfsstream.Check(r)
+		return err
+	}
+	if zfsstream.OwnFormat(format) {
+		return zfsstream.CheckFormat(format, r)
+	}
+	if format == lvmstream.Format {
+		_, err := lvmstream.Check(r)
+		return err
+	}
+	return advice.With(fmt.Errorf("this version of snapd cannot read streams of the format %q", format), "update snapd on this host")
+}
+
 // chosenDrivers are those that the environment leaves, and leftOut says to
 // people what was done to the others, "" when there are none.
 func (w *where) chosenDrivers() (chosen map[string]storage.Driver, leftOut string, err error) {
@@ -47,8 +68,8 @@ func (w *where) chosenDrivers() (chosen map[string]storage.Driver, leftOut strin
 	for _, word := range words {
 		driver, known := all[word]
 		if !known {
-			return nil, "", fmt.Errorf("%w: %s=%s: there is no storage %q; there are %s",
-				agent.ErrUsage, storagesVariable, text, word, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
+			return nil, "", advice.With(advice.Usagef("%s=%s: there is no storage %q", storagesVariable, text, word),
+				"name some of those that there are: %s", strings.Join(slices.Sorted(maps.Keys(all)), ", "))
 		}
 		chosen[word] = driver
 	}

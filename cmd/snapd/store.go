@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 
 	"snapd/internal/agent"
 	"snapd/internal/config"
+	"snapd/internal/doctor"
 	"snapd/internal/ship"
 	"snapd/internal/ship/dir"
 	"snapd/internal/ship/s3"
@@ -65,47 +65,11 @@ func retrying(store ship.Store, r config.Repository, report agent.Report) ship.S
 	})
 }
 
-// probe says what the server behind a repository does and does not do.
-func probe(ctx context.Context, r config.Repository) []agent.Check {
+// bucket is what lies behind a repository on S3, nil behind others.
+func bucket(r config.Repository) (doctor.Bucket, error) {
 	u, err := url.Parse(r.URL)
 	if err != nil || u.Scheme != "s3" {
-		return nil
+		return nil, err
 	}
-	store, err := s3.New(s3Options(r, u))
-	if err != nil {
-		return nil // the check of the repository has said so
-	}
-	return []agent.Check{probeWrites(ctx, store), probeProtection(ctx, store)}
-}
-
-func probeWrites(ctx context.Context, store *s3.Store) agent.Check {
-	const name = "  write once"
-	honours, err := store.Probe(ctx)
-	switch {
-	case err != nil:
-		return agent.Check{Check: name, Why: err.Error(), Do: agent.Hint(err)}
-	case !honours:
-		return agent.Check{
-			Check: name, Why: "the server ignores If-None-Match: two hosts with one signing key (a clone) could overwrite each other's points",
-			Do: "give each host a key and prefix of its own, or use a server that honours conditional writes",
-		}
-	}
-	return agent.Check{Check: name, OK: true, Why: "the server refuses to overwrite an object when asked to"}
-}
-
-func probeProtection(ctx context.Context, store *s3.Store) agent.Check {
-	const name = "  protection"
-	facts, err := store.Inspect(ctx)
-	switch {
-	case err != nil:
-		return agent.Check{Check: name, Why: err.Error(), Do: agent.Hint(err)}
-	case len(facts.Unknown) > 0:
-		return agent.Check{Check: name, OK: true, Why: "this host has no right to ask for " + strings.Join(facts.Unknown, " and ")}
-	case !facts.ObjectLock || facts.LockMode == "":
-		return agent.Check{
-			Check: name, Why: "the bucket has no object lock with a default retention: whoever takes over this host could delete restore points",
-			Do: "make a bucket with object lock and a default retention for the repository, or let this host's user only put and get, and set prune = false",
-		}
-	}
-	return agent.Check{Check: name, OK: true, Why: fmt.Sprintf("objects are locked for %d days (%s)", facts.LockDays, facts.LockMode)}
+	return s3.New(s3Options(r, u))
 }

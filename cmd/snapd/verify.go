@@ -2,13 +2,9 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"snapd/internal/agent"
-	"snapd/internal/fs/btrfs"
-	"snapd/internal/fs/lvm"
-	"snapd/internal/fs/zfs"
 	"snapd/internal/point"
 
 	"github.com/spf13/cobra"
@@ -45,22 +41,6 @@ end; that needs an identity. Exit status 4 means damage was found.`,
 	}
 	cmd.Flags().BoolVar(&o.Deep, "deep", false, "also unseal, decompress and walk each stream")
 	return cmd
-}
-
-// checkStream walks a stream by its format.
-func checkStream(format string, r io.Reader) error {
-	if strings.HasPrefix(format, "btrfs-") {
-		_, err := btrfs.CheckStream(r)
-		return err
-	}
-	if zfs.OwnFormat(format) {
-		return zfs.CheckFormat(format, r)
-	}
-	if format == "lvm-1" {
-		_, err := lvm.CheckStream(r)
-		return err
-	}
-	return fmt.Errorf("this version of snapd cannot read streams of the format %q", format)
 }
 
 func joinIDs(ids []point.ID) string {

@@ -51,6 +51,6 @@ func (c *cli) sweep(cmd *cobra.Command) {
 		return
 	}
 	if err := agent.Sweep(cmd.Context(), c.where.runDir, engine, c.screen.report); err != nil {
-		c.screen.report(agent.Event{Kind: agent.Warning, Text: err.Error()})
+		c.screen.report(agent.WarningOf("", err))
 	}
 }

@@ -99,7 +99,7 @@ func startedInTheMiddle(t *testing.T, h *host, docker *dockertest.Docker, data [
 		}
 	}
 	points, err := h.inProcess(docker, begin).Snapshot(t.Context(), []string{"shop"})
-	if err == nil || !strings.Contains(err.Error(), "container late was started while") || !strings.Contains(agent.Hint(err), "again") || len(points) != 0 {
+	if err == nil || !strings.Contains(err.Error(), "container late was started while") || !strings.Contains(whatToDo(err), "again") || len(points) != 0 {
 		t.Errorf("over two domains: %d points, %v", len(points), err)
 	}
 	if err := docker.End(t.Context(), late); err != nil {

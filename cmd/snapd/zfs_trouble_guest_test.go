@@ -114,7 +114,7 @@ func TestZFSPoolGoes(t *testing.T) {
 		if !done || len(points) > 0 || err == nil {
 			t.Fatalf("done: %v, %d points, %v", done, len(points), err)
 		}
-		t.Logf("%v\n%s", err, agent.Hint(err))
+		t.Logf("%v\n%s", err, whatToDo(err))
 		h.goesOn(beat)
 		h.nothingFrozen()
 		return err
@@ -122,7 +122,7 @@ func TestZFSPoolGoes(t *testing.T) {
 	says := func(err error, what ...string) {
 		t.Helper()
 		for _, w := range what {
-			if text := err.Error() + "\n" + agent.Hint(err); !strings.Contains(text, w) {
+			if text := err.Error() + "\n" + whatToDo(err); !strings.Contains(text, w) {
 				t.Errorf("it does not say %q: %s", w, text)
 			}
 		}
@@ -174,7 +174,7 @@ func TestZFSPoolGoes(t *testing.T) {
 	} else {
 		says(err, "snapd-hangs")
 	}
-	t.Logf("after %v: %v\n%s", took, err, agent.Hint(err))
+	t.Logf("after %v: %v\n%s", took, err, whatToDo(err))
 	h.goesOn(beat)
 	h.nothingFrozen()
 	back()
@@ -205,7 +205,7 @@ func TestZFSPoolGoes(t *testing.T) {
 	if err == nil {
 		t.Fatal("a point in a full pool")
 	}
-	t.Logf("%v\n%s", err, agent.Hint(err))
+	t.Logf("%v\n%s", err, whatToDo(err))
 	says(err, pool, "KiB are free")
 	h.goesOn(beat)
 	h.nothingFrozen()

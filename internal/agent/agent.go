@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/freeze"
 	"snapd/internal/fs"
@@ -106,10 +107,12 @@ func (a *Agent) open() (err error) {
 // Event is something worth telling while an operation runs.
 type Event struct {
 	Kind  EventKind
-	Group string // "" when it concerns no group
-	Text  string // for Step and Warning
-	Bytes int64  // for Progress: done so far
-	Total int64  // for Progress: 0 when nobody knows
+	Group string   // "" when it concerns no group
+	Text  string   // for Step and Warning
+	Do    string   // for Warning: what to do about it, as of advice.Of; "" when no one said so
+	Names []string // for Warning: the ErrorNames of its cause, for advice that only the caller knows
+	Bytes int64    // for Progress: done so far
+	Total int64    // for Progress: 0 when nobody knows
 }
 
 // EventKind says what an Event is.
@@ -133,6 +136,24 @@ func (a *Agent) warn(group, format string, args ...any) {
 	a.Report(Event{Kind: Warning, Group: group, Text: fmt.Sprintf(format, args...)})
 }
 
+// warnOfError warns of an error with its advice.
+func (a *Agent) warnOfError(group string, err error) { a.Report(WarningOf(group, err)) }
+
+// WarningOf is the event that says an error that keeps an operation from
+// nothing.
+func WarningOf(group string, err error) Event {
+	return Event{Kind: Warning, Group: group, Text: err.Error(), Do: advice.Of(err), Names: ErrorNames(err)}
+}
+
+// inOneLine is an error with its advice for the warnings of a point, which are
+// one text each.
+func inOneLine(err error) string {
+	if do := advice.Of(err); do != "" {
+		return err.Error() + "; " + do
+	}
+	return err.Error()
+}
+
 // points are those of the local record, oldest first, for operations that
 // also look into repositories. A damaged record is a warning.
 func (a *Agent) points() []point.Point {
@@ -141,7 +162,7 @@ func (a *Agent) points() []point.Point {
 	}
 	points, err := a.record.All()
 	if err != nil {
-		a.warn("", "%v", err)
+		a.warnOfError("", err)
 	}
 	return points
 }
@@ -159,7 +180,7 @@ func (a *Agent) sweepStorage(ctx context.Context) {
 			a.warn("", "removed %s, which a killed snapd had left", r)
 		}
 		if err != nil {
-			a.warn("", "%v", err) // it takes room and stands in nobody's way
+			a.warnOfError("", err) // it takes room and stands in nobody's way
 		}
 	}
 	a.tendStorage(ctx)
@@ -178,7 +199,7 @@ func (a *Agent) tendStorage(ctx context.Context) {
 			a.warn("", "%s", text)
 		}
 		if err != nil {
-			a.warn("", "%v", err)
+			a.warnOfError("", err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/freeze"
 	"snapd/internal/fs"
@@ -65,8 +66,8 @@ func TestRepositoryMadeAnew(t *testing.T) {
 	if _, err := b.Prune(t.Context(), nil, false); err != nil {
 		t.Fatal(err)
 	}
-	if len(b.storage.snaps) != 2 {
-		t.Fatalf("%d snapshots are left of 2 that no repository has", len(b.storage.snaps))
+	if b.snaps() != 2 {
+		t.Fatalf("%d snapshots are left of 2 that no repository has", b.snaps())
 	}
 	b.ship()
 	if x := b.index("main"); len(x.Points) != 2 {
@@ -90,12 +91,12 @@ func TestPruneWithoutTheRecord(t *testing.T) {
 	if len(x.Points) != 1 || x.Points[0].Number != 3 {
 		t.Errorf("points left: %+v, verdicts %+v", x.Points, pruned)
 	}
-	for _, s := range b.storage.snaps {
+	for _, s := range b.storage.All() {
 		if strings.HasSuffix(s.Name, string(ids[1])) {
 			t.Error("a snapshot that is shipped and no base stayed for ever")
 		}
 	}
-	if !slices.ContainsFunc(b.storage.snaps, func(s fs.Snapshot) bool { return strings.HasSuffix(s.Name, string(unshipped.ID)) }) {
+	if !slices.ContainsFunc(b.storage.All(), func(s fs.Snapshot) bool { return strings.HasSuffix(s.Name, string(unshipped.ID)) }) {
 		t.Error("the only copy of a point was removed")
 	}
 	b.take()
@@ -131,8 +132,8 @@ func TestPruneKeeps(t *testing.T) {
 			if err != nil && !errors.Is(err, ship.ErrUnavailable) {
 				t.Fatal(err)
 			}
-			if len(b.storage.snaps) != c.want {
-				t.Errorf("%d snapshots are left, want %d: %+v", len(b.storage.snaps), c.want, pruned)
+			if b.snaps() != c.want {
+				t.Errorf("%d snapshots are left, want %d: %+v", b.snaps(), c.want, pruned)
 			}
 		})
 	}
@@ -145,7 +146,7 @@ func TestPruneKeepsTheBaseThatIsLeft(t *testing.T) {
 		b.take()
 		b.ship()
 	}
-	b.storage.snaps = b.storage.snaps[1:2]
+	b.storage.Destroy(func(i int) bool { return i == 1 })
 	b.now = b.now.Add(3 * day)
 	_, err := b.Prune(t.Context(), nil, false)
 	b.check(err)
@@ -159,7 +160,12 @@ func TestPruneOfAnUnmountedFilesystem(t *testing.T) {
 	b := newBench(t, `keep-local = "1h"`, "main")
 	p, _ := b.take(), b.take()
 	b.now = b.now.Add(3 * day)
-	b.storage.gone = true
+	b.storage.Fault = func(call string) error {
+		if call == "Snapshots" {
+			return fs.ErrNotFound
+		}
+		return nil
+	}
 	_, err := b.Prune(t.Context(), nil, false)
 	b.check(err)
 	if _, err := b.record.Get(p.ID); err != nil {
@@ -204,7 +210,7 @@ func TestSnapshotsWithoutARecord(t *testing.T) {
 		p := b.take()
 		b.check(b.taking.Put(p))
 		b.check(b.sweepTaken(t.Context()))
-		if len(b.storage.snaps) != 1 {
+		if b.snaps() != 1 {
 			t.Error("the snapshot of a recorded point was removed")
 		}
 	})
@@ -212,8 +218,8 @@ func TestSnapshotsWithoutARecord(t *testing.T) {
 
 func (b *bench) sweptClean() {
 	b.t.Helper()
-	if left, err := b.taking.All(); len(b.storage.snaps) != 0 || len(left) != 0 || err != nil {
-		b.t.Errorf("left: %d snapshots, %d traces, %v", len(b.storage.snaps), len(left), err)
+	if left, err := b.taking.All(); b.snaps() != 0 || len(left) != 0 || err != nil {
+		b.t.Errorf("left: %d snapshots, %d traces, %v", b.snaps(), len(left), err)
 	}
 }
 
@@ -300,18 +306,19 @@ func TestTargetsBelow(t *testing.T) {
 	if got, err := targetsBelow("to/pool", two); err != nil || strings.Join(got, " ") != "to/pool/a to/pool/b" {
 		t.Errorf("two volumes into a pool: got %q, %v", got, err)
 	}
-	if got, err := targetsBelow("to/pool/name", two); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "names one volume") {
+	if got, err := targetsBelow("to/pool/name", two); !errors.Is(err, advice.Usage) || !strings.Contains(err.Error(), "names one volume") {
 		t.Errorf("two volumes to one name: got %q, %v", got, err)
 	}
 }
 
-// Whoever writes a target wrong is shown how it is written, on each storage.
+// Who writes a target wrong is shown how it is written, on each storage: the
+// caller knows the flag by this cause.
 func TestWrongTargetShowsRightOnes(t *testing.T) {
 	b := newBench(t, "", "main")
 	for _, to := range []string{"", "/srv/restored", "lvm:", "lvmm:vg/restored"} {
 		_, err := b.Restore(t.Context(), RestoreOptions{Point: "latest", To: to})
-		if !errors.Is(err, ErrUsage) || !strings.Contains(Hint(err), "--to lvm:vg/restored") {
-			t.Errorf("%q: got %v; hint %q", to, err, Hint(err))
+		if !errors.Is(err, advice.Usage) || !errors.Is(err, NoTarget) {
+			t.Errorf("%q: got %v; hint %q", to, err, advice.Of(err))
 		}
 	}
 }

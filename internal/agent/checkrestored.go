@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 )
 
@@ -18,7 +19,7 @@ const (
 // canCheck refuses before anything is restored what could not be done after it.
 func canCheck(driver fs.Driver, name string) error {
 	if _, ok := driver.(fs.Checker); !ok {
-		return usage("--check is for logical volumes: %s has checksums of its own", name)
+		return advice.In(NoCheck, advice.Usagef("only the filesystems on logical volumes are checked: %s has checksums of its own", name))
 	}
 	return nil
 }
@@ -36,12 +37,12 @@ func (a *Agent) checkAll(ctx context.Context, driver fs.Driver, restored []Resto
 			r.Checked = checkedSound
 		case errors.Is(err, fs.ErrDamaged):
 			r.Checked = checkedDamaged
-			faults = append(faults, fmt.Errorf("%w: %w", ErrDamaged, err))
+			faults = append(faults, advice.In(advice.Damaged, err))
 		case errors.Is(err, fs.ErrNotMine):
 			r.Checked = checkedUnknown
-			a.warn("", "%v", err)
+			a.warnOfError("", err)
 		default:
-			faults = append(faults, fmt.Errorf("%w: %s is restored, and not checked: %w", ErrPartial, r.Target, err))
+			faults = append(faults, advice.In(advice.Partial, fmt.Errorf("%s is restored, and not checked: %w", r.Target, err)))
 		}
 	}
 	return errors.Join(faults...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/point"
 	"snapd/internal/ship"
@@ -40,10 +41,19 @@ func (a *Agent) apply(ctx context.Context, src *source, d point.Dataset, driver 
 	err = f.all(ctx)
 	if c, ok := receiver.(fs.Continuer); ok && err != nil {
 		if at := c.Kept(); at != "" {
-			err = hint(err, "what was received is kept for a week in %s: the same restore goes on with it", at)
+			err = fmt.Errorf("%w (what was received is kept for a week in %s)", err, at)
+			err = advice.With(err, "%srun the same command again: it goes on with what was received", andThen(advice.Of(err)))
 		}
 	}
 	return f.read, err
+}
+
+// andThen is what to do before something else, "" when that is nothing.
+func andThen(do string) string {
+	if do == "" {
+		return ""
+	}
+	return do + "; then "
 }
 
 func (f *feeding) all(ctx context.Context) error {
@@ -100,7 +110,7 @@ func (f *feeding) goOn(ctx context.Context) (whole int, err error) {
 	case ctx.Err() != nil || c.Kept() != "":
 		return whole, err
 	}
-	f.warn("", "%v; it is received anew", err)
+	f.warnOfError("", fmt.Errorf("%w; it is received anew", err))
 	return whole, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"snapd/internal/advice"
 	"snapd/internal/workload"
 )
 
@@ -70,7 +71,7 @@ func (s *scene) find(name string) (workload.Group, error) {
 		if s.noEngine != nil {
 			err = fmt.Errorf("%w (%w, so groups made by labels are not known)", err, s.noEngine)
 		}
-		return g, errors.Join(ErrUsage, err)
+		return g, advice.In(advice.Usage, err)
 	}
 	return g, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"snapd/internal/config"
 	"snapd/internal/freeze/hold"
@@ -27,7 +28,7 @@ func (r runner) Start(ctx context.Context, c hold.Command) (hold.Session, error)
 }
 
 func target(c workload.Container) hold.Target {
-	return hold.Target{ID: c.ID, Name: c.Name, User: c.Commands.User}
+	return hold.Target{ID: c.ID, Name: c.Name, User: string(c.Commands.User)}
 }
 
 // agreement is what the applications of a group do for one of its points.
@@ -88,12 +89,12 @@ func (g *agreement) checkpoint(ctx context.Context) {
 	members, err := g.members(ctx, func(c config.Commands) bool { return c.Quiesce == config.QuiescePostgres })
 	if err != nil {
 		g.missing = true
-		g.warn("checkpoint (postgres): %v", err)
+		g.warn("checkpoint (postgres): %s", inOneLine(err))
 	}
 	for _, c := range members {
-		if err := hold.Checkpoint(ctx, g.runner, target(c), g.group.HookTimeout); err != nil {
+		if err := hold.Checkpoint(ctx, g.runner, target(c), time.Duration(g.group.HookTimeout)); err != nil {
 			g.missing = true
-			g.warn("%v", err)
+			g.warn("%s", inOneLine(err))
 			continue
 		}
 		g.agreed = append(g.agreed, point.Quiet{Container: c.Name, By: string(config.QuiescePostgres)})
@@ -121,7 +122,7 @@ func (g *agreement) acquire(ctx context.Context) error {
 		return err
 	}
 	g.held, err = hold.Acquire(ctx, locks, hold.Options{
-		Runner: g.runner, Timeout: g.group.HoldTimeout, Mark: mark, Fault: g.a.Fault,
+		Runner: g.runner, Timeout: time.Duration(g.group.HoldTimeout), Mark: mark, Fault: g.a.Fault,
 	})
 	return err
 }
@@ -142,7 +143,7 @@ func (g *agreement) note(whole bool) {
 	p.HeldUS, p.Timings.Hold = g.held.Held().Microseconds(), g.held.Took().Microseconds()
 	if g.wasLost != nil {
 		p.Consistency = point.Crash
-		g.warn("%v; kept as crash, as on-overrun says", g.wasLost)
+		g.warn("%s; kept as crash, as on-overrun says", inOneLine(g.wasLost))
 		return
 	}
 	for _, l := range g.held.All() {
@@ -169,26 +170,6 @@ func quietly(q point.Quiet) string {
 	return q.Container + " held its lock (hold command)"
 }
 
-// willAgree says for people what a group's applications will be asked for.
-func willAgree(g workload.Group) string {
-	var out []string
-	for _, c := range g.Members {
-		if c.Commands.Quiesce != config.QuiesceNone && c.Commands.Quiesce != "" {
-			out = append(out, fmt.Sprintf("%s is quiesced (%s)", c.Name, c.Commands.Quiesce))
-		}
-		if len(c.Commands.Hold) > 0 {
-			out = append(out, c.Name+" holds its lock (hold command)")
-		}
-		if c.Commands.Hooks() {
-			out = append(out, "hooks run in "+c.Name)
-		}
-	}
-	if len(out) == 0 {
-		return ""
-	}
-	return "; " + strings.Join(out, ", ")
-}
-
 // holdPrefix begins the mark of commands that keep locks.
 const holdPrefix = "hold-"
 
@@ -211,7 +192,7 @@ func (a *Agent) endOrphans() []string {
 		a.warn("", "%s", out[len(out)-1])
 	}
 	if err != nil {
-		a.warn("", "%v", err)
+		a.warnOfError("", err)
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/freeze"
 	"snapd/internal/freeze/hold"
@@ -25,11 +26,6 @@ const (
 	StepAfterDone = "hook-afterdone" // its promise is gone
 )
 
-// HookSteps are all of them, in order.
-func HookSteps() []string {
-	return []string{StepPromised, StepBefore, StepRecorded, StepAfter, StepAfterDone}
-}
-
 func (a *Agent) promises() string { return filepath.Join(a.State, "hooks") }
 
 func (a *Agent) fault(step string) {
@@ -38,44 +34,42 @@ func (a *Agent) fault(step string) {
 	}
 }
 
-// withHooks takes the point of a group between its hooks. They run outside of
-// the host's window lock, so that a dump of ten minutes keeps no other group
-// waiting. When a hook before fails there is no point; when one after does,
-// there is a point and an error.
-func (a *Agent) withHooks(ctx context.Context, s *scene, g workload.Group) (p point.Point, err error) {
-	up := a.stayUp("restore point of group "+g.Name, &err)
-	defer func() { up() }() // until the point is written, the hooks after it need not be waited for
+// runHooks runs the group's hooks before, and those after when the point is
+// recorded or is not to be. They run outside of the host's window lock, so that a
+// dump of ten minutes keeps no other group waiting. When a hook before fails there
+// is no point; when one after does, there is a point and an error.
+func (t *taking) runHooks(ctx context.Context) error {
+	g, s := t.group, t.scene
 	if !g.Asks(config.Commands.Hooks) || s.engine == nil {
-		return a.snapshotGroup(ctx, s, g)
+		return nil
 	}
-	held, err := a.waitLock(ctx, "hooks-"+g.Name, "group "+g.Name, patience)
+	held, err := t.waitLock(ctx, "hooks-"+g.Name, "group "+g.Name, patience)
 	if err != nil {
-		return p, err
+		return err
 	}
-	defer func() { err = errors.Join(err, held.release()) }()
+	t.then(func(context.Context) error { return held.release() })
 	// What is refused anyway is refused before anything has run.
-	if _, err := a.resolve(ctx, s, g); err != nil {
-		return p, err
+	if err := t.resolve(ctx); err != nil {
+		return err
 	}
-	a.thawLeft(ctx, s)
-	h := hooks{a: a, runner: runner{s.engine}, group: g}
-	if err = h.before(ctx); err == nil {
-		p, err = a.snapshotGroup(ctx, s, g)
-	}
-	a.fault(StepRecorded)
-	up()
-	up = func() {}
-	err = errors.Join(err, h.after(context.WithoutCancel(ctx)))
-	if p.ID == "" {
-		return p, err
-	}
-	noted, putErr := a.remember(context.WithoutCancel(ctx), p.ID, func(q *point.Point) {
-		q.Hooks, q.Warnings = h.outcomes, append(q.Warnings, h.warnings...)
+	t.thawLeft(ctx, s)
+	h := hooks{a: t.Agent, runner: runner{s.engine}, group: g}
+	t.then(func(ctx context.Context) error {
+		t.fault(StepRecorded)
+		t.letGoDown() // the hooks after need not be waited for
+		err := h.after(ctx)
+		if !t.recorded {
+			return err
+		}
+		noted, putErr := t.remember(ctx, t.point.ID, func(q *point.Point) {
+			q.Hooks, q.Warnings = h.outcomes, append(q.Warnings, h.warnings...)
+		})
+		if putErr == nil {
+			t.point = noted
+		}
+		return errors.Join(err, putErr)
 	})
-	if putErr == nil {
-		p = noted
-	}
-	return p, errors.Join(err, putErr)
+	return h.before(ctx)
 }
 
 // hooks are those of one point of a group.
@@ -107,8 +101,8 @@ func (h *hooks) before(ctx context.Context) error {
 		hook := hold.Hook{Target: target(c), Args: c.Commands.Before, Mark: "hook-" + rand.Text()}
 		if len(c.Commands.After) > 0 {
 			p := &hold.Promise{
-				Group: h.group.Name, Made: time.Now(), ID: c.ID, Name: c.Name, User: c.Commands.User,
-				Args: c.Commands.After, Timeout: h.group.HookTimeout, Mark: hook.Mark,
+				Group: h.group.Name, Made: h.a.Now(), ID: c.ID, Name: c.Name, User: string(c.Commands.User),
+				Args: c.Commands.After, Timeout: time.Duration(h.group.HookTimeout), Mark: hook.Mark,
 			}
 			if err := p.Make(h.a.promises()); err != nil {
 				return err
@@ -120,8 +114,8 @@ func (h *hooks) before(ctx context.Context) error {
 			continue
 		}
 		if err := h.run(ctx, "before", hook).Failure(); err != nil {
-			err = fmt.Errorf("hook before the point in container %s: %w", c.Name, err)
-			return hint(err, "nothing was frozen, and no point was taken; mend the command, try it with: docker exec %s …", c.Name)
+			err = fmt.Errorf("hook before the point in container %s: %w; nothing was frozen, and no point was taken", c.Name, err)
+			return advice.With(err, "correct the command, and try it with: docker exec %s …", c.Name)
 		}
 		h.a.fault(StepBefore)
 	}
@@ -139,7 +133,7 @@ func (h *hooks) after(ctx context.Context) error {
 			errs = errors.Join(errs, fmt.Errorf("hook after the point in container %s: %w", p.Name, err))
 		}
 		if o.Err != nil && !errors.Is(o.Err, hold.ErrTooLong) {
-			errs = errors.Join(errs, errors.New("the next snapshot, or snapd thaw, runs that hook"), p.Later())
+			errs = errors.Join(errs, advice.With(errors.New("that hook has yet to run"), "run: snapd thaw, or wait for the next snapshot, which runs it too"), p.Later())
 			continue
 		}
 		errs = errors.Join(errs, p.Kept())
@@ -150,7 +144,7 @@ func (h *hooks) after(ctx context.Context) error {
 
 func (h *hooks) run(ctx context.Context, when string, hook hold.Hook) hold.Outcome {
 	h.a.step(h.group.Name, "hook %s the point in container %s", when, hook.Name)
-	o := hold.Run(ctx, h.runner, hook, h.group.HookTimeout)
+	o := hold.Run(ctx, h.runner, hook, time.Duration(h.group.HookTimeout))
 	done := point.Hook{
 		When: when, Container: hook.Name, Command: hook.Args, Exit: o.Exit,
 		Seconds: o.Took.Seconds(), Output: o.Output,
@@ -168,7 +162,7 @@ func (a *Agent) thawLeft(ctx context.Context, s *scene) {
 	recovered, err := freeze.Recover(ctx, a.windowOptions(s, 0))
 	tellRecovered(a.Report, recovered)
 	if err != nil {
-		a.warn("", "%v", err)
+		a.warnOfError("", err)
 	}
 }
 
@@ -177,7 +171,7 @@ func (a *Agent) thawLeft(ctx context.Context, s *scene) {
 func (a *Agent) keepPromises(ctx context.Context, s *scene) []string {
 	owed, err := hold.Outstanding(a.promises())
 	if err != nil {
-		a.warn("", "%v", err)
+		a.warnOfError("", err)
 	}
 	if len(owed) == 0 {
 		return nil
@@ -194,7 +188,7 @@ func (a *Agent) keepPromises(ctx context.Context, s *scene) []string {
 			err = p.Later()
 		}
 		if err != nil {
-			a.warn(p.Group, "%v", err)
+			a.warnOfError(p.Group, err)
 		}
 	}
 	return out

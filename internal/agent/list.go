@@ -7,13 +7,14 @@ import (
 	"maps"
 	"slices"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 	"snapd/internal/ship"
 	"snapd/internal/workload"
 )
 
 // List returns the restore points known here and in the repositories, oldest
-// first. A repository that does not answer is an ErrPartial beside what is
+// first. A repository that does not answer is advice.Partial beside what is
 // known without it.
 func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
 	local := a.points()
@@ -30,14 +31,15 @@ func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
 	if group != "" {
 		sealed := slices.ContainsFunc(points, func(p point.Point) bool { return p.Group == "" })
 		if sealed {
-			a.warn("", "points whose group is sealed are left out: name what opens them with --kit FILE or --identity FILE")
+			a.warnOfError("", fmt.Errorf("points whose group is sealed are left out: %w", ship.ErrNoIdentity))
 		}
 		points = slices.DeleteFunc(points, func(p point.Point) bool { return p.Group != group })
 	}
-	if len(faults) > 0 && (answered || len(local) > 0) {
-		faults = append([]error{ErrPartial}, faults...)
+	err := errors.Join(faults...)
+	if answered || len(local) > 0 {
+		err = advice.In(advice.Partial, err)
 	}
-	return points, errors.Join(faults...)
+	return points, err
 }
 
 // Show returns one point by what a person wrote.
@@ -48,7 +50,7 @@ func (a *Agent) Show(ctx context.Context, wanted string) (point.Point, error) {
 		return p, errors.Join(missing, err)
 	}
 	if err != nil {
-		a.warn("", "%v", err) // the point is known all the same
+		a.warnOfError("", err) // the point is known all the same
 	}
 	return p, nil
 }

@@ -8,13 +8,15 @@ import (
 	"path/filepath"
 	"time"
 
+	"snapd/internal/advice"
+
 	"golang.org/x/sys/unix"
 )
 
 // lock is held by one process of this host until it is released or dies.
 type lock struct{ f *os.File }
 
-// tryLock takes a lock at once or gives ErrBusy. what is for people.
+// tryLock takes a lock at once or gives advice.Busy. what is for people.
 func (a *Agent) tryLock(name, what string) (*lock, error) {
 	f, err := os.OpenFile(filepath.Join(a.Run, name+".lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -26,7 +28,7 @@ func (a *Agent) tryLock(name, what string) (*lock, error) {
 	}
 	err = errors.Join(err, f.Close())
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("%w: %s is in use by another snapd", ErrBusy, what)
+		return nil, advice.In(advice.Busy, fmt.Errorf("%s is in use by another snapd", what))
 	}
 	return nil, fmt.Errorf("lock %s: %w", what, err)
 }
@@ -39,7 +41,7 @@ func (a *Agent) waitLock(ctx context.Context, name, what string, patience time.D
 	defer tick.Stop()
 	for {
 		l, err := a.tryLock(name, what)
-		if err == nil || !errors.Is(err, ErrBusy) {
+		if err == nil || !errors.Is(err, advice.Busy) {
 			return l, err
 		}
 		select {

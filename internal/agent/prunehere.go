@@ -148,8 +148,8 @@ func (h *pruneHere) elsewhere(torn bool) string {
 // has is what it lists, not what the record says. torn: the point can never be
 // shipped whole any more.
 func (h *pruneHere) need(p point.Point, s seat, torn bool) string {
-	if age := h.agent.Now().Sub(p.Time); age < h.group.KeepLocal {
-		return fmt.Sprintf("younger than %s", shortDuration(h.group.KeepLocal))
+	if age := h.agent.Now().Sub(p.Time); age < time.Duration(h.group.KeepLocal) {
+		return fmt.Sprintf("younger than %s", shortDuration(time.Duration(h.group.KeepLocal)))
 	}
 	for _, name := range h.group.Repositories {
 		index, known := h.indexes[name]
@@ -246,7 +246,7 @@ const strayAge = time.Hour
 func (h *pruneHere) stray(ctx context.Context, driver fs.Driver, snap fs.Snapshot, local []fs.Snapshot, marked map[string]bool) error {
 	at, name, err := fs.ParseSnapshotName(snap.Name)
 	id, idErr := point.ParseID(name)
-	if err != nil || idErr != nil || h.agent.Now().Sub(at) < max(h.group.KeepLocal, strayAge) {
+	if err != nil || idErr != nil || h.agent.Now().Sub(at) < max(time.Duration(h.group.KeepLocal), strayAge) {
 		return nil //nolint:nilerr // not made by us, or too young
 	}
 	shipped := false

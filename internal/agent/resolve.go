@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"snapd/internal/advice"
 	"snapd/internal/freeze"
 	"snapd/internal/fs"
 	"snapd/internal/plan"
@@ -30,7 +31,7 @@ type resolved struct {
 func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resolved, error) {
 	found, err := workload.Host{Containers: s.containers}.Resolve(ctx, g, a.driverList())
 	if errors.Is(err, workload.ErrNoStorage) && a.LeftOut != "" {
-		return nil, hint(fmt.Errorf("%w (%s)", err, a.LeftOut), "name all storages that groups of this host lie on there, or remove it (10-storage.conf); then: systemctl daemon-reload && systemctl stop snapd-agent.service")
+		return nil, advice.With(fmt.Errorf("%w (%s)", err, a.LeftOut), "name all storages that groups of this host lie on there, or remove it (10-storage.conf); then: systemctl daemon-reload && systemctl stop snapd-agent.service")
 	}
 	if err != nil {
 		return nil, err

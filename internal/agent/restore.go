@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/point"
 )
@@ -29,9 +30,6 @@ type RestoreOptions struct {
 // Local names this host's own snapshots as the source of a restore.
 const Local = "local"
 
-// examplesOfTo are what people can write.
-const examplesOfTo = "--to btrfs:/srv/restored, --to zfs:tank/restored or --to lvm:vg/restored"
-
 // Restored is one dataset that was restored.
 type Restored struct {
 	Driver  string  `json:"driver"`
@@ -47,61 +45,85 @@ type Restored struct {
 // Restore brings datasets of a point back. Nothing is seen at a target before
 // its dataset is whole; what exists there is never touched unless asked for.
 func (a *Agent) Restore(ctx context.Context, o RestoreOptions) ([]Restored, error) {
+	p, err := a.planRestore(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return a.restore(ctx, p)
+}
+
+// restorePlan is what a restore will do.
+type restorePlan struct {
+	options  RestoreOptions
+	driver   fs.Driver
+	src      *source
+	datasets []point.Dataset
+	below    string   // the target that was asked for
+	targets  []string // of the datasets, in their order
+}
+
+// planRestore decides what is restored, from where and where to, or refuses. It
+// changes nothing.
+func (a *Agent) planRestore(ctx context.Context, o RestoreOptions) (_ *restorePlan, err error) {
+	p := &restorePlan{options: o}
 	driverName, target, ok := strings.Cut(o.To, ":")
+	p.below = target
 	if o.To == "" {
-		return nil, hint(usage("it is not said where to"), "add the storage and the place, such as %s", examplesOfTo)
+		return nil, advice.In(NoTarget, advice.Usagef("no target is named"))
 	}
 	if !ok || target == "" {
-		return nil, hint(usage("%q is no target", o.To), "write the storage and the place, such as %s", examplesOfTo)
+		return nil, advice.In(NoTarget, advice.Usagef("%q is no target", o.To))
 	}
 	if o.Beside && o.Replace {
-		return nil, usage("--beside and --replace exclude each other")
+		return nil, advice.In(EitherOr, advice.Usagef("what is at the target cannot both be left there and be replaced"))
 	}
-	driver, err := a.driver(driverName)
-	if err != nil {
-		return nil, hint(errors.Join(ErrUsage, err), "write the storage and the place, such as %s", examplesOfTo)
+	if p.driver, err = a.driver(driverName); err != nil {
+		return nil, advice.In(NoTarget, advice.In(advice.Usage, err))
 	}
 	if o.Check {
-		if err := canCheck(driver, driverName); err != nil {
+		if err := canCheck(p.driver, driverName); err != nil {
 			return nil, err
 		}
 	}
-	src, err := a.source(ctx, o.Point, o.Repository)
-	if err != nil {
+	if p.src, err = a.source(ctx, o.Point, o.Repository); err != nil {
 		return nil, err
 	}
-	datasets, err := chosen(src.point, o.Dataset)
-	if err != nil {
+	if p.datasets, err = chosen(p.src.point, o.Dataset); err != nil {
 		return nil, err
 	}
-	for _, d := range datasets {
+	for _, d := range p.datasets {
 		if d.Driver != driverName {
-			return nil, usage("%s was taken on %s and cannot be restored to %s", d.Dataset, d.Driver, driverName)
+			return nil, advice.With(advice.Usagef("%s was taken on %s and cannot be restored to %s", d.Dataset, d.Driver, driverName), "name a target on %s", d.Driver)
 		}
 	}
+	if p.targets, err = targetsBelow(target, p.datasets); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// restore does what was planned.
+func (a *Agent) restore(ctx context.Context, p *restorePlan) ([]Restored, error) {
 	a.sweepStorage(ctx)
-	targets, err := targetsBelow(target, datasets)
+	undo, err := makeFolder(p.below, len(p.datasets))
 	if err != nil {
 		return nil, err
 	}
-	undo, err := makeFolder(target, len(datasets))
-	if err != nil {
-		return nil, err
-	}
-	restored, err := a.restoreAll(ctx, src, datasets, driver, targets, o)
+	restored, err := a.restoreAll(ctx, p)
 	if err != nil {
 		undo()
 		return restored, err
 	}
-	if o.Check {
-		err = a.checkAll(ctx, driver, restored)
+	if p.options.Check {
+		err = a.checkAll(ctx, p.driver, restored)
 	}
 	return restored, err
 }
 
 // restoreAll opens every target before it restores anything, so that one that
 // cannot be used is found before hours of the others.
-func (a *Agent) restoreAll(ctx context.Context, src *source, datasets []point.Dataset, driver fs.Driver, targets []string, o RestoreOptions) (out []Restored, err error) {
+func (a *Agent) restoreAll(ctx context.Context, p *restorePlan) (out []Restored, err error) {
+	datasets, targets := p.datasets, slices.Clone(p.targets) // a target may turn out to be beside
 	receivers := make([]fs.Receiver, len(datasets))
 	defer func() {
 		for _, r := range receivers {
@@ -114,19 +136,19 @@ func (a *Agent) restoreAll(ctx context.Context, src *source, datasets []point.Da
 		return fmt.Errorf("restore %s to %s:%s: %w", datasets[i].Dataset, datasets[i].Driver, targets[i], err)
 	}
 	for i := range datasets {
-		if receivers[i], targets[i], err = a.receiver(ctx, driver, targets[i], o); err != nil {
+		if receivers[i], targets[i], err = a.receiver(ctx, p.driver, targets[i], p.options); err != nil {
 			return nil, say(i, err)
 		}
 	}
 	for i, d := range datasets {
-		if err := expect(ctx, receivers[i], src.point, d); err != nil {
+		if err := expect(ctx, receivers[i], p.src.point, d); err != nil {
 			return nil, say(i, err)
 		}
 	}
 	for i, d := range datasets {
-		r, err := a.restoreOne(ctx, src, d, driver, receivers[i], targets[i])
+		r, err := a.restoreOne(ctx, p.src, d, p.driver, receivers[i], targets[i])
 		if err != nil && len(out) > 0 {
-			return out, hint(errors.Join(ErrPartial, say(i, err)), "those that were restored stay; restore the others one by one with --dataset")
+			return out, advice.In(OneByOne, advice.In(advice.Partial, say(i, err)))
 		}
 		if err != nil {
 			return nil, say(i, err)
@@ -147,7 +169,7 @@ func chosen(p point.Point, only string) ([]point.Dataset, error) {
 		}
 		names = append(names, d.Dataset)
 	}
-	return nil, usage("point %s has no dataset %q; it has: %s", p.ID, only, strings.Join(names, ", "))
+	return nil, advice.With(advice.Usagef("point %s has no dataset %q", p.ID, only), "name one of those that it has: %s", strings.Join(names, ", "))
 }
 
 // targetsBelow places several datasets below the target, each under what
@@ -163,8 +185,7 @@ func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 		return []string{target}, nil
 	}
 	if datasets[0].Driver == fs.LVM && strings.Count(target, "/") > 1 {
-		return nil, hint(usage("%s:%s names one volume, and the point has %d", fs.LVM, target, len(datasets)),
-			"restore all to %s:GROUP or %[1]s:GROUP/POOL, each under its own name, or one of them with --dataset", fs.LVM)
+		return nil, advice.In(OneName, advice.Usagef("%s:%s names one volume, and the point has %d", fs.LVM, target, len(datasets)))
 	}
 	common := path.Dir(datasets[0].Dataset)
 	for _, d := range datasets[1:] {
@@ -179,16 +200,16 @@ func targetsBelow(target string, datasets []point.Dataset) ([]string, error) {
 		case "":
 			rest = "root"
 		case ".", "..": // names come out of a bucket
-			return nil, usage("dataset %q of the point has no name that can stand below a target", d.Dataset)
+			return nil, advice.In(OneByOne, advice.Usagef("dataset %q of the point has no name that can stand below a target", d.Dataset))
 		}
 		if d.Driver != fs.ZFS {
 			rest = strings.ReplaceAll(rest, "/", "-")
 		} else if path.Clean("/"+rest) != "/"+rest {
-			return nil, usage("dataset %q of the point has no name that can stand below a target", d.Dataset)
+			return nil, advice.In(OneByOne, advice.Usagef("dataset %q of the point has no name that can stand below a target", d.Dataset))
 		}
 		out[i] = path.Join(target, rest)
 		if slices.Contains(out[:i], out[i]) {
-			return nil, hint(usage("two datasets of the point would both be restored to %s", out[i]), "restore them one by one with --dataset")
+			return nil, advice.In(OneByOne, advice.Usagef("two datasets of the point would both be restored to %s", out[i]))
 		}
 	}
 	return out, nil
@@ -234,6 +255,7 @@ func (a *Agent) receiver(ctx context.Context, driver fs.Driver, target string, o
 	}
 	r, err := driver.Receive(ctx, target, place)
 	if o.Beside && errors.Is(err, fs.ErrExists) {
+		place.Wanted = target
 		target += ".restored-" + stamp
 		r, err = driver.Receive(ctx, target, place)
 	}

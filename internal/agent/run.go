@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 )
 
@@ -33,7 +34,7 @@ type Done struct {
 // Do takes one restore point of each group, ships what the repositories lack,
 // and prunes, as far as the steps say so. A step that fails does not keep the
 // next one back, unless the call itself was wrong. An error beside points is an
-// ErrPartial.
+// advice.Partial.
 func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, error) {
 	out := Done{Pruned: Pruned{Keep: []Verdict{}, Drop: []Verdict{}}}
 	var taken, shipped []point.Point
@@ -41,7 +42,7 @@ func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, err
 	if steps.Snapshot {
 		var err error
 		taken, err = a.snapshotInTurn(ctx, groups)
-		if err != nil && len(taken) == 0 && (errors.Is(err, ErrUsage) || !steps.Prune) {
+		if err != nil && len(taken) == 0 && (errors.Is(err, advice.Usage) || !steps.Prune) {
 			return out, err // the same would be wrong with the rest, or nothing came of it
 		}
 		faults = append(faults, err)
@@ -91,8 +92,8 @@ func newestFacts(taken, shipped []point.Point) []point.Point {
 
 // partly marks an error beside which something was achieved.
 func partly(done []point.Point, err error) error {
-	if err == nil || len(done) == 0 || errors.Is(err, ErrPartial) {
+	if err == nil || len(done) == 0 || errors.Is(err, advice.Partial) {
 		return err
 	}
-	return errors.Join(ErrPartial, err)
+	return advice.In(advice.Partial, err)
 }

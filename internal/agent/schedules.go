@@ -31,7 +31,7 @@ func (a *Agent) schedulesOf(groups []workload.Group) []Schedule {
 	var out []Schedule
 	for _, g := range groups {
 		if g.Schedule != "" {
-			out = append(out, Schedule{Group: g.Name, Calendar: g.Schedule, FromLabels: a.Config.Groups[g.Name].Schedule == nil})
+			out = append(out, Schedule{Group: g.Name, Calendar: string(g.Schedule), FromLabels: a.Config.Groups[g.Name].Schedule == ""})
 		}
 	}
 	return out

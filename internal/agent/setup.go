@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/durable"
 	"snapd/internal/ship"
@@ -86,8 +87,7 @@ func Init(ctx context.Context, o InitOptions, host string, now func() time.Time)
 func (o InitOptions) configuration() (string, *age.X25519Identity, error) {
 	content, err := os.ReadFile(o.File)
 	if err == nil && o.URL != "" {
-		return "", nil, hint(usage("%s is there already, so --repository would change nothing", o.File),
-			"edit %s, then run snapd init without --repository", o.File)
+		return "", nil, advice.In(FileThere, advice.Usagef("%s is there already, so that naming a repository would change nothing", o.File))
 	}
 	if err == nil {
 		return string(content), nil, nil
@@ -96,11 +96,10 @@ func (o InitOptions) configuration() (string, *age.X25519Identity, error) {
 		return "", nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	if o.URL == "" {
-		return "", nil, hint(usage("there is no %s and no --repository to begin one with", o.File),
-			"run: snapd init --repository s3://bucket/prefix --endpoint https://minio:9000 --kit kit.txt")
+		return "", nil, advice.In(NoRepository, advice.Usagef("there is no %s, and no repository is named to begin one with", o.File))
 	}
 	if _, err := config.NewRepository("main", o.URL, o.Endpoint, o.Region); err != nil {
-		return "", nil, errors.Join(ErrUsage, err)
+		return "", nil, advice.In(advice.Usage, err)
 	}
 	return o.first()
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/point"
 	"snapd/internal/retain"
@@ -51,7 +52,7 @@ func (a *Agent) ship(ctx context.Context, names []string, passing bool) ([]point
 
 func (a *Agent) shipGroup(ctx context.Context, g workload.Group) ([]point.Point, error) {
 	if len(g.Repositories) == 0 {
-		return nil, hint(usage("group %s names no repository to ship to", g.Name),
+		return nil, advice.With(advice.Usagef("group %s names no repository to ship to", g.Name),
 			"add a [repository.NAME] to %s, then run: snapd init", a.Config.File)
 	}
 	var faults []error
@@ -73,6 +74,11 @@ func (a *Agent) shipGroup(ctx context.Context, g workload.Group) ([]point.Point,
 	return out, errors.Join(faults...)
 }
 
+// noRepository says that a repository of that name is not configured.
+func (a *Agent) noRepository(name string) error {
+	return advice.With(advice.Usagef("there is no [repository.%s]", name), "add it to %s, or name one that is there", a.Config.File)
+}
+
 func byIDOrder(a, b point.Point) int { return cmp.Compare(a.ID, b.ID) }
 
 // shipTo ships all points of a group that one repository lacks.
@@ -82,7 +88,7 @@ func (a *Agent) shipTo(ctx context.Context, g workload.Group, repository string)
 	}
 	conf, known := a.Config.Repositories[repository]
 	if !known {
-		return nil, usage("there is no [repository.%s]", repository)
+		return nil, a.noRepository(repository)
 	}
 	repo, err := a.Open(ctx, conf, a.Report)
 	if err != nil {
@@ -167,8 +173,8 @@ func (a *Agent) shipDataset(ctx context.Context, p point.Point, d point.Dataset,
 	}
 	snap := snapshotWith(local, d.GUID)
 	if snap == nil {
-		return nil, hint(fmt.Errorf("the snapshot %s is gone from this host: %w", d.Snapshot, fs.ErrNotFound),
-			"it cannot be shipped any more; snapd prune forgets the point")
+		return nil, advice.With(fmt.Errorf("the snapshot %s is gone from this host, so that it cannot be shipped any more: %w", d.Snapshot, fs.ErrNotFound),
+			"run: snapd prune, which forgets the point")
 	}
 	streams := streamsOf(index, d.Origin)
 	if done := slices.IndexFunc(streams, func(s ship.StreamRef) bool { return s.GUID == d.GUID }); done >= 0 {
@@ -288,7 +294,7 @@ func (a *Agent) commitPoint(ctx context.Context, p point.Point, repo *ship.Repos
 	}
 	for _, s := range rec.Streams {
 		if !index.Whole(s.Stream) {
-			return p, hint(fmt.Errorf("commit the point: its stream %s or one it builds on was removed meanwhile: %w", s.Stream, ship.ErrNotFound),
+			return p, advice.With(fmt.Errorf("commit the point: its stream %s or one it builds on was removed meanwhile: %w", s.Stream, ship.ErrNotFound),
 				"run the same command again: it is shipped anew")
 		}
 	}

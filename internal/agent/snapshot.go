@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"snapd/internal/config"
@@ -32,7 +33,7 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 	var out []point.Point
 	var faults []error
 	for _, g := range groups {
-		p, err := a.withHooks(ctx, s, g)
+		p, err := a.takePoint(ctx, s, g)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("restore point of group %s: %w", g.Name, err))
 		}
@@ -43,41 +44,189 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 	return out, errors.Join(faults...)
 }
 
-// snapshotGroup takes the point of a group. The caller keeps the host up.
-func (a *Agent) snapshotGroup(ctx context.Context, s *scene, g workload.Group) (_ point.Point, err error) {
-	held, err := a.waitLock(ctx, "window", "the window of this host", patience)
-	if err != nil {
-		return point.Point{}, err
+// takePoint takes a restore point of a group, step by step. What a step begins is
+// ended when all are over or one has failed, the last first: see taking.then. The
+// point is there, also beside an error, once it is recorded.
+func (a *Agent) takePoint(ctx context.Context, s *scene, g workload.Group) (p point.Point, err error) {
+	t := &taking{Agent: a, scene: s, group: g}
+	t.letGoDown = sync.OnceFunc(a.stayUp("restore point of group "+g.Name, &err))
+	defer t.letGoDown()
+	defer func() {
+		ended := t.end(ctx)
+		if err = with(err, ended); t.recorded {
+			p = t.point
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		t.runHooks,    // those before; those after run at the end
+		t.lockWindow,  // one window at a time on this host
+		t.recoverLeft, // what killed processes left
+		t.resolve,     // which datasets and members, how, or why not
+		t.begin,       // on disk, before there are snapshots
+		t.checkpoint,  // databases write out what they have in memory
+		t.prepare,     // resolve and open everything, flush
+		t.openWindow,  // the journal and the guard
+		t.hold,        // locks of applications
+		t.takeAll,     // the window itself: freeze, snapshot, thaw; the locks go
+		t.judge,       // whether that is a restore point, and which
+		t.describe,    // what was set on the datasets
+		t.record,      // now it exists
+	} {
+		if err := step(ctx); err != nil {
+			return p, err
+		}
 	}
-	defer func() { err = errors.Join(err, held.release()) }()
-	if err := a.sweep(ctx, s); err != nil {
-		return point.Point{}, err
+	return p, nil
+}
+
+// taking is a restore point on its way.
+type taking struct {
+	*Agent
+	scene     *scene
+	group     workload.Group
+	letGoDown func() // this host; may be called twice
+	undo      []func(ctx context.Context) error
+
+	found    *resolved
+	point    point.Point
+	agreed   *agreement
+	shots    shots
+	window   *freeze.Window
+	timings  freeze.Timings
+	failed   error // of the window; the point may be worth something all the same
+	unclosed error // the window's journal is still there
+	recorded bool
+}
+
+// then is called by a step: what is to be done at the end, with a ctx that does
+// not end.
+func (t *taking) then(do func(ctx context.Context) error) { t.undo = append(t.undo, do) }
+
+func (t *taking) end(ctx context.Context) error {
+	var faults error
+	for _, do := range slices.Backward(t.undo) {
+		faults = errors.Join(faults, do(context.WithoutCancel(ctx)))
 	}
-	r, err := a.resolve(ctx, s, g)
-	if err != nil {
-		return point.Point{}, err
+	return faults
+}
+
+func (t *taking) lockWindow(ctx context.Context) error {
+	held, err := t.waitLock(ctx, "window", "the window of this host", patience)
+	if err == nil {
+		t.then(func(context.Context) error { return held.release() })
 	}
-	now := a.Now()
-	p := point.Point{
+	return err
+}
+
+func (t *taking) recoverLeft(ctx context.Context) error { return t.sweep(ctx, t.scene) }
+
+func (t *taking) resolve(ctx context.Context) (err error) {
+	t.found, err = t.Agent.resolve(ctx, t.scene, t.group)
+	return err
+}
+
+func (t *taking) begin(context.Context) error {
+	g, r, now := t.group, t.found, t.Now()
+	t.point = point.Point{
 		ID: point.NewID(now), Group: g.Name, Host: hostName(), Time: now.UTC(),
 		Consistency: r.plan.Consistency, Freeze: string(g.Freeze), Why: r.plan.Why,
 		Warnings: r.warnings, Shipped: []point.Shipped{}, Containers: definitions(g.Members),
 	}
-	if err := a.taking.Put(intent(p, r)); err != nil {
-		return point.Point{}, err
+	if err := t.taking.Put(intent(t.point, r)); err != nil {
+		return err
 	}
-	if err := a.take(ctx, s, g, r, &p); err != nil {
-		// The next sweep looks after what could not be discarded now.
-		return point.Point{}, with(err, a.sweepTaken(context.WithoutCancel(ctx)))
+	t.then(func(ctx context.Context) error {
+		if t.recorded {
+			return nil
+		}
+		return t.sweepTaken(ctx) // what could not be discarded now the next sweep looks after
+	})
+	return nil
+}
+
+func (t *taking) checkpoint(ctx context.Context) error {
+	t.agreed = t.agree(t.scene, t.group, t.found.plan.Consistency, &t.point)
+	t.agreed.checkpoint(ctx)
+	return nil
+}
+
+func (t *taking) prepare(ctx context.Context) (err error) {
+	t.then(func(context.Context) error { return t.shots.close() })
+	t.shots, err = t.Agent.prepare(ctx, t.found, fs.SnapshotName(t.point.Time, string(t.point.ID)))
+	return err
+}
+
+func (t *taking) openWindow(ctx context.Context) (err error) {
+	o := t.windowOptions(t.scene, time.Duration(t.group.MaxWindow))
+	o.Filesystems = t.found.disks
+	if t.window, err = freeze.Prepare(ctx, t.found.members, o); err != nil {
+		return fmt.Errorf("prepare the window: %w", err)
 	}
-	a.describe(ctx, r, &p)
-	for _, w := range p.Warnings {
-		a.warn(g.Name, "%s", w)
+	return nil
+}
+
+func (t *taking) hold(ctx context.Context) error {
+	if err := t.agreed.acquire(ctx); err != nil {
+		return errors.Join(err, t.window.Close())
 	}
-	if err := a.record.Put(p); err != nil {
-		return point.Point{}, errors.Join(err, a.sweepTaken(context.WithoutCancel(ctx)))
+	return nil
+}
+
+// takeAll runs the window. What came of it judge looks at.
+func (t *taking) takeAll(ctx context.Context) (err error) {
+	t.point.Time = t.Now().UTC() // the instant of the snapshots, as near as names allow
+	t.timings, err = t.window.Run(t.shots.take)
+	t.failed = errors.Join(err, t.agreed.release(ctx))
+	t.found.stood = t.window.Stood()
+	if t.unclosed = t.window.Close(); t.unclosed != nil { // what was taken is as good
+		t.point.Warnings = append(t.point.Warnings, inOneLine(t.unclosed))
 	}
-	return p, errors.Join(unwell(r), a.taking.Delete(p.ID))
+	return nil
+}
+
+// judge fills in what came of the window. When that is no restore point, no
+// snapshot stays.
+func (t *taking) judge(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	err, g, p, r := t.failed, t.group, &t.point, t.found
+	if err == nil {
+		err = t.startedMeanwhile(ctx, t.scene, g, r, p)
+	}
+	snaps, listErr := t.shots.result(ctx)
+	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
+		return with(sooner(err), t.unclosed, listErr, t.discard(ctx, snaps))
+	}
+	if err != nil {
+		p.Consistency = point.Crash
+		p.Warnings = append(p.Warnings, inOneLine(err)+"; kept as crash, as on-overrun says")
+	}
+	p.MaxWindowUS = time.Duration(g.MaxWindow).Microseconds()
+	p.WindowUS = t.timings.Window.Microseconds()
+	p.Timings = point.Timings{Freeze: t.timings.Freeze.Microseconds(), Snapshot: t.timings.Snapshot.Microseconds(), Thaw: t.timings.Thaw.Microseconds()}
+	t.agreed.note(err == nil)
+	for _, m := range r.stood {
+		p.Members = append(p.Members, point.Member{Kind: m.Kind, Name: m.Name, How: string(m.How)})
+	}
+	for _, snap := range snaps {
+		p.Datasets = append(p.Datasets, r.dataset(snap))
+	}
+	return nil
+}
+
+func (t *taking) describe(ctx context.Context) error {
+	t.Agent.describe(ctx, t.found, &t.point)
+	return nil
+}
+
+func (t *taking) record(context.Context) error {
+	for _, w := range t.point.Warnings {
+		t.warn(t.group.Name, "%s", w)
+	}
+	if err := t.Agent.record.Put(t.point); err != nil {
+		return err
+	}
+	t.recorded = true
+	return errors.Join(unwell(t.found), t.taking.Delete(t.point.ID))
 }
 
 // intent is what is written down before snapshots are taken, so that those of
@@ -156,7 +305,7 @@ func (a *Agent) sweep(ctx context.Context, s *scene) error {
 	}
 	a.endOrphans()
 	if err := a.sweepTaken(ctx); err != nil { // costs room, and keeps nobody from new points
-		a.warn("", "remove snapshots of points that were never recorded: %v", err)
+		a.warnOfError("", fmt.Errorf("remove snapshots of points that were never recorded: %w", err))
 	}
 	return err
 }
@@ -170,120 +319,11 @@ func (a *Agent) windowOptions(s *scene, deadline time.Duration) freeze.Options {
 	return o
 }
 
-// take prepares everything, opens the window, and fills in what came of it.
-// When it fails, no snapshot stays.
-func (a *Agent) take(ctx context.Context, s *scene, g workload.Group, r *resolved, p *point.Point) (err error) {
-	agreed := a.agree(s, g, r.plan.Consistency, p)
-	agreed.checkpoint(ctx)
-	shots, err := a.prepare(ctx, r, fs.SnapshotName(p.Time, string(p.ID)))
-	defer func() { err = errors.Join(err, shots.close()) }()
-	if err != nil {
-		return err
-	}
-	o := a.windowOptions(s, g.MaxWindow)
-	o.Filesystems = r.disks
-	window, err := freeze.Prepare(ctx, r.members, o)
-	if err != nil {
-		return fmt.Errorf("prepare the window: %w", err)
-	}
-	if err := agreed.acquire(ctx); err != nil {
-		return errors.Join(err, window.Close())
-	}
-	p.Time = a.Now().UTC() // the instant of the snapshots, as near as names allow
-	timings, err := window.Run(shots.take)
-	err = errors.Join(err, agreed.release(ctx))
-	r.stood = window.Stood()
-	closeErr := window.Close() // what was taken is as good
-	if closeErr != nil {
-		p.Warnings = append(p.Warnings, closeErr.Error())
-	}
-	if err == nil {
-		err = a.startedMeanwhile(context.WithoutCancel(ctx), s, g, r, p)
-	}
-	snaps, listErr := shots.result(context.WithoutCancel(ctx))
-	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
-		return with(err, closeErr, listErr, a.discard(context.WithoutCancel(ctx), snaps))
-	}
-	if err != nil {
-		p.Consistency = point.Crash
-		p.Warnings = append(p.Warnings, err.Error()+"; kept as crash, as on-overrun says")
-	}
-	p.MaxWindowUS = g.MaxWindow.Microseconds()
-	p.WindowUS = timings.Window.Microseconds()
-	p.Timings = point.Timings{Freeze: timings.Freeze.Microseconds(), Snapshot: timings.Snapshot.Microseconds(), Thaw: timings.Thaw.Microseconds()}
-	agreed.note(err == nil)
-	for _, m := range r.stood {
-		p.Members = append(p.Members, point.Member{Kind: m.Kind, Name: m.Name, How: string(m.How)})
-	}
-	for _, snap := range snaps {
-		p.Datasets = append(p.Datasets, r.dataset(snap))
-	}
-	return nil
-}
-
 // worth tells whether what a window left is a restore point: all that was
 // asked for, of a window that went well or whose overrun can be kept as crash.
 func worth(err error, on config.OnOverrun, got, want int) bool {
 	overrun, late := errors.AsType[*freeze.Overrun](err)
 	return got == want && (err == nil || late && overrun.Taken && on == config.OverrunCrash)
-}
-
-// shots are the prepared snapshots of all drivers that a group needs.
-type shots []fs.Prepared
-
-func (a *Agent) prepare(ctx context.Context, r *resolved, name string) (shots, error) {
-	byDriver := map[string][]fs.Dataset{}
-	var order []string
-	for _, d := range r.datasets {
-		if !slices.Contains(order, d.Driver) {
-			order = append(order, d.Driver)
-		}
-		byDriver[d.Driver] = append(byDriver[d.Driver], d)
-	}
-	var out shots
-	for _, d := range order {
-		driver, err := a.driver(d)
-		if err != nil {
-			return out, err
-		}
-		prepared, err := driver.Prepare(ctx, name, byDriver[d])
-		if err != nil {
-			return out, fmt.Errorf("prepare the snapshot: %w", err)
-		}
-		out = append(out, prepared)
-	}
-	return out, nil
-}
-
-// take runs in the window.
-func (s shots) take() error {
-	for _, p := range s {
-		if err := p.Take(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s shots) result(ctx context.Context) ([]fs.Snapshot, error) {
-	var out []fs.Snapshot
-	var faults []error
-	for _, p := range s {
-		snaps, err := p.Result(ctx)
-		out = append(out, snaps...)
-		if err != nil {
-			faults = append(faults, err)
-		}
-	}
-	return out, errors.Join(faults...)
-}
-
-func (s shots) close() error {
-	var faults []error
-	for _, p := range s {
-		faults = append(faults, p.Close())
-	}
-	return errors.Join(faults...)
 }
 
 // discard removes snapshots that are not worth what they claim.

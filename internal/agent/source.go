@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 	"snapd/internal/ship"
 )
@@ -57,14 +58,14 @@ func (a *Agent) source(ctx context.Context, wanted, repository string) (*source,
 	}
 	if len(faults) == 0 {
 		if repository != "" {
-			return nil, usage("there is no [repository.%s]", repository)
+			return nil, a.noRepository(repository)
 		}
 		_, err := match(local, wanted)
 		return nil, err
 	}
 	err := errors.Join(faults...)
 	if _, here := match(local, wanted); here == nil {
-		err = hint(err, "%s", strings.TrimPrefix(Hint(err)+"; as long as this host has its snapshots, --local restores from them", "; "))
+		err = advice.In(SnapshotsHere, err)
 	}
 	return nil, err
 }
@@ -76,11 +77,11 @@ func (a *Agent) tellNewer(p point.Point, wanted string, local []point.Point, fau
 	}
 	for _, err := range faults {
 		if !errors.Is(err, ErrNotThere) {
-			a.warn("", "%v; it may have a newer point than %s", err, p.ID)
+			a.warnOfError("", fmt.Errorf("%w; it may have a newer point than %s", err, p.ID))
 		}
 	}
 	if here, err := match(local, wanted); err == nil && here.Time.After(p.Time) {
-		a.warn(here.Group, "point %s is newer than %s and not shipped yet; --local restores it from this host's own snapshots", here.ID, p.ID)
+		a.warnOfError(here.Group, advice.In(SnapshotsHere, fmt.Errorf("point %s is newer than %s and not shipped yet", here.ID, p.ID)))
 	}
 }
 
@@ -137,7 +138,7 @@ func match(points []point.Point, wanted string) (point.Point, error) {
 	case latest:
 		return slices.MaxFunc(found, func(a, b point.Point) int { return a.Time.Compare(b.Time) }), nil
 	case len(found) > 1:
-		return point.Point{}, hint(usage("%q begins the ids of %d restore points", wanted, len(found)), "write more of the id")
+		return point.Point{}, advice.With(advice.Usagef("%q begins the ids of %d restore points", wanted, len(found)), "write more of the id")
 	}
 	return found[0], nil
 }

@@ -32,7 +32,7 @@ type GroupStatus struct {
 // Status says how each group stands, from what this host knows: it asks no
 // repository.
 func (a *Agent) Status(ctx context.Context) (Status, error) {
-	out := Status{Groups: []GroupStatus{}, Attention: a.leftovers()}
+	out := Status{Groups: []GroupStatus{}, Attention: a.Leftovers()}
 	s, err := a.look(ctx)
 	if err != nil {
 		return out, err
@@ -46,7 +46,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	}
 	for _, p := range s.problems {
 		if p.Group == "" {
-			a.warn("", "%s", p)
+			a.warnOfError("", p.Err())
 			continue
 		}
 		// A group that cannot be used is none of s.groups, and needs attention most.
@@ -148,4 +148,11 @@ func (a *Agent) groupStatus(g workload.Group, points []point.Point) GroupStatus 
 		say("%s", w)
 	}
 	return st
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

@@ -34,7 +34,7 @@ func (a *Agent) unsuspend(ctx context.Context) (out []string) {
 		resumed, err := u.Unsuspend(ctx, a.known())
 		out = append(out, resumed...)
 		if err != nil {
-			a.warn("", "%v", err)
+			a.warnOfError("", err)
 		}
 	}
 	return out
@@ -45,7 +45,7 @@ func (a *Agent) known() (out []fs.Dataset) {
 	for _, r := range []*point.Record{a.record, a.taking} {
 		points, err := r.All()
 		if err != nil {
-			a.warn("", "%v", err)
+			a.warnOfError("", err)
 		}
 		for _, p := range points {
 			for _, d := range p.Datasets {
@@ -62,7 +62,7 @@ func (a *Agent) mendHolds(ctx context.Context) []string {
 	out := a.endOrphans()
 	s, err := a.look(ctx)
 	if err != nil {
-		a.warn("", "%v", err)
+		a.warnOfError("", err)
 		s = &scene{}
 	}
 	defer s.close() //nolint:errcheck // only asked

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/freeze"
 	"snapd/internal/fs"
 	"snapd/internal/plan"
@@ -34,7 +35,7 @@ func (a *Agent) addUnits(ctx context.Context, g workload.Group, in *plan.Input, 
 		return nil
 	}
 	if a.Units == nil {
-		return usage("group %s names systemd units, and nobody here can look them up", g.Name)
+		return advice.With(advice.Usagef("group %s names systemd units, and nobody here can look them up", g.Name), "take the units out of [group.%s], or run snapd where systemd is", g.Name)
 	}
 	units, err := a.Units(ctx, g.Units)
 	if err != nil {
@@ -48,7 +49,7 @@ func (a *Agent) addUnits(ctx context.Context, g workload.Group, in *plan.Input, 
 			Project: unitProject, Service: u.Name, DependsOn: u.After,
 		})
 		known[u.Name] = freeze.Member{Kind: freeze.Unit, ID: u.Name, Name: u.Name, Cgroup: u.Dir, Pid: u.MainPID}
-		if u.Watchdog > 0 && u.Watchdog <= g.MaxWindow {
+		if u.Watchdog > 0 && u.Watchdog <= time.Duration(g.MaxWindow) {
 			in.Warnings = append(in.Warnings, fmt.Sprintf(
 				"systemd kills unit %s when it says nothing for %v, and a window may last %v: set max-window below that", u.Name, u.Watchdog, g.MaxWindow))
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 	"snapd/internal/ship"
 )
@@ -43,12 +44,12 @@ type Problem struct {
 }
 
 // Verify reads what lies in the repositories and checks it against what was
-// signed. ErrDamaged when something is wrong.
+// signed. It is advice.Damaged when something is wrong.
 func (a *Agent) Verify(ctx context.Context, o VerifyOptions) (Verified, error) {
 	out := Verified{Problems: []Problem{}}
 	names := a.repositoryNames(o.Repository)
 	if len(names) == 0 {
-		return out, usage("no repository is configured, so there is nothing to verify")
+		return out, advice.In(NoRepository, advice.Usagef("no repository is configured, so there is nothing to verify"))
 	}
 	var faults, missing []error
 	for _, name := range names {
@@ -64,7 +65,7 @@ func (a *Agent) Verify(ctx context.Context, o VerifyOptions) (Verified, error) {
 		faults = append(faults, missing...) // one point need not lie in all of them
 	}
 	if len(out.Problems) > 0 {
-		faults = append(faults, fmt.Errorf("%w: %d of the objects read are not what was shipped", ErrDamaged, len(out.Problems)))
+		faults = append(faults, advice.In(advice.Damaged, fmt.Errorf("%d of the objects read are not what was shipped", len(out.Problems))))
 	}
 	return out, errors.Join(faults...)
 }

@@ -1,28 +1,13 @@
 package agent
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/fstest"
 )
-
-// tended is a storage that has something to tell.
-type tended struct {
-	*storage
-	tell string
-	live bool
-}
-
-func (s *tended) Tend(context.Context) ([]string, error) { return []string{s.tell}, nil }
-
-func (s *tended) Live() bool { return s.live }
-
-func (s *tended) Watch(context.Context) (told []string, live bool, err error) {
-	return []string{s.tell}, s.live, nil
-}
 
 // What a pool endangers is looked after by every command, and who calls it is
 // told what had to go.
@@ -31,7 +16,10 @@ func TestCommandsTellWhatHadToGo(t *testing.T) {
 	if b.Live() {
 		t.Error("there is something to be watched where nothing says so")
 	}
-	b.Drivers[fs.Btrfs] = &tended{storage: b.storage, tell: "DROPPED the snapshot x", live: true}
+	b.Drivers[fs.Btrfs] = struct {
+		*fstest.Memory
+		*fstest.Tending
+	}{b.storage, &fstest.Tending{Tell: []string{"DROPPED the snapshot x"}, Alive: true}}
 	var said []string
 	b.Report = func(e Event) {
 		if e.Kind == Warning {

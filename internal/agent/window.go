@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/freeze"
 	"snapd/internal/plan"
 	"snapd/internal/point"
@@ -19,14 +20,14 @@ import (
 // still. In one domain the point is then worth a power cut; over several it is
 // worth nothing, since nobody promised less than one instant.
 func (a *Agent) startedMeanwhile(ctx context.Context, s *scene, g workload.Group, r *resolved, p *point.Point) error {
-	over := time.Now()
+	over := a.Now()
 	promised := r.plan.Consistency == point.Frozen || r.plan.Consistency == point.Stopped
 	if s.engine == nil || !promised {
 		return nil
 	}
 	late, err := a.intruders(ctx, s, g, r, over)
 	if err != nil {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("whether a container was started in the middle cannot be told: %v", err))
+		p.Warnings = append(p.Warnings, "whether a container was started in the middle cannot be told: "+inOneLine(err))
 		return nil
 	}
 	if len(late) == 0 {
@@ -34,7 +35,7 @@ func (a *Agent) startedMeanwhile(ctx context.Context, s *scene, g workload.Group
 	}
 	who := "container " + strings.Join(late, ", ") + " was started while the restore point was being taken, and writes to the group's files"
 	if r.plan.Domains > 1 && !sealed(r.plan, r) {
-		return hint(fmt.Errorf("%s: its %d domains are not of one instant", who, r.plan.Domains), "run the same command again")
+		return advice.With(fmt.Errorf("%s: its %d domains are not of one instant", who, r.plan.Domains), "run the same command again")
 	}
 	p.Consistency = point.Crash
 	p.Warnings = append(p.Warnings, who+": the point is as after a power cut")
@@ -122,11 +123,19 @@ func unwell(r *resolved) error {
 	var faults []error
 	for _, s := range r.stood {
 		if s.Unwell != "" {
-			faults = append(faults, hint(fmt.Errorf("%w: the restore point is kept, but container %s %s", ErrPartial, s.Name, s.Unwell),
+			faults = append(faults, advice.With(advice.In(advice.Partial, fmt.Errorf("the restore point is kept, but container %s %s", s.Name, s.Unwell)),
 				"look at its log: docker logs %s", s.Name))
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// sooner adds to an overrun what helps against the next one.
+func sooner(err error) error {
+	if _, late := errors.AsType[*freeze.Overrun](err); late {
+		return advice.With(err, `raise max-window of the group, or set on-overrun = "crash" if it has one dataset`)
+	}
+	return err
 }
 
 // tellRecovered warns of what a killed process had left.
@@ -160,13 +169,13 @@ func recoveryOptions(ctx context.Context, run string, engine func(context.Contex
 		o.Engine = e
 		return o, func() { _ = e.Close() } // only asked
 	case !errors.Is(err, workload.ErrNoEngine):
-		report(Event{Kind: Warning, Text: err.Error() + "; cgroups and filesystems are thawed all the same"})
+		report(WarningOf("", fmt.Errorf("%w; cgroups and filesystems are thawed all the same", err)))
 	}
 	return o, func() {}
 }
 
-// leftovers says what killed windows left that could not be mended yet.
-func (a *Agent) leftovers() []string {
+// Leftovers says what killed windows left that could not be mended yet.
+func (a *Agent) Leftovers() []string {
 	left, err := freeze.Leftovers(a.Run)
 	out := []string{}
 	for _, l := range left {
@@ -176,11 +185,4 @@ func (a *Agent) leftovers() []string {
 		out = append(out, err.Error())
 	}
 	return out
-}
-
-func (a *Agent) checkLeftovers() Check {
-	if left := a.leftovers(); len(left) > 0 {
-		return Check{Check: "windows", Why: strings.Join(left, "; "), Do: "run: snapd thaw"}
-	}
-	return well("windows", "nothing was left frozen")
 }

@@ -7,14 +7,18 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
+	"snapd/internal/fs"
 	"snapd/internal/point"
+	"snapd/internal/ship"
 
 	"golang.org/x/sys/unix"
 )
@@ -147,7 +151,7 @@ func TestEveryCall(t *testing.T) {
 	secret := point.Point{ID: "0000000000000001", Group: "shop", Containers: []byte(`{"web":{"Env":["PASSWORD=x"]}}`)}
 	p.serve(calls{
 		do: func(_ context.Context, report agent.Report, groups []string, steps agent.Steps) (agent.Done, error) {
-			report(agent.Event{Kind: agent.Warning, Group: "shop", Text: "mind the gap"})
+			report(agent.Event{Kind: agent.Warning, Group: "shop", Text: "mind the gap", Do: "step over it", Names: []string{"no-identity"}})
 			report(agent.Event{Kind: agent.Progress, Group: "shop", Text: "/srv", Bytes: 5, Total: 7})
 			if len(groups) != 1 || groups[0] != "shop" || steps != (agent.Steps{Snapshot: true, Ship: true}) {
 				t.Errorf("asked for %v %+v", groups, steps)
@@ -175,8 +179,8 @@ func TestEveryCall(t *testing.T) {
 	if err != nil || len(done.Points) != 1 || done.Points[0].ID != secret.ID {
 		t.Errorf("do: %+v, %v", done, err)
 	}
-	want := []agent.Event{{Kind: agent.Warning, Group: "shop", Text: "mind the gap"}, {Kind: agent.Progress, Group: "shop", Text: "/srv", Bytes: 5, Total: 7}}
-	if len(heard) != 2 || heard[0] != want[0] || heard[1] != want[1] {
+	want := []agent.Event{{Kind: agent.Warning, Group: "shop", Text: "mind the gap", Do: "step over it", Names: []string{"no-identity"}}, {Kind: agent.Progress, Group: "shop", Text: "/srv", Bytes: 5, Total: 7}}
+	if !reflect.DeepEqual(heard, want) {
 		t.Errorf("heard %+v", heard)
 	}
 	pruned, err := c.Prune(t.Context(), []string{"shop"}, true)
@@ -208,11 +212,13 @@ func TestErrorsAreWhatTheyWere(t *testing.T) {
 		is   error
 		hint string
 	}{
-		"usage":     {fmt.Errorf("%w: no such group", agent.ErrUsage), agent.ErrUsage, ""},
-		"busy":      {agent.ErrBusy, agent.ErrBusy, agent.Hint(agent.ErrBusy)},
-		"not there": {fmt.Errorf("%q: %w", "x", agent.ErrNotThere), agent.ErrNotThere, agent.Hint(agent.ErrNotThere)},
-		"partial":   {errors.Join(agent.ErrPartial, errors.New("repository main: down")), agent.ErrPartial, ""},
-		"hinted":    {agent.WithHint(errors.New("no room"), "make room"), nil, "make room"},
+		"usage":     {advice.Usagef("no such group"), advice.Usage, ""},
+		"busy":      {advice.In(advice.Busy, errors.New("in use")), advice.Busy, ""},
+		"not there": {fmt.Errorf("%q: %w", "x", agent.ErrNotThere), agent.ErrNotThere, ""},
+		"partial":   {advice.In(advice.Partial, errors.New("repository main: down")), advice.Partial, ""},
+		"hinted":    {advice.With(errors.New("no room"), "make room"), nil, "make room"},
+		"denied":    {fmt.Errorf("repository main: %w", ship.ErrDenied), ship.ErrDenied, ""},
+		"exists":    {fmt.Errorf("/srv/x: %w", fs.ErrExists), fs.ErrExists, ""},
 		"plain":     {errors.New("something"), nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -221,8 +227,8 @@ func TestErrorsAreWhatTheyWere(t *testing.T) {
 				return []point.Point{{ID: "0000000000000001"}}, test.err
 			}}, nil)
 			points, err := p.client(nil).List(t.Context(), "")
-			if err == nil || err.Error() != test.err.Error() || test.is != nil && !errors.Is(err, test.is) || agent.Hint(err) != test.hint {
-				t.Errorf("got %v (%q), want %v (%q)", err, agent.Hint(err), test.err, test.hint)
+			if err == nil || err.Error() != test.err.Error() || test.is != nil && !errors.Is(err, test.is) || advice.Of(err) != test.hint {
+				t.Errorf("got %v (%q), want %v (%q)", err, advice.Of(err), test.err, test.hint)
 			}
 			if len(points) != 1 {
 				t.Error("what was achieved beside the error is lost")
@@ -363,8 +369,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 				err := try.do(p.client(nil))
 				if err == nil {
 					got = append(got, try.name)
-				} else if name != "unknown" && (!errors.Is(err, agent.ErrNotRoot) || agent.Hint(err) == "") {
-					t.Errorf("%s: refused with %v (%s)", try.name, err, agent.Hint(err))
+				} else if name != "unknown" && (!errors.Is(err, agent.ErrNotRoot) || advice.Of(err) == "") {
+					t.Errorf("%s: refused with %v (%s)", try.name, err, advice.Of(err))
 				}
 				if err != nil && reached.Load() != before {
 					t.Errorf("%s was refused, and carried out", try.name)
@@ -400,19 +406,19 @@ func TestMembersAreLimited(t *testing.T) {
 		_, err := p.client(nil).Do(t.Context(), groups, agent.Steps{Snapshot: true})
 		return err
 	}
-	if err := snapshot("fresh"); !errors.Is(err, agent.ErrBusy) {
+	if err := snapshot("fresh"); !errors.Is(err, advice.Busy) {
 		t.Errorf("10 s after the last point: %v", err)
 	}
-	if err := snapshot("old", "fresh"); !errors.Is(err, agent.ErrBusy) || strings.Contains(err.Error(), "old") {
+	if err := snapshot("old", "fresh"); !errors.Is(err, advice.Busy) || strings.Contains(err.Error(), "old") {
 		t.Errorf("one of two: %v", err)
 	}
-	if err := snapshot("future"); errors.Is(err, agent.ErrBusy) {
+	if err := snapshot("future"); errors.Is(err, advice.Busy) {
 		t.Errorf("after the clock was set back: %v", err)
 	}
-	if err := snapshot("old"); errors.Is(err, agent.ErrBusy) {
+	if err := snapshot("old"); errors.Is(err, advice.Busy) {
 		t.Errorf("two minutes after the last point: %v", err)
 	}
-	if err := snapshot("old"); !errors.Is(err, agent.ErrBusy) {
+	if err := snapshot("old"); !errors.Is(err, advice.Busy) {
 		t.Errorf("at once again: %v", err)
 	}
 	// Calls under way.
@@ -424,7 +430,7 @@ func TestMembersAreLimited(t *testing.T) {
 			if err == nil {
 				_, err = c.List(t.Context(), "")
 			}
-			if errors.Is(err, agent.ErrBusy) {
+			if errors.Is(err, advice.Busy) {
 				if busy.Add(1) == 5 {
 					close(hold)
 				}
@@ -552,7 +558,7 @@ func TestARestartGoesOn(t *testing.T) {
 	first := calls{do: func(ctx context.Context, _ agent.Report, _ []string, _ agent.Steps) (agent.Done, error) {
 		close(began)
 		<-ctx.Done()
-		return agent.Done{Points: []point.Point{taken}, Left: agent.Steps{Ship: true, Prune: true}}, errors.Join(agent.ErrPartial, ctx.Err())
+		return agent.Done{Points: []point.Point{taken}, Left: agent.Steps{Ship: true, Prune: true}}, errors.Join(advice.Partial, ctx.Err())
 	}}
 	var asked []agent.Steps
 	second := calls{do: func(_ context.Context, _ agent.Report, _ []string, s agent.Steps) (agent.Done, error) {
@@ -599,7 +605,7 @@ func TestARestartGoesOn(t *testing.T) {
 				}
 				return
 			}
-			if err == nil || !strings.Contains(err.Error(), ErrStopping.Error()) || len(asked) != 0 || len(done.Points) != 1 || !errors.Is(err, agent.ErrPartial) {
+			if err == nil || !strings.Contains(err.Error(), ErrStopping.Error()) || len(asked) != 0 || len(done.Points) != 1 || !errors.Is(err, advice.Partial) {
 				t.Errorf("%+v, %v; asked for %+v", done, err, asked)
 			}
 		})
@@ -689,7 +695,7 @@ func TestNobodyThere(t *testing.T) {
 	cancel(nil)
 	_, err := p.client(nil).List(t.Context(), "")
 	<-began
-	if !errors.Is(err, ErrLost) || agent.Hint(err) == "" {
+	if !errors.Is(err, ErrLost) || advice.Of(err) == "" {
 		t.Errorf("an agent that died: %v", err)
 	}
 	p.held.Close()
@@ -705,7 +711,7 @@ func TestWrongRequests(t *testing.T) {
 		`{"gropus":["a"]}`: "unknown field",
 		`{`:                "unexpected EOF",
 		`{"groups":["` + strings.Repeat("x", maxRequest) + `"]}`: "too large",
-		`{"steps":{"snapshot":true}}`:                            "name at least one group",
+		`{"steps":{"snapshot":true}}`:                            "name at least one",
 	} {
 		conn, err := net.Dial("unix", p.path)
 		if err != nil {

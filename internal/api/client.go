@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/point"
 )
@@ -275,6 +276,6 @@ func lost(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return agent.WithHint(fmt.Errorf("%w (%w); nothing stays frozen, since its end thaws", ErrLost, err),
+	return advice.With(fmt.Errorf("%w (%w); nothing stays frozen, since its end thaws", ErrLost, err),
 		"see why with: journalctl -u snapd-agent.service; then run the same command again")
 }

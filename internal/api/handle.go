@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/point"
 )
@@ -52,7 +53,7 @@ func ops() []op {
 			name: func(r request) string { return strings.TrimSpace(said(r.Steps) + " " + strings.Join(r.Groups, " ")) },
 			do: func(ctx context.Context, s *Server, c Calls, r request) (any, error) {
 				if r.Steps.Snapshot && len(r.Groups) == 0 {
-					return nil, fmt.Errorf("%w: name at least one group", agent.ErrUsage)
+					return nil, advice.With(advice.Usagef("no group is named"), "name at least one; snapd status lists them")
 				}
 				done, err := c.Do(ctx, r.Groups, r.Steps)
 				for i := range done.Points {
@@ -112,9 +113,9 @@ func (s *Server) routes() http.Handler {
 		path: pathReload, may: func(request) right { return rootOnly }, name: func(request) string { return "reload" },
 	}))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(r.Context(), w, http.StatusNotFound, agent.WithHint(
-			fmt.Errorf("%w: this agent does not know the call %s", agent.ErrUsage, r.URL.Path),
-			"program and agent are of different versions: systemctl restart snapd-agent.service"))
+		refuse(r.Context(), w, http.StatusNotFound, advice.With(
+			advice.Usagef("this agent does not know the call %s: program and agent are of different versions", r.URL.Path),
+			"run: systemctl restart snapd-agent.service"))
 	})
 	return mux
 }
@@ -188,10 +189,10 @@ func (s *Server) admit(r *http.Request, o op) (who Caller, req request, err erro
 	dec := json.NewDecoder(body)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&req); err != nil {
-		return who, req, fmt.Errorf("%w: read the request: %w", agent.ErrUsage, err)
+		return who, req, advice.Usagef("read the request: %w", err)
 	}
 	if _, err := io.Copy(io.Discard, body); err != nil { // from its end on, the caller's going away is noticed
-		return who, req, fmt.Errorf("%w: read the request: %w", agent.ErrUsage, err)
+		return who, req, advice.Usagef("read the request: %w", err)
 	}
 	if err := c.SetReadDeadline(time.Time{}); err != nil {
 		return who, req, err
@@ -209,9 +210,9 @@ func (s *Server) admit(r *http.Request, o op) (who Caller, req request, err erro
 
 func notAllowed(who Caller) error {
 	if who.Member {
-		return agent.WithHint(agent.ErrNotRoot, "members of the group snapd-agent may list, show, see the status and take snapshots; run anything else as root, for example with sudo")
+		return advice.With(agent.ErrNotRoot, "run it as root, for example with sudo: members of the group snapd-agent may list, show, see the status and take snapshots only")
 	}
-	return agent.WithHint(agent.ErrNotRoot, "run it as root, or let root put you into the group snapd-agent, whose members may list, show, see the status and take snapshots")
+	return advice.With(agent.ErrNotRoot, "run it as root, or let root put you into the group snapd-agent, whose members may list, show, see the status and take snapshots")
 }
 
 // answer carries out a call and sends what comes of it.
@@ -252,7 +253,7 @@ func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *
 	calls, err := s.Calls(func(e agent.Event) {
 		c.note(e)
 		if e.Kind == agent.Warning {
-			s.Log.Warn(cmp.Or(strings.TrimPrefix(e.Group+": "+e.Text, ": "), "warning"), "group", e.Group)
+			s.Log.Warn(withDo(cmp.Or(strings.TrimPrefix(e.Group+": "+e.Text, ": "), "warning"), e.Do), "group", e.Group)
 		}
 		out.report(e)
 	})

@@ -55,10 +55,18 @@ func (s *Server) summary(ctx context.Context, c *call, result any, f *fault) {
 		if errors.Is(ctx.Err(), context.Canceled) || slices.Contains(f.Kinds, "busy") {
 			level = slog.LevelWarn
 		}
-		text = fmt.Sprintf("%s; error: %s", text, strings.ReplaceAll(f.Why, "\n", "; "))
+		text = withDo(fmt.Sprintf("%s; error: %s", text, strings.ReplaceAll(f.Why, "\n", "; ")), f.Do)
 		attrs = append(attrs, slog.String("error", f.Why))
 	}
 	s.Log.LogAttrs(ctx, level, strings.Replace(text, ":, ", ": ", 1), attrs...)
+}
+
+// withDo adds to a line of the journal what its reader should do.
+func withDo(text, do string) string {
+	if do == "" {
+		return text
+	}
+	return text + "; what to do: " + do
 }
 
 func stored(points []point.Point) (bytes int64) {

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"snapd/internal/agent"
+	"snapd/internal/advice"
 )
 
 // What members of the group may ask for. Root is not limited.
@@ -62,7 +62,7 @@ func (l *limits) enter(who Caller) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !who.Root && l.calls[who.UID] >= memberCalls {
-		return agent.WithHint(fmt.Errorf("%w: user %d has %d calls under way already", agent.ErrBusy, who.UID, memberCalls), "wait until one of them has ended")
+		return advice.With(advice.In(advice.Busy, fmt.Errorf("user %d has %d calls under way already", who.UID, memberCalls)), "wait until one of them has ended")
 	}
 	l.calls[who.UID]++
 	return nil
@@ -96,11 +96,11 @@ func (l *limits) snapshot(who Caller, groups []string, newest func(group string)
 		}
 		// A clock that was set back must not lock the group for longer.
 		if wait := memberPause - now.Sub(last); wait > 0 && wait <= memberPause {
-			faults = append(faults, fmt.Errorf("%w: group %s had a restore point %s ago, and members of the group get one a minute", agent.ErrBusy, g, (memberPause-wait).Round(time.Second)))
+			faults = append(faults, fmt.Errorf("group %s had a restore point %s ago, and members of the group get one a minute", g, (memberPause-wait).Round(time.Second)))
 		}
 	}
 	if len(faults) > 0 {
-		return agent.WithHint(errors.Join(faults...), "wait a minute; root is not limited")
+		return advice.With(advice.In(advice.Busy, errors.Join(faults...)), "wait a minute; root is not limited")
 	}
 	for _, g := range groups {
 		l.taken[g] = now

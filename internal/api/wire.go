@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 )
 
@@ -43,11 +44,13 @@ type line struct {
 }
 
 type event struct {
-	Kind  string `json:"kind"`
-	Group string `json:"group,omitempty"`
-	Text  string `json:"text,omitempty"`
-	Bytes int64  `json:"bytes,omitempty"`
-	Total int64  `json:"total,omitempty"`
+	Kind  string   `json:"kind"`
+	Group string   `json:"group,omitempty"`
+	Text  string   `json:"text,omitempty"`
+	Do    string   `json:"do,omitempty"`
+	Kinds []string `json:"kinds,omitempty"` // of agent.ErrorNames
+	Bytes int64    `json:"bytes,omitempty"`
+	Total int64    `json:"total,omitempty"`
 }
 
 // eventKinds are the names of agent's kinds of events.
@@ -57,13 +60,17 @@ func eventKinds() []string {
 
 func wireEvent(e agent.Event) *event {
 	names := eventKinds()
-	return &event{Kind: names[min(int(e.Kind), len(names)-1)], Group: e.Group, Text: e.Text, Bytes: e.Bytes, Total: e.Total}
+	return &event{
+		Kind: names[min(int(e.Kind), len(names)-1)], Group: e.Group, Text: e.Text, Do: e.Do, Kinds: e.Names, Bytes: e.Bytes, Total: e.Total,
+	}
 }
 
 // event tells false for a kind that a newer agent knows and this client does not.
 func (e *event) event() (agent.Event, bool) {
 	kind := slices.Index(eventKinds(), e.Kind)
-	return agent.Event{Kind: agent.EventKind(kind), Group: e.Group, Text: e.Text, Bytes: e.Bytes, Total: e.Total}, kind >= 0
+	return agent.Event{
+		Kind: agent.EventKind(kind), Group: e.Group, Text: e.Text, Do: e.Do, Names: e.Kinds, Bytes: e.Bytes, Total: e.Total,
+	}, kind >= 0
 }
 
 // fault is an error between two processes.
@@ -88,17 +95,17 @@ func faultOf(ctx context.Context, err error) *fault {
 		if errors.Is(cause, known) {
 			return &fault{
 				Why: known.Error() + "; nothing is frozen, and what was done so far is kept", Do: goOn(known),
-				Kinds: slices.DeleteFunc(agent.Kinds(err), func(k string) bool { return k == "cancelled" }),
+				Kinds: slices.DeleteFunc(agent.ErrorNames(err), func(k string) bool { return k == "cancelled" }),
 				Again: errors.Is(known, ErrRestarting),
 			}
 		}
 	}
-	return &fault{Why: err.Error(), Do: agent.Hint(err), Kinds: agent.Kinds(err)}
+	return &fault{Why: err.Error(), Do: advice.Of(err), Kinds: agent.ErrorNames(err)}
 }
 
 func goOn(cause error) string {
 	if errors.Is(cause, ErrShutdown) {
-		return "nothing: a ship that was under way goes on after the boot"
+		return "do nothing: a ship that was under way goes on after the boot"
 	}
 	return "run the same command again: it goes on where it stopped"
 }
@@ -112,21 +119,22 @@ type remote struct {
 func (r *remote) Error() string   { return r.why }
 func (r *remote) Unwrap() []error { return r.kinds }
 
-// err is the error as the caller's own process would have had it.
+// err is the error as the caller's own process would have had it. What helps
+// against its kinds, where the agent did not say it, is for the caller to add.
 func (f *fault) err() error {
 	if f == nil {
 		return nil
 	}
 	out := &remote{why: f.Why}
 	for _, k := range f.Kinds {
-		if known := agent.KindError(k); known != nil {
+		if known := agent.NamedError(k); known != nil {
 			out.kinds = append(out.kinds, known)
 		}
 	}
 	if f.Do == "" {
 		return out
 	}
-	return agent.WithHint(out, f.Do)
+	return advice.With(out, "%s", f.Do)
 }
 
 // said names steps as the commands do.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/proc"
 )
 
@@ -121,7 +122,7 @@ func names(part, id string) bool {
 // that leaves the tree belongs to a cgroup namespace above ours.
 func Dir(mount, path string) (string, error) {
 	if path == "" || strings.Contains("/"+path+"/", "/../") {
-		return "", fmt.Errorf("cgroup %q lies outside the tree that is seen here: snapd must run in the host's cgroup namespace", path)
+		return "", advice.With(fmt.Errorf("cgroup %q lies outside the tree that is seen here", path), "run snapd in the host's cgroup namespace")
 	}
 	return filepath.Join(mount, path), nil
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"snapd/internal/advice"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -26,7 +28,7 @@ hold = "lock --file /tmp/x"
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := c.Groups["shop"].Commands["db"].Over(l.Commands).Commands()
+	got := c.Groups["shop"].Commands["db"].Over(l.Commands).WithDefaults()
 	want := Commands{
 		Quiesce: QuiesceMariaDB, Before: []string{"sh", "-c", `dump "$DB" > "/dump/my file.sql"`, "#", "no", "comment"},
 		After: []string{"rm", "/dump/my file.sql"}, User: "999:999",
@@ -34,28 +36,28 @@ hold = "lock --file /tmp/x"
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	if got := c.Groups["shop"].Commands["web 1"].Commands(); !got.Locks() || got.Hooks() || got.Quiesce != QuiesceNone {
+	if got := c.Groups["shop"].Commands["web 1"].WithDefaults(); !got.Locks() || got.Hooks() || got.Quiesce != QuiesceNone {
 		t.Errorf("%+v", got)
 	}
-	if (CommandSettings{}).Any() || !l.Commands.Any() {
+	if (Commands{}).Any() || !l.Commands.Any() {
 		t.Error("Any is wrong")
 	}
 }
 
 func TestCommandsThatAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		`quiesce = "mysql"`:         `f:2: group.x.container.db.quiesce: "mysql" is not built in: take the recipe`,
-		`quiesce = "postgre"`:       `f:2: group.x.container.db.quiesce: "postgre" is not one of none, postgres, mariadb; did you mean postgres?`,
+		`quiesce = "mysql"`:         `f:2: group.x.container.db.quiesce: "mysql" is not built in; take the recipe`,
+		`quiesce = "postgre"`:       `f:2: group.x.container.db.quiesce: "postgre" is not one of none, postgres, mariadb; write "postgres", if that is meant`,
 		`hold = "lock 'it"`:         `f:2: group.x.container.db.hold: "lock 'it" cannot be split into words`,
 		`exec-before = " "`:         `f:2: group.x.container.db.exec-before: names no command`,
 		`exec-after = "'' x"`:       `f:2: group.x.container.db.exec-after: names no command`,
 		`exec-user = "root;reboot"`: `f:2: group.x.container.db.exec-user: "root;reboot" is not a user`,
 		`exec.before = "x"`:         `f:2: group.x.container.db.exec.before: no such key`,
-		`excc-before = "x"`:         `f:2: group.x.container.db.excc-before: no such key; did you mean exec-before?`,
+		`excc-before = "x"`:         `f:2: group.x.container.db.excc-before: no such key; write "exec-before", if that is meant`,
 		`hold = ["a", "b"]`:         `f:2: group.x.container.db.hold: it is an array, and must be a string`,
 	} {
 		_, err := Parse("f", []byte("[group.x.container.db]\n"+text))
-		if err == nil || !strings.HasPrefix(err.Error(), want) {
+		if err == nil || !strings.HasPrefix(err.Error()+"; "+advice.Of(err), want) {
 			t.Errorf("%s:\ngot  %v\nwant %s", text, err, want)
 		}
 	}

@@ -6,6 +6,7 @@ package config
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -49,107 +50,69 @@ const (
 // DefaultKeep is the policy of a group that names none.
 func DefaultKeep() Keep { return Keep{Hourly: 24, Daily: 7, Weekly: 4, Monthly: 12} }
 
-// Settings are the keys of a group as far as somebody wrote them: nil means
-// not set.
+// Settings are the keys of a group: what the file is decoded into, and what the
+// labels of its members fill. The zero value of a field means that the key is
+// not set; a key that may be written with a zero value is a pointer. A label
+// that sets the same as a key is named in the field's tag.
 type Settings struct {
-	ComposeProject *string
-	Containers     []string
-	Units          []string
-	Paths          []string
-	Volumes        []string
-	Freeze         *Freeze
-	MaxWindow      *Duration
-	HoldTimeout    *Duration
-	HookTimeout    *Duration
-	OnOverrun      *OnOverrun
-	Schedule       *Schedule
-	Repositories   []string
-	KeepLocal      *Duration
-	Keep           *Keep
-	Commands       map[string]CommandSettings // by container or Compose service
+	ComposeProject *string   `toml:"compose-project"`
+	Containers     []string  `toml:"containers"`
+	Units          []string  `toml:"units"`
+	Paths          []string  `toml:"paths"`
+	Volumes        []string  `toml:"volumes"` // only these of the members' mounts; none means all
+	Freeze         Freeze    `toml:"freeze" label:"freeze"`
+	MaxWindow      Duration  `toml:"max-window" label:"max-window"` // freeze to thaw
+	HoldTimeout    Duration  `toml:"hold-timeout"`                  // for a database's lock
+	HookTimeout    Duration  `toml:"hook-timeout"`                  // for each hook
+	OnOverrun      OnOverrun `toml:"on-overrun"`
+	Schedule       Schedule  `toml:"schedule" label:"schedule"` // without one, the group does not run by itself
+	Repositories   []string  `toml:"repositories"`              // an empty list means none of them
+	KeepLocal      Duration  `toml:"keep-local"`
+	Keep           Keep      `toml:"keep"`
+
+	Commands map[string]Commands `toml:"container"` // by container or Compose service
+}
+
+// defaults are the settings of a group that sets nothing. It ships to every
+// configured repository.
+func (c *Config) defaults() Settings {
+	return Settings{
+		Freeze:       FreezeAuto,
+		MaxWindow:    Duration(DefaultMaxWindow),
+		HoldTimeout:  Duration(DefaultHoldTimeout),
+		HookTimeout:  Duration(DefaultHookTimeout),
+		OnOverrun:    OverrunFail,
+		Repositories: slices.Sorted(maps.Keys(c.Repositories)),
+		KeepLocal:    Duration(DefaultKeepLocal),
+		Keep:         DefaultKeep(),
+	}
 }
 
 // Group is what applies to a group once file, labels and defaults are joined.
 type Group struct {
-	Name           string
-	ComposeProject string
-	Containers     []string
-	Units          []string
-	Paths          []string
-	Volumes        []string // only these of the members' mounts; empty means all
-	Freeze         Freeze
-	MaxWindow      time.Duration // freeze to thaw
-	HoldTimeout    time.Duration // for a database's lock
-	HookTimeout    time.Duration // for each hook
-	OnOverrun      OnOverrun
-	Schedule       string // systemd calendar expression, "" means none
-	Repositories   []string
-	KeepLocal      time.Duration
-	Keep           Keep
+	Name string
+	Settings
+}
+
+// Group fills in the defaults.
+func (c *Config) Group(name string, s Settings) Group {
+	return Group{Name: name, Settings: s.Over(c.defaults())}
 }
 
 // Over returns s with what it does not set taken from under: configuration
 // beats labels, key by key.
-func (s Settings) Over(under Settings) Settings {
-	return Settings{
-		ComposeProject: first(s.ComposeProject, under.ComposeProject),
-		Containers:     firstList(s.Containers, under.Containers),
-		Units:          firstList(s.Units, under.Units),
-		Paths:          firstList(s.Paths, under.Paths),
-		Volumes:        firstList(s.Volumes, under.Volumes),
-		Freeze:         first(s.Freeze, under.Freeze),
-		MaxWindow:      first(s.MaxWindow, under.MaxWindow),
-		HoldTimeout:    first(s.HoldTimeout, under.HoldTimeout),
-		HookTimeout:    first(s.HookTimeout, under.HookTimeout),
-		OnOverrun:      first(s.OnOverrun, under.OnOverrun),
-		Schedule:       first(s.Schedule, under.Schedule),
-		Repositories:   firstList(s.Repositories, under.Repositories),
-		KeepLocal:      first(s.KeepLocal, under.KeepLocal),
-		Keep:           first(s.Keep, under.Keep),
-		Commands:       s.Commands,
-	}
-}
+func (s Settings) Over(under Settings) Settings { return over(s, under) }
 
-func first[T any](a, b *T) *T {
-	if a != nil {
-		return a
-	}
-	return b
-}
+// Any tells whether anything is set.
+func (s Settings) Any() bool { return !reflect.ValueOf(s).IsZero() }
 
-func firstList(a, b []string) []string {
-	if a != nil {
-		return a
+// over takes the fields that a does not set from b.
+func over[T any](a, b T) T {
+	into, from := reflect.ValueOf(&a).Elem(), reflect.ValueOf(b)
+	for i := range into.NumField() {
+		if into.Field(i).IsZero() {
+			into.Field(i).Set(from.Field(i))
+		}
 	}
-	return b
-}
-
-// Group fills in the defaults. Without a key, a group ships to every
-// configured repository.
-func (c *Config) Group(name string, s Settings) Group {
-	g := Group{
-		Name:       name,
-		Containers: s.Containers, Units: s.Units, Paths: s.Paths, Volumes: s.Volumes,
-		ComposeProject: value(s.ComposeProject, ""),
-		Freeze:         value(s.Freeze, FreezeAuto),
-		MaxWindow:      time.Duration(value(s.MaxWindow, Duration(DefaultMaxWindow))),
-		HoldTimeout:    time.Duration(value(s.HoldTimeout, Duration(DefaultHoldTimeout))),
-		HookTimeout:    time.Duration(value(s.HookTimeout, Duration(DefaultHookTimeout))),
-		OnOverrun:      value(s.OnOverrun, OverrunFail),
-		Schedule:       string(value(s.Schedule, "")),
-		Repositories:   s.Repositories,
-		KeepLocal:      time.Duration(value(s.KeepLocal, Duration(DefaultKeepLocal))),
-		Keep:           value(s.Keep, DefaultKeep()),
-	}
-	if g.Repositories == nil {
-		g.Repositories = slices.Sorted(maps.Keys(c.Repositories))
-	}
-	return g
-}
-
-func value[T any](p *T, otherwise T) T {
-	if p == nil {
-		return otherwise
-	}
-	return *p
+	return a
 }

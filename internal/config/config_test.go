@@ -1,9 +1,12 @@
 package config
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"snapd/internal/advice"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -34,11 +37,12 @@ func TestParseTakesTheDesignsExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := c.Group("shop", c.Groups["shop"])
-	want := Group{
-		Name: "shop", ComposeProject: "shop", Freeze: FreezeAuto, MaxWindow: 5 * time.Second,
-		HoldTimeout: 10 * time.Second, HookTimeout: time.Minute, OnOverrun: OverrunFail, Schedule: "hourly",
-		Repositories: []string{"main"}, KeepLocal: 7 * 24 * time.Hour, Keep: DefaultKeep(),
-	}
+	project := "shop"
+	want := Group{Name: "shop", Settings: Settings{
+		ComposeProject: &project, Freeze: FreezeAuto, MaxWindow: Duration(5 * time.Second),
+		HoldTimeout: Duration(10 * time.Second), HookTimeout: Duration(time.Minute), OnOverrun: OverrunFail, Schedule: "hourly",
+		Repositories: []string{"main"}, KeepLocal: Duration(7 * 24 * time.Hour), Keep: DefaultKeep(),
+	}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -49,13 +53,13 @@ func TestParseTakesTheDesignsExample(t *testing.T) {
 
 func TestParseNamesFileLineKeyAndTheNearestRightOne(t *testing.T) {
 	cases := []struct{ name, change, to, want string }{
-		{"wrong key", `max-window   = "5s"`, `max-windw = "5s"`, `f.toml:11: group.shop.max-windw: no such key; did you mean max-window?`},
-		{"wrong key of a repository", `url        =`, `uri =`, `f.toml:3: repository.main.uri: no such key; did you mean url?`},
-		{"wrong table", `[group.shop]`, `[groups.shop]`, `f.toml:8: groups: no such key; did you mean group?`},
+		{"wrong key", `max-window   = "5s"`, `max-windw = "5s"`, `f.toml:11: group.shop.max-windw: no such key; write "max-window", if that is meant`},
+		{"wrong key of a repository", `url        =`, `uri =`, `f.toml:3: repository.main.uri: no such key; write "url", if that is meant`},
+		{"wrong table", `[group.shop]`, `[groups.shop]`, `f.toml:8: groups: no such key; write "group", if that is meant`},
 		{"bad duration", `"5s"`, `"5 parsecs"`, `f.toml:11: group.shop.max-window: "5 parsecs" is not a duration`},
 		{"negative duration", `"5s"`, `"-5s"`, `f.toml:11: group.shop.max-window: "-5s" is not a positive duration`},
-		{"bad mode", `"auto"`, `"frezee"`, `f.toml:10: group.shop.freeze: "frezee" is not one of auto, none, freeze, pause, stop; did you mean freeze?`},
-		{"unknown repository", `["main"]`, `["mian"]`, `f.toml:16: group.shop.repositories: there is no [repository.mian]; did you mean main?`},
+		{"bad mode", `"auto"`, `"frezee"`, `f.toml:10: group.shop.freeze: "frezee" is not one of auto, none, freeze, pause, stop; write "freeze", if that is meant`},
+		{"unknown repository", `["main"]`, `["mian"]`, `f.toml:16: group.shop.repositories: there is no [repository.mian]; write "main", if that is meant`},
 		{"bad keep", `24 hourly`, `many hourly`, `f.toml:18: group.shop.keep: "many" is not a number of points above 0`},
 		{"bad schedule", `"hourly"`, `"hourly; rm -rf /"`, `f.toml:15: group.shop.schedule: "hourly; rm -rf /" is not a systemd calendar expression`},
 		{"no bucket", `s3://backups/host1`, `s3:///host1`, `f.toml:3: repository.main.url: "s3:///host1" names no bucket`},
@@ -76,8 +80,11 @@ func TestParseNamesFileLineKeyAndTheNearestRightOne(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error")
 			}
-			if !strings.HasPrefix(err.Error(), c.want) {
-				t.Errorf("got  %s\nwant %s…", err, c.want)
+			if got := err.Error() + "; " + advice.Of(err); !strings.HasPrefix(got, c.want) {
+				t.Errorf("got  %s\nwant %s…", got, c.want)
+			}
+			if !errors.Is(err, advice.Usage) || advice.Of(err) == "" {
+				t.Errorf("of the class: %v, advice %q", errors.Is(err, advice.Usage), advice.Of(err))
 			}
 			if strings.Count(err.Error(), "\n") > 0 {
 				t.Errorf("more than one line: %q", err)
@@ -100,25 +107,24 @@ func TestLabels(t *testing.T) {
 		t.Error(d)
 	}
 	for label, want := range map[string]string{
-		"snapd.enabel":    "did you mean enable?",
+		"snapd.enabel":    `write "enable", if that is meant`,
 		"snapd.quiesce":   "is not one of none, postgres, mariadb",
-		"snapd.holt":      "did you mean hold?",
+		"snapd.holt":      `write "hold", if that is meant`,
 		"snapd.exec.user": "is not a user of a container",
 		"snapd.freeze":    "is not one of",
 		"snapd.group":     "cannot be a group's name",
 	} {
-		if _, err := ParseLabels(map[string]string{label: "Bad Value"}, nil); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), label) {
+		if _, err := ParseLabels(map[string]string{label: "Bad Value"}, nil); err == nil || !strings.Contains(err.Error()+"; "+advice.Of(err), want) || !strings.Contains(err.Error(), label) {
 			t.Errorf("%s: %v", label, err)
 		}
 	}
 }
 
 func TestConfigurationBeatsLabelsKeyByKey(t *testing.T) {
-	none, pause := FreezeNone, FreezePause
 	w := Duration(time.Second)
-	got := Settings{Freeze: &none}.Over(Settings{Freeze: &pause, MaxWindow: &w})
-	if *got.Freeze != FreezeNone || *got.MaxWindow != w {
-		t.Errorf("%v %v", *got.Freeze, *got.MaxWindow)
+	got := Settings{Freeze: FreezeNone}.Over(Settings{Freeze: FreezePause, MaxWindow: w})
+	if got.Freeze != FreezeNone || got.MaxWindow != w {
+		t.Errorf("%v %v", got.Freeze, got.MaxWindow)
 	}
 }
 

@@ -1,9 +1,12 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // kitDocument is a recovery kit: what somebody needs, with the bucket, to
@@ -29,16 +32,16 @@ func ParseKit(file string, content []byte) (*Config, error) {
 		d := doc.Repository[name]
 		r, err := NewRepository(name, d.URL, d.Endpoint, d.Region)
 		if err == nil && d.Signer == "" {
-			err = fmt.Errorf("names no signer")
+			err = advice.With(errors.New("names no signer"), "take the recovery kit as snapd init wrote it")
 		}
 		if err != nil {
-			return nil, &Error{File: file, Key: "repository." + name, Why: err.Error()}
+			return nil, fault(file, 0, "repository."+name, err)
 		}
 		r.Signer, r.Identity = d.Signer, d.Identity
 		c.Repositories[name] = r
 	}
 	if len(c.Repositories) == 0 {
-		return nil, &Error{File: file, Why: "is no recovery kit: it names no repository"}
+		return nil, fault(file, 0, "", advice.With(errors.New("is no recovery kit: it names no repository"), "name the file that snapd init wrote as the recovery kit"))
 	}
 	return c, nil
 }

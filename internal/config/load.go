@@ -1,26 +1,27 @@
 package config
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"maps"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
+	"snapd/internal/advice"
+
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// Error is a fault in the configuration file, at the line to mend.
+// Error is a fault in the configuration file, at the line to correct. It is of
+// the class advice.Usage.
 type Error struct {
 	File string
 	Line int    // counted from 1; 0 when it concerns the whole file
 	Key  string // dotted, such as group.shop.freeze
 	Why  string
+	err  error // that it was made of, nil when it was none
 }
+
+func (e *Error) Unwrap() error { return e.err }
 
 func (e *Error) Error() string {
 	where := e.File
@@ -33,6 +34,19 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s: %s", where, e.Key, e.Why)
 }
 
+// fault makes an Error of what is wrong at a place, with advice.
+func fault(file string, line int, key string, err error) error {
+	do := advice.Of(err)
+	switch {
+	case do != "":
+	case line > 0:
+		do = "correct that line; the keys are described in docs/snapd.toml.md"
+	default:
+		do = "correct the file; its keys are described in docs/snapd.toml.md"
+	}
+	return advice.With(advice.In(advice.Usage, &Error{File: file, Line: line, Key: key, Why: err.Error(), err: err}), "%s", do)
+}
+
 // Parse reads a configuration file's content; file is its name for errors.
 func Parse(file string, content []byte) (*Config, error) {
 	var doc document
@@ -40,92 +54,23 @@ func Parse(file string, content []byte) (*Config, error) {
 		return nil, err
 	}
 	lines := lineIndex(content)
-	fault := func(key, format string, args ...any) error {
-		return &Error{File: file, Line: lines.of(key), Key: key, Why: fmt.Sprintf(format, args...)}
-	}
+	at := func(key string, err error) error { return fault(file, lines.of(key), key, err) }
 	c := &Config{File: file, Repositories: map[string]Repository{}, Groups: map[string]Settings{}}
 	for _, name := range sortedKeys(doc.Repository) {
 		r, key, err := doc.Repository[name].check(name)
 		if err != nil {
-			return nil, fault(joinKey("repository."+name, key), "%v", err)
+			return nil, at(joinKey("repository."+name, key), err)
 		}
 		c.Repositories[name] = r
 	}
 	for _, name := range sortedKeys(doc.Group) {
-		settings, key, err := c.checkGroup(name, doc.Group[name])
+		key, err := c.checkGroup(name, doc.Group[name])
 		if err != nil {
-			return nil, fault(joinKey("group."+name, key), "%v", err)
+			return nil, at(joinKey("group."+name, key), err)
 		}
-		c.Groups[name] = settings
+		c.Groups[name] = doc.Group[name]
 	}
 	return c, nil
-}
-
-func decodeStrict(file string, content []byte, into any) error {
-	dec := toml.NewDecoder(bytes.NewReader(content)).DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return decodeError(file, err)
-	}
-	return nil
-}
-
-func decodeError(file string, err error) error {
-	var missing *toml.StrictMissingError
-	var decode *toml.DecodeError
-	switch {
-	case errors.As(err, &missing) && len(missing.Errors) > 0:
-		e := missing.Errors[0]
-		line, _ := e.Position()
-		key := unknownPart(e.Key())
-		return &Error{File: file, Line: line, Key: strings.Join(key, "."), Why: "no such key" + didYouMean(key[len(key)-1], knownKeys(key))}
-	case errors.As(err, &decode):
-		line, _ := decode.Position()
-		return &Error{File: file, Line: line, Key: strings.Join(decode.Key(), "."), Why: plainly(strings.TrimPrefix(decode.Error(), "toml: "))}
-	}
-	return &Error{File: file, Why: err.Error()}
-}
-
-// plainly says in TOML's words what the decoder says in Go's.
-func plainly(why string) string {
-	m := wrongKind.FindStringSubmatch(why)
-	if m == nil {
-		return why
-	}
-	wanted := map[string]string{
-		"[]string": `a list of strings, such as ["a", "b"]`, "*[]string": `a list of strings, such as ["a", "b"]`,
-		"bool": "true or false", "*bool": "true or false", "string": `a string, such as "a"`, "*string": `a string, such as "a"`,
-	}[m[2]]
-	article := "a "
-	if strings.ContainsAny(m[1][:1], "aeiou") {
-		article = "an "
-	}
-	if wanted == "" {
-		return "it cannot be " + article + m[1]
-	}
-	return "it is " + article + m[1] + ", and must be " + wanted
-}
-
-var wrongKind = regexp.MustCompile(`^cannot decode TOML ([a-z ]+) into .*type (\S+)$`)
-
-// unknownPart cuts a key after the first part that is wrong: in [groups.shop]
-// that is groups.
-func unknownPart(key []string) []string {
-	if !slices.Contains(tomlKeys[document](), key[0]) {
-		return key[:1]
-	}
-	return key
-}
-
-func knownKeys(key []string) []string {
-	switch {
-	case len(key) >= 3 && key[0] == "repository":
-		return tomlKeys[repositoryDocument]()
-	case len(key) >= 5 && key[0] == "group" && key[2] == "container":
-		return tomlKeys[commandDocument]()
-	case len(key) >= 3 && key[0] == "group":
-		return tomlKeys[groupDocument]()
-	}
-	return tomlKeys[document]()
 }
 
 // lines maps dotted keys and tables to the line they are written in.
@@ -171,17 +116,6 @@ func lineIndex(content []byte) lines {
 
 func joinKey(a, b string) string {
 	return strings.Trim(a+"."+b, ".")
-}
-
-// tomlKeys are the keys that a struct decodes.
-func tomlKeys[T any]() []string {
-	var out []string
-	for f := range reflect.TypeFor[T]().Fields() {
-		if tag := f.Tag.Get("toml"); tag != "" {
-			out = append(out, tag)
-		}
-	}
-	return out
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 
+	"snapd/internal/advice"
+
 	"github.com/agext/levenshtein"
 )
 
@@ -18,9 +20,10 @@ func Nearest(word string, known []string) string {
 	return best
 }
 
-func didYouMean(word string, known []string) string {
+// meant adds to an error about word which of the known words was probably meant.
+func meant(err error, word string, known []string) error {
 	if n := Nearest(word, known); n != "" {
-		return "; did you mean " + n + "?"
+		return advice.With(err, "write %q, if that is meant", n)
 	}
-	return ""
+	return err
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"snapd/internal/advice"
 )
 
 // Schedule is a systemd calendar expression, see systemd.time(7).
@@ -46,7 +48,8 @@ func CheckSchedule(s string) error {
 		}
 	}
 	if len(fields) > 0 || found == 0 {
-		return fmt.Errorf(`%q is not a systemd calendar expression: write "hourly", "daily", "*-*-* 03:30" or "Mon..Fri 22:00", see systemd.time(7)`, s)
+		return advice.With(fmt.Errorf("%q is not a systemd calendar expression", s),
+			`write "hourly", "daily", "*-*-* 03:30" or "Mon..Fri 22:00"; systemd.time(7) describes them`)
 	}
 	return nil
 }

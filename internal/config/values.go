@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // Duration is a time.Duration written as 90s, 5m, 24h, 7d or 2w.
@@ -21,9 +23,11 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+func (d Duration) String() string { return time.Duration(d).String() }
+
 // ParseDuration reads what Go's durations are, and also days (d) and weeks (w).
 func ParseDuration(s string) (time.Duration, error) {
-	bad := fmt.Errorf(`%q is not a duration: write a number and a unit, such as "500ms", "5s", "24h", "7d" or "2w"`, s)
+	bad := advice.With(fmt.Errorf("%q is not a duration", s), `write a number and a unit, such as "500ms", "5s", "24h", "7d" or "2w"`)
 	hours := map[byte]int{'d': 24, 'w': 7 * 24}
 	var parsed time.Duration
 	if s == "" {
@@ -42,7 +46,7 @@ func ParseDuration(s string) (time.Duration, error) {
 		}
 	}
 	if parsed <= 0 {
-		return 0, fmt.Errorf("%q is not a positive duration", s)
+		return 0, advice.With(fmt.Errorf("%q is not a positive duration", s), "write one above 0")
 	}
 	return parsed, nil
 }
@@ -101,7 +105,7 @@ func oneOf[T ~string](into *T, text []byte, allowed ...T) error {
 		}
 		names = append(names, string(a))
 	}
-	return fmt.Errorf("%q is not one of %s%s", text, strings.Join(names, ", "), didYouMean(string(text), names))
+	return meant(fmt.Errorf("%q is not one of %s", text, strings.Join(names, ", ")), string(text), names)
 }
 
 // Keep is a retention policy: for how many hours, days, … one point is kept.
@@ -121,18 +125,18 @@ func (k *Keep) UnmarshalText(text []byte) error {
 	for part := range strings.SplitSeq(string(text), ",") {
 		fields := strings.Fields(part)
 		if len(fields) != 2 {
-			return fmt.Errorf("%q is not a retention rule: %s", strings.TrimSpace(part), example)
+			return advice.With(fmt.Errorf("%q is not a retention rule", strings.TrimSpace(part)), example)
 		}
 		slot, known := slots[fields[1]]
 		if !known {
-			return fmt.Errorf("%q is not one of %s%s", fields[1], strings.Join(names, ", "), didYouMean(fields[1], names))
+			return meant(fmt.Errorf("%q is not one of %s", fields[1], strings.Join(names, ", ")), fields[1], names)
 		}
 		n, err := strconv.ParseUint(fields[0], 10, 16)
 		if err != nil || n == 0 {
-			return fmt.Errorf("%q is not a number of points above 0: %s", fields[0], example)
+			return advice.With(fmt.Errorf("%q is not a number of points above 0", fields[0]), example)
 		}
 		if *slot != 0 {
-			return fmt.Errorf("%q stands twice in the retention rule", fields[1])
+			return advice.With(fmt.Errorf("%q stands twice in the retention rule", fields[1]), "leave one of them")
 		}
 		*slot = int(n)
 	}
@@ -145,7 +149,7 @@ var groupName = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,62}$`)
 // CheckGroupName tells whether a name may be a group's.
 func CheckGroupName(name string) error {
 	if !groupName.MatchString(name) {
-		return fmt.Errorf("%q cannot be a group's name: use 1 to 63 of a-z, 0-9, dot, dash and underscore, starting with a letter or digit", name)
+		return advice.With(fmt.Errorf("%q cannot be a group's name", name), "use 1 to 63 of a-z, 0-9, dot, dash and underscore, starting with a letter or digit")
 	}
 	return nil
 }

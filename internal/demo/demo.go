@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/fs"
@@ -76,7 +77,7 @@ type show struct {
 // returns, also when ctx was cancelled.
 func Run(ctx context.Context, o Options) (_ Result, err error) {
 	if o.Files < 100 {
-		return Result{}, fmt.Errorf("%w: the demo needs at least 100 files to change one per cent of", agent.ErrUsage)
+		return Result{}, advice.With(advice.Usagef("%d files are too few to change one per cent of", o.Files), "ask for 100 files or more")
 	}
 	s := &show{Options: o}
 	defer func() {

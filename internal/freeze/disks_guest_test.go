@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/run"
 	"snapd/internal/vmtest"
 
@@ -413,7 +414,7 @@ func (v *volumes) refused(t *testing.T) {
 		}
 		_, err = w.Run(func() error { t.Error("take was called"); return nil })
 		closed(t, w)
-		if !errors.Is(err, unix.EBUSY) || !strings.Contains(fmt.Sprint(err), "fsfreeze --unfreeze") {
+		if !errors.Is(err, unix.EBUSY) || !strings.Contains(advice.Of(err), "fsfreeze --unfreeze") {
 			t.Errorf("got %v", err)
 		}
 		if v.frozen(t, 0) || v.frozen(t, 2) || !v.frozen(t, 1) {

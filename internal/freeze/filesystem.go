@@ -11,6 +11,8 @@ import (
 
 	"snapd/internal/proc"
 
+	"snapd/internal/advice"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -194,7 +196,7 @@ func (w *Window) sealAll() error {
 func (d *disk) explain() error {
 	err := fmt.Errorf("freeze %s: %w", d, d.err)
 	if errors.Is(d.err, unix.EBUSY) {
-		return fmt.Errorf("%w: somebody else has frozen it, or is just doing so; if nobody should have, run: fsfreeze --unfreeze %s", err, d.Dir)
+		return advice.With(fmt.Errorf("%w: another program has frozen it, or is just doing so", err), "if none should have, run: fsfreeze --unfreeze %s", d.Dir)
 	}
 	return err
 }

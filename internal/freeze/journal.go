@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/durable"
 
 	"golang.org/x/sys/unix"
@@ -190,7 +191,7 @@ func (j *journal) read() (contents, error) {
 	marks, rest, _ := bytes.Cut(rest, []byte("\n"))
 	state, ok := strings.CutPrefix(string(first), journalMagic)
 	if !ok || len(state) != len(statePrepared) {
-		return c, fmt.Errorf("%s is not a journal that this version of snapd can read; if nothing stands still, remove it", j.path)
+		return c, advice.With(fmt.Errorf("%s is not a journal that this version of snapd can read", j.path), "if nothing is frozen, remove it")
 	}
 	c.state, c.marks = state, marks
 	if err := json.Unmarshal(rest, &c.record); err != nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/cgroup"
 )
 
@@ -103,7 +104,7 @@ func (c contents) mend(ctx context.Context, engine Engine) ([]Recovered, error) 
 	for _, d := range slices.Backward(c.Disks) {
 		outcome, err := d.mend()
 		if err != nil {
-			errs = errors.Join(errs, fmt.Errorf("thaw filesystem %s: %w; run: fsfreeze --unfreeze %s", d.Dir, err, d.Dir))
+			errs = errors.Join(errs, advice.With(fmt.Errorf("thaw filesystem %s: %w", d.Dir, err), "run: fsfreeze --unfreeze %s", d.Dir))
 			continue
 		}
 		out = append(out, Recovered{Member: Member{Kind: Disk, ID: d.Dir, Name: d.Dir}, Outcome: outcome, Window: c.Started})
@@ -226,7 +227,7 @@ func (m recordedMember) reopen() (*target, Outcome, error) {
 // have asked for the same a moment before.
 func (m recordedMember) mendPause(ctx context.Context, engine Engine, s state) (Outcome, error) {
 	if engine == nil {
-		return "", errors.New(`the engine had been asked to pause it, and cannot be reached now; start the engine and run "snapd thaw"`)
+		return "", advice.With(errors.New("the engine had been asked to pause it, and cannot be reached now"), "start the engine, then run: snapd thaw")
 	}
 	outcome := Moving
 	look := stateCall(ctx, engine, m.ID)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // Limits of starting a container again.
@@ -182,7 +184,7 @@ func (m recordedMember) mendStop(ctx context.Context, engine Engine, mark byte) 
 		return Moving, nil
 	}
 	if engine == nil {
-		return "", errors.New(`the engine had been asked to stop it, and cannot be reached now; start the engine and run "snapd thaw"`)
+		return "", advice.With(errors.New("the engine had been asked to stop it, and cannot be reached now"), "start the engine, then run: snapd thaw")
 	}
 	s := newStopper(ctx, engine, m.ID)
 	st := s.state()

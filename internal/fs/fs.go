@@ -10,13 +10,6 @@ import (
 	"time"
 )
 
-// Names of the drivers, as they stand in restore points and in targets.
-const (
-	Btrfs = "btrfs"
-	ZFS   = "zfs"
-	LVM   = "lvm"
-)
-
 // Dataset is what one driver can snapshot atomically: a ZFS filesystem or
 // volume, a Btrfs subvolume, an LVM logical volume.
 type Dataset struct {
@@ -138,6 +131,10 @@ type Placement struct {
 	// ReplaceSuffix, if not empty, is appended to the name of what exists at
 	// the target, which is moved there by Finish and not before.
 	ReplaceSuffix string
+	// Wanted is the target that was asked for, where that exists and the restore
+	// goes to a new name beside it, another one each time: an interrupted restore
+	// is known by it. "" when the target is the one that was asked for.
+	Wanted string
 }
 
 // Receiver builds one dataset from a chain of streams. Nothing is seen at the

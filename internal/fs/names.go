@@ -8,6 +8,13 @@ import (
 	"time"
 )
 
+// Names of the drivers, as they stand in restore points and in targets.
+const (
+	Btrfs = "btrfs"
+	ZFS   = "zfs"
+	LVM   = "lvm"
+)
+
 // All names that we give to things on a user's storage stand in this file.
 const (
 	// SnapshotPrefix starts the name of every snapshot of ours.

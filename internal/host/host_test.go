@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 func TestPeerOf(t *testing.T) {
@@ -137,7 +139,7 @@ func TestListenerNeedsASocket(t *testing.T) {
 	if err := os.Chmod(open, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := socketGroup(open); err == nil || !strings.Contains(err.Error(), "SocketMode=0660") {
+	if _, err := socketGroup(open); err == nil || !strings.Contains(advice.Of(err), "SocketMode=0660") {
 		t.Errorf("a socket that everybody may use: %v", err)
 	}
 }

@@ -6,12 +6,14 @@ import (
 	"net"
 	"os"
 
+	"snapd/internal/advice"
+
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
 )
 
 // ErrNoSocket means that nobody passed a socket in.
-var ErrNoSocket = errors.New("no socket was passed in: systemd starts the agent through snapd-agent.socket")
+var ErrNoSocket = advice.With(errors.New("no socket was passed in: systemd starts the agent through snapd-agent.socket"), "run: systemctl enable --now snapd-agent.socket")
 
 // Listener returns the one Unix socket that systemd passed to this process,
 // and the group that it belongs to. It takes it from the environment, so that
@@ -48,7 +50,7 @@ func socketGroup(path string) (int, error) {
 		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	if st.Mode&0o007 != 0 {
-		return 0, fmt.Errorf("the socket %s is open to everybody (mode %o): set SocketMode=0660 in snapd-agent.socket", path, st.Mode&0o777)
+		return 0, advice.With(fmt.Errorf("the socket %s is open to every user (mode %o)", path, st.Mode&0o777), "set SocketMode=0660 in snapd-agent.socket")
 	}
 	return int(st.Gid), nil
 }

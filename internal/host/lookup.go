@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // Unit is one systemd unit, as far as somebody who freezes its cgroup has to
@@ -60,7 +62,7 @@ func unitName(name string) string {
 func unitOf(name string, properties map[string]any) (Unit, error) {
 	u := Unit{Name: name}
 	if state, _ := properties["LoadState"].(string); state != "loaded" {
-		return u, fmt.Errorf(`there is no unit %s here (%s); "systemctl list-units" lists them`, name, state)
+		return u, advice.With(fmt.Errorf("there is no unit %s here (%s)", name, state), "name one of those that systemctl list-units lists")
 	}
 	if id, _ := properties["Id"].(string); id != "" {
 		u.Name = id // of an alias, the unit itself: its cgroup is called so

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/durable"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -67,7 +68,7 @@ func (u *Units) await(ctx context.Context, what, unit string, job func(context.C
 	select {
 	case result := <-done:
 		if result != "done" && result != "skipped" {
-			return fmt.Errorf("%s %s: %s; systemctl status %[2]s says why", what, unit, result)
+			return advice.With(fmt.Errorf("%s %s: %s", what, unit, result), "see why with: systemctl status %s", unit)
 		}
 		return nil
 	case <-ctx.Done():

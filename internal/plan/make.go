@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/fs"
 	"snapd/internal/point"
@@ -50,7 +51,9 @@ type maker struct {
 	notSealed []fs.Filesystem // that should stand still and cannot
 }
 
-func (m *maker) refuse(why, do string) error { return &Refusal{Group: m.in.Group, Why: why, Do: do} }
+func (m *maker) refuse(why, do string) error {
+	return advice.With(&Refusal{Group: m.in.Group, Why: why, Do: do}, "%s", do)
+}
 
 func (m *maker) refuseEarly() error {
 	in := m.in

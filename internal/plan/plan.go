@@ -81,11 +81,11 @@ type Still struct {
 	Outside        bool   // not a member of the group
 }
 
-// Refusal says that no point can be made as things are.
+// Refusal says that no point can be made as things are. Do is also its advice.
 type Refusal struct{ Group, Why, Do string }
 
 func (r *Refusal) Error() string {
-	return "group " + r.Group + ": " + r.Why + "; " + r.Do
+	return "group " + r.Group + ": " + r.Why
 }
 
 // domains counts at how many instants the datasets are taken.

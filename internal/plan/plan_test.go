@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/fs"
 	"snapd/internal/point"
@@ -219,8 +220,11 @@ func TestMake(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 			if c.refused != "" {
-				if !strings.Contains(err.Error(), c.refused) || refusal.Do == "" {
-					t.Errorf("got %v", err)
+				if !strings.Contains(err.Error()+"; "+advice.Of(err), c.refused) || refusal.Do == "" || advice.Of(err) != refusal.Do {
+					t.Errorf("got %v (%s)", err, advice.Of(err))
+				}
+				if strings.Contains(err.Error(), refusal.Do) {
+					t.Errorf("the text has the advice in it: %v", err)
 				}
 				return
 			}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/durable"
 )
 
@@ -87,10 +88,10 @@ func (r *Record) Get(id ID) (Point, error) {
 		return p, fmt.Errorf("read point %s: %w", id, err)
 	}
 	if err := json.Unmarshal(text, &p); err != nil {
-		return p, fmt.Errorf("read point %s: %s is damaged (%w); remove the file: the repository still has what was shipped", id, r.file(id), err)
+		return p, advice.With(fmt.Errorf("read point %s: %s is damaged (%w)", id, r.file(id), err), "remove the file: the repository still has what was shipped")
 	}
 	if p.ID != id {
-		return p, fmt.Errorf("read point %s: %s speaks of point %s; remove the file", id, r.file(id), p.ID)
+		return p, advice.With(fmt.Errorf("read point %s: %s speaks of point %s", id, r.file(id), p.ID), "remove the file")
 	}
 	return p, nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 )
 
@@ -33,7 +34,7 @@ type Decision struct {
 }
 
 // ErrEmpty refuses a policy that would keep nothing.
-var ErrEmpty = errors.New("the retention policy keeps nothing; name at least one rule")
+var ErrEmpty = advice.With(errors.New("the retention policy keeps nothing"), "name at least one rule")
 
 type rule struct {
 	count int

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"snapd/internal/advice"
 )
 
 // Error says which program failed and how.
@@ -62,7 +64,7 @@ func lookPath(name string) (string, error) {
 		}
 	}
 	if pkg := debianPackage(name); pkg != "" && errors.Is(err, exec.ErrNotFound) {
-		return "", fmt.Errorf("%w; install the package %s (apt install %s)", exec.ErrNotFound, pkg, pkg)
+		return "", advice.With(exec.ErrNotFound, "install the package %s (apt install %[1]s)", pkg)
 	}
 	return "", err
 }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 func TestMain(m *testing.M) {
@@ -73,7 +75,7 @@ func TestMissingProgram(t *testing.T) {
 			continue // some machine has it
 		}
 		_, err := Output(t.Context(), name)
-		if err == nil || !errors.Is(err, exec.ErrNotFound) || !strings.Contains(err.Error(), want) {
+		if err == nil || !errors.Is(err, exec.ErrNotFound) || !strings.Contains(err.Error()+"; "+advice.Of(err), want) {
 			t.Errorf("%s: got %v, want ErrNotFound and %q", name, err, want)
 		}
 	}

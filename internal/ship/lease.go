@@ -80,7 +80,7 @@ func (r *Repository) beginLease(ctx context.Context, stream, base point.ID, host
 func (l *lease) put(ctx context.Context) error {
 	l.repo.held.take(l.doc.Stream) // until it is known which one lies there
 	doc := l.doc
-	doc.Time = time.Now().UTC().Truncate(time.Second) // informs, and decides nothing
+	doc.Time = time.Now().UTC() // informs, and decides nothing
 	step := 1
 	for range leaseTries {
 		doc.Count += step

@@ -25,7 +25,7 @@ type segmentName struct {
 }
 
 func nameOf(n int, d Digest) segmentName {
-	return segmentName{n: uint32(n), digest: [8]byte(d[:8])} //nolint:gosec // at most 100,000,000
+	return segmentName{n: uint32(n), digest: [8]byte(d[:8])}
 }
 
 func parseSegmentName(name string) (segmentName, bool) {
@@ -102,16 +102,11 @@ func (r *Repository) lacks(ctx context.Context, m *Manifest) ([]lack, error) {
 			return nil
 		}
 		g.Go(func() error {
-			o, err := statObject(gctx, r.store, s.key)
-			switch {
-			case errors.Is(err, ErrNotFound):
-				results <- lack{s.key, "it is missing"}
-			case err != nil:
-				return err
-			case o.Size != s.Stored:
-				results <- lack{s.key, fmt.Sprintf("it has %d bytes instead of %d", o.Size, s.Stored)}
+			why, err := r.ask(gctx, s)
+			if why != "" && err == nil {
+				results <- lack{s.key, why}
 			}
-			return nil
+			return err
 		})
 		return gctx.Err()
 	})
@@ -127,4 +122,26 @@ func (r *Repository) lacks(ctx context.Context, m *Manifest) ([]lack, error) {
 		return nil, err
 	}
 	return lacking, nil
+}
+
+// ask asks for a segment that a listing does not show as it should be, and says
+// why it cannot be used, "" if it can. Only what Get gives is believed.
+func (r *Repository) ask(ctx context.Context, s segment) (why string, err error) {
+	o, err := statObject(ctx, r.store, s.key)
+	if err == nil && o.Size == s.Stored {
+		return "", nil
+	}
+	if err == nil {
+		var sum Digest
+		if sum, o.Size, err = hashObject(ctx, r.store, s.key); err == nil && sum == s.Digest {
+			return "", nil
+		}
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return "it is missing", nil
+	case err != nil:
+		return "", err
+	}
+	return fmt.Sprintf("it has %d bytes instead of %d", o.Size, s.Stored), nil
 }

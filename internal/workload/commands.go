@@ -21,7 +21,7 @@ func (g *grouping) withCommands(d *draft) []Container {
 			s = s.Over(written[c.Service])
 			names = append(names, c.Service)
 		}
-		c.Commands = s.Over(g.labels[i].Commands).Commands()
+		c.Commands = s.Over(g.labels[i].Commands).WithDefaults()
 		out, names = append(out, c), append(names, c.Name)
 	}
 	for _, name := range sortedKeys(written) {
@@ -31,7 +31,7 @@ func (g *grouping) withCommands(d *draft) []Container {
 		g.problem(Problem{
 			Group: d.name, Label: "group." + d.name + ".container." + name,
 			Why: fmt.Sprintf("no container or Compose service %q belongs to the group", name),
-			Do:  "correct the name" + didYouMean(name, names),
+			Do:  "correct the name" + meant(name, names),
 		})
 	}
 	return out

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
+
 	"github.com/docker/docker/client"
 	"golang.org/x/sys/unix"
 )
@@ -63,7 +65,8 @@ func Connect(ctx context.Context, host string, options ...Option) (_ *Engine, er
 	}
 	socket, local := strings.CutPrefix(e.host, "unix://")
 	if !local {
-		return nil, fmt.Errorf("%w: %s may be on another host; snapd must reach the engine by its Unix socket, such as unix:///var/run/docker.sock", ErrUnsupported, e.host)
+		return nil, advice.With(fmt.Errorf("%w: %s may be on another host, and snapd must reach the engine by its Unix socket", ErrUnsupported, e.host),
+			"set %s to a Unix socket of this host, such as unix:///var/run/docker.sock", client.EnvOverrideHost)
 	}
 	if err := e.dial(ctx, socket); err != nil {
 		return nil, err
@@ -95,7 +98,7 @@ func (e *Engine) dial(ctx context.Context, socket string) error {
 	case errors.Is(err, unix.ECONNREFUSED):
 		return fmt.Errorf("%w: nobody listens at %s", ErrNoEngine, socket)
 	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("connect to the container engine: no right to use %s; run as root", socket)
+		return advice.With(fmt.Errorf("connect to the container engine: no right to use %s", socket), "run the same command as root")
 	case err != nil:
 		return e.explain("connect", err)
 	}
@@ -112,7 +115,8 @@ func (e *Engine) check(ctx context.Context) error {
 	}
 	for _, c := range version.Components {
 		if strings.Contains(strings.ToLower(c.Name), "podman") {
-			return fmt.Errorf("%w: Podman answers at %s; only the Docker engine is handled yet", ErrUnsupported, e.host)
+			return advice.With(fmt.Errorf("%w: Podman answers at %s, and only the Docker engine is handled yet", ErrUnsupported, e.host),
+				"set %s to the socket of a Docker engine", client.EnvOverrideHost)
 		}
 	}
 	info, err := e.api.Info(ctx)
@@ -121,7 +125,7 @@ func (e *Engine) check(ctx context.Context) error {
 	}
 	e.root = info.DockerRootDir
 	if slices.ContainsFunc(info.SecurityOptions, func(o string) bool { return strings.Contains(o, "name=rootless") }) {
-		return fmt.Errorf("%w: the engine at %s is rootless, and its mounts are not those of this host; use an engine that root runs", ErrUnsupported, e.host)
+		return advice.With(fmt.Errorf("%w: the engine at %s is rootless, and its mounts are not those of this host", ErrUnsupported, e.host), "use an engine that root runs")
 	}
 	return nil
 }
@@ -130,7 +134,7 @@ func (e *Engine) check(ctx context.Context) error {
 func (e *Engine) explain(what string, err error) error {
 	var timeout net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
-		return fmt.Errorf("%s: %w within %v (%s): look at its log, or restart it", what, ErrHangs, e.timeout, e.host)
+		return advice.With(fmt.Errorf("%s: %w within %v (%s)", what, ErrHangs, e.timeout, e.host), "look at the engine's log, or restart the engine")
 	}
 	return fmt.Errorf("container engine at %s: %s: %w", e.host, what, err)
 }

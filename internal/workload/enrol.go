@@ -127,17 +127,13 @@ func (g *grouping) reportIdle(i int) {
 		g.problem(of)
 		return
 	}
-	if g.disabled(i) || g.labels[i].Enable == nil && g.labels[i].Group == "" && !anySetting(g.labels[i].Settings) && !g.labels[i].Commands.Any() {
+	if g.disabled(i) || g.labels[i].Enable == nil && g.labels[i].Group == "" && !g.labels[i].Settings.Any() && !g.labels[i].Commands.Any() {
 		return
 	}
 	g.problem(Problem{
 		Container: c.Name, Label: config.LabelPrefix + "enable",
 		Why: "it has snapd labels, but nothing enrols it, so it is in no group", Do: "add the label " + config.LabelPrefix + "enable=true, or remove the others",
 	})
-}
-
-func anySetting(s config.Settings) bool {
-	return s.Freeze != nil || s.MaxWindow != nil || s.Schedule != nil || len(s.Volumes) > 0
 }
 
 // mayJoin tells whether the label of a container may put it into a group, and

@@ -3,7 +3,10 @@ package workload
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 )
 
@@ -18,14 +21,19 @@ func Find(groups []Group, problems []Problem, name string) (Group, error) {
 			return g, nil
 		}
 	}
-	var why error
+	var why []error
+	var do []string // each of them has to be done
 	for _, p := range problems {
-		if p.Group == name {
-			why = errors.Join(why, errors.New(p.String()))
+		if p.Group != name {
+			continue
+		}
+		why = append(why, p.Err())
+		if p.Do != "" && !slices.Contains(do, p.Do) {
+			do = append(do, p.Do)
 		}
 	}
-	if why != nil {
-		return Group{}, fmt.Errorf("group %s cannot be used: %w", name, why)
+	if len(why) > 0 {
+		return Group{}, advice.With(fmt.Errorf("group %s cannot be used: %w", name, errors.Join(why...)), "%s", strings.Join(do, "; "))
 	}
 	var known []string
 	for _, g := range groups {
@@ -36,12 +44,13 @@ func Find(groups []Group, problems []Problem, name string) (Group, error) {
 			known = append(known, p.Group)
 		}
 	}
-	hint := `"snapd status" lists the groups`
+	err := fmt.Errorf("%w: %q", ErrNoGroup, name)
 	if len(known) == 0 {
-		hint = "there are no groups yet: label a container snapd.enable=true, or write a [group." + name + "] into the configuration"
+		return Group{}, advice.With(fmt.Errorf("%w, and there are no groups yet", err),
+			"label a container snapd.enable=true, or write a [group.%s] into the configuration", name)
 	}
 	if near := config.Nearest(name, known); near != "" {
-		hint = "did you mean " + near + "? " + hint
+		return Group{}, advice.With(err, "name %s, if that is meant; snapd status lists the groups", near)
 	}
-	return Group{}, fmt.Errorf("%w: %q; %s", ErrNoGroup, name, hint)
+	return Group{}, advice.With(err, "name one of those that snapd status lists")
 }

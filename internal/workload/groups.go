@@ -2,11 +2,13 @@ package workload
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 )
 
@@ -76,8 +78,7 @@ func (g *grouping) readLabels() {
 		}
 		labels, err := config.ParseLabels(c.Labels, c.ImageLabels)
 		if err != nil {
-			label, why := splitLabelError(err)
-			g.broken[i] = &Problem{Container: c.Name, Label: label, Why: why, Do: "correct the label and make the container anew"}
+			g.broken[i] = wrongLabel(c, err)
 			continue
 		}
 		g.labels[i] = labels
@@ -93,13 +94,16 @@ func hasLabels(c Container) bool {
 	return false
 }
 
-// splitLabelError takes the name of the label out of what ParseLabels says.
-func splitLabelError(err error) (label, why string) {
-	text, ok := strings.CutPrefix(err.Error(), "label ")
-	if label, why, found := strings.Cut(text, ": "); ok && found {
-		return label, why
+// wrongLabel is the problem that ParseLabels found in the labels of a container.
+func wrongLabel(c Container, err error) *Problem {
+	p := &Problem{Container: c.Name, Why: err.Error(), Do: "correct the label and make the container anew"}
+	if wrong, ok := errors.AsType[*config.LabelError](err); ok {
+		p.Label, p.Why = wrong.Label, wrong.Err.Error()
 	}
-	return "", err.Error()
+	if do := advice.Of(err); do != "" {
+		p.Do = do + "; then make the container anew"
+	}
+	return p
 }
 
 // fromConfiguration drafts the groups of the configuration.
@@ -134,7 +138,7 @@ func (g *grouping) claimProject(d *draft, project string) {
 	}
 	p := Problem{Group: d.name, Label: "group." + d.name + ".compose-project"}
 	p.Why = fmt.Sprintf("there is no container of a Compose project %q", project)
-	p.Do = `start the project once, or correct the name ("docker compose ls --all" lists them)` + didYouMean(project, g.projects())
+	p.Do = `start the project once, or correct the name` + meant(project, g.projects()) + ` ("docker compose ls --all" lists them)`
 	if g.containers == nil {
 		p.Why, p.Do = fmt.Sprintf("Compose project %q cannot be looked up without a container engine", project), "start the engine"
 	}
@@ -153,7 +157,7 @@ func (g *grouping) claimContainer(d *draft, name string) {
 	}
 	p := Problem{Group: d.name, Label: "group." + d.name + ".containers"}
 	p.Why = fmt.Sprintf("there is no container %q", name)
-	p.Do = `correct the name ("docker ps --all" lists them)` + didYouMean(name, names)
+	p.Do = `correct the name` + meant(name, names) + ` ("docker ps --all" lists them)`
 	if g.containers == nil {
 		p.Why, p.Do = fmt.Sprintf("container %q cannot be looked up without a container engine", name), "start the engine"
 	}
@@ -170,9 +174,10 @@ func (g *grouping) projects() []string {
 	return out
 }
 
-func didYouMean(word string, known []string) string {
+// meant says which of the known words was perhaps meant.
+func meant(word string, known []string) string {
 	if n := config.Nearest(word, known); n != "" {
-		return "; did you mean " + n + "?"
+		return ", such as " + n + " if that is meant"
 	}
 	return ""
 }
@@ -233,42 +238,25 @@ func (g *grouping) joinLabels(d *draft) (config.Settings, bool) {
 	set := g.cfg.Groups[d.name]
 	var out config.Settings
 	ok := true
-	for _, key := range []struct {
-		label      string
-		configured bool
-		value      func(config.Settings) string // "" when not set
-		take       func(config.Settings)
-	}{
-		{"freeze", set.Freeze != nil, func(s config.Settings) string { return text(s.Freeze) }, func(s config.Settings) { out.Freeze = s.Freeze }},
-		{"max-window", set.MaxWindow != nil, func(s config.Settings) string { return text(s.MaxWindow) }, func(s config.Settings) { out.MaxWindow = s.MaxWindow }},
-		{"schedule", set.Schedule != nil, func(s config.Settings) string { return text(s.Schedule) }, func(s config.Settings) { out.Schedule = s.Schedule }},
-	} {
+	for _, label := range config.Joined() {
 		first := -1
 		for _, i := range d.members {
 			s := g.labels[i].Settings
-			v := key.value(s)
+			v := s.Label(label)
 			switch {
-			case v == "" || key.configured:
+			case v == "" || set.Label(label) != "":
 			case first < 0:
 				first = i
-				key.take(s)
-			case v != key.value(g.labels[first].Settings):
+				out = out.Over(s.Only(label))
+			case v != g.labels[first].Settings.Label(label):
 				ok = false
 				g.problem(Problem{
-					Group: d.name, Container: g.containers[i].Name, Label: config.LabelPrefix + key.label,
-					Why: fmt.Sprintf("says %s, and container %s of the same group says otherwise", g.containers[i].Labels[config.LabelPrefix+key.label], g.containers[first].Name),
-					Do:  "make them agree, or set " + key.label + " in [group." + d.name + "] of the configuration",
+					Group: d.name, Container: g.containers[i].Name, Label: config.LabelPrefix + label,
+					Why: fmt.Sprintf("says %s, and container %s of the same group says otherwise", g.containers[i].Labels[config.LabelPrefix+label], g.containers[first].Name),
+					Do:  "make them agree, or set " + label + " in [group." + d.name + "] of the configuration",
 				})
 			}
 		}
 	}
 	return out, ok
-}
-
-// text is the value behind p as it compares, "" when it is nil.
-func text[T any](p *T) string {
-	if p == nil {
-		return ""
-	}
-	return fmt.Sprint(*p)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 )
 
@@ -122,9 +123,9 @@ func TestGroups(t *testing.T) {
 		},
 		{
 			name: "no such container", toml: "[group.a]\ncontainers = [\"db-mian\"]", containers: []Container{lone("db-main", nil)},
-			problems: []string{`group.a.containers: there is no container "db-mian"; correct the name ("docker ps --all" lists them); did you mean db-main?`},
+			problems: []string{`group.a.containers: there is no container "db-mian"; correct the name, such as db-main if that is meant ("docker ps --all" lists them)`},
 		},
-		{name: "no such project", toml: "[group.a]\ncompose-project = \"shpo\"", containers: []Container{composed("shop", "db", nil)}, problems: []string{"did you mean shop?"}},
+		{name: "no such project", toml: "[group.a]\ncompose-project = \"shpo\"", containers: []Container{composed("shop", "db", nil)}, problems: []string{"such as shop if that is meant"}},
 		{name: "without an engine", toml: "[group.a]\ncontainers = [\"db\"]\n[group.b]\npaths = [\"/srv\"]", want: []string{"b:"}, problems: []string{"start the engine"}},
 		{name: "nothing belongs to it", toml: "[group.a]\nschedule = \"daily\"", problems: []string{"nothing belongs to this group"}},
 		{name: "units", toml: "[group.a]\nunits = [\"x.service\"]\npaths = [\"/srv\"]", want: []string{"a:"}},
@@ -141,9 +142,9 @@ func TestGroups(t *testing.T) {
 			name: "a bad label spoils its group", containers: []Container{composed("shop", "db", on()), composed("shop", "web", labels{"snapd.freeze": "frezee"}), lone("fine", on())},
 			want: []string{"fine: fine"}, problems: []string{"container shop-web-1: snapd.freeze:"},
 		},
-		{name: "a label nobody knows", containers: []Container{lone("db", on("snapd.enabel", "1"))}, problems: []string{"snapd.enabel: no such label; did you mean enable?"}},
+		{name: "a label nobody knows", containers: []Container{lone("db", on("snapd.enabel", "1"))}, problems: []string{`snapd.enabel: no such label; write "enable", if that is meant; then make the container anew`}},
 		{name: "labels that enrol nobody", containers: []Container{lone("db", labels{"snapd.volumes": "x"})}, problems: []string{"nothing enrols it"}},
-		{name: "volumes of another", containers: []Container{lone("db", on("snapd.volumes", "/date"), vol("v", "/data"))}, problems: []string{`"/date" is none of its own mounts; name a volume or the path in the container where it is mounted; did you mean /data?`}},
+		{name: "volumes of another", containers: []Container{lone("db", on("snapd.volumes", "/date"), vol("v", "/data"))}, problems: []string{`"/date" is none of its own mounts; name a volume or the path in the container where it is mounted, such as /data if that is meant`}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -159,7 +160,7 @@ func TestGroups(t *testing.T) {
 				t.Fatalf("problems: %v", problems)
 			}
 			for i, p := range problems {
-				if !strings.Contains(p.String(), c.problems[i]) {
+				if !strings.Contains(p.String()+"; "+p.Do, c.problems[i]) {
 					t.Errorf("problem %q lacks %q", p, c.problems[i])
 				}
 			}
@@ -202,7 +203,7 @@ func TestMountsOfAGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, problems := Groups(cfg, containers); len(problems) != 1 || !strings.Contains(problems[0].String(), "did you mean data?") {
+	if _, problems := Groups(cfg, containers); len(problems) != 1 || !strings.Contains(problems[0].Do, "data") {
 		t.Errorf("got %v", problems)
 	}
 }
@@ -216,7 +217,7 @@ func TestFind(t *testing.T) {
 	if g, err := Find(groups, problems, "shop"); err != nil || g.Name != "shop" {
 		t.Errorf("%v, %v", g, err)
 	}
-	if _, err := Find(groups, problems, "shpo"); !errors.Is(err, ErrNoGroup) || !strings.Contains(err.Error(), "did you mean shop?") || !strings.Contains(err.Error(), "snapd status") {
+	if _, err := Find(groups, problems, "shpo"); !errors.Is(err, ErrNoGroup) || !strings.Contains(advice.Of(err), "name shop, if that is meant") || !strings.Contains(advice.Of(err), "snapd status") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := Find(groups, problems, "bad"); err == nil || !strings.Contains(err.Error(), `there is no container "none"`) {

@@ -40,7 +40,7 @@ func (g *grouping) mounts(d *draft, configured []string) ([]Use, bool) {
 				g.problem(Problem{
 					Group: d.name, Container: c.Name, Label: config.LabelPrefix + "volumes",
 					Why: fmt.Sprintf("%q is none of its own mounts", name),
-					Do:  "name a volume or the path in the container where it is mounted" + didYouMean(name, ownNames(c)),
+					Do:  "name a volume or the path in the container where it is mounted" + meant(name, ownNames(c)),
 				})
 			}
 		}
@@ -51,7 +51,7 @@ func (g *grouping) mounts(d *draft, configured []string) ([]Use, bool) {
 			g.problem(Problem{
 				Group: d.name, Label: "group." + d.name + ".volumes",
 				Why: fmt.Sprintf("no container of the group mounts %q", name),
-				Do:  "name a volume, or the path in a container where it is mounted" + didYouMean(name, all),
+				Do:  "name a volume, or the path in a container where it is mounted" + meant(name, all),
 			})
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"snapd/internal/advice"
 )
 
 // pathOfGroup begins what is said of a path of the configuration, which no
@@ -17,7 +19,7 @@ const pathOfGroup = "path "
 var ErrNoStorage = errors.New("cannot be snapshotted")
 
 func (r *resolver) refuse(who, fstype string) error {
-	return fmt.Errorf("%s %w: it lies on %s; move it to Btrfs, ZFS or LVM, or %s", who, ErrNoStorage, kindOf(fstype), r.leaveOut(who))
+	return advice.With(fmt.Errorf("%s %w: it lies on %s", who, ErrNoStorage, kindOf(fstype)), "move it to Btrfs, ZFS or LVM, or %s", r.leaveOut(who))
 }
 
 // leaveOut says how to go on without the thing that was refused.

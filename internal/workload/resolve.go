@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 
@@ -112,7 +113,7 @@ func (r *resolver) nothing() error {
 	if len(r.out.Notes) > 0 {
 		err = fmt.Errorf("%w (%s)", err, strings.Join(r.out.Notes, "; "))
 	}
-	return err
+	return advice.With(err, "give it a volume, a bind mount or a path that is written to")
 }
 
 // table of a container's process, checked to be still the container's.
@@ -144,11 +145,11 @@ func (r *resolver) mount(ctx context.Context, c Container, m Mount) error {
 	case network(m.FSType):
 		return r.refuse(who, m.FSType)
 	case m.Kind != Volume && m.Kind != Bind:
-		return fmt.Errorf("%s: snapd does not know how to find mounts of this kind; %s", who, r.leaveOut(who))
+		return advice.With(fmt.Errorf("%s: snapd does not know how to find mounts of this kind", who), "%s", r.leaveOut(who))
 	}
 	if !c.Running || c.Pid <= 0 {
 		if m.FSType != "" {
-			return fmt.Errorf("%s: it is mounted only while a container uses it; start the container, or %s", who, r.leaveOut(who))
+			return advice.With(fmt.Errorf("%s: it is mounted only while a container uses it", who), "start the container, or %s", r.leaveOut(who))
 		}
 		return r.hostPath(ctx, who, m.Source, c.Name)
 	}
@@ -161,7 +162,7 @@ func (r *resolver) mount(ctx context.Context, c Container, m Mount) error {
 	if !found {
 		// Docker follows symbolic links of the image, such as /var/run.
 		if entry, found = r.bySource(t, m.Source); !found {
-			return fmt.Errorf("%s: the container's process does not have it mounted at %s; a runtime that hides its mounts (gVisor, Kata) is not supported: %s", who, target, r.leaveOut(who))
+			return advice.With(fmt.Errorf("%s: the container's process does not have it mounted at %s; a runtime that hides its mounts (gVisor, Kata) is not supported", who, target), "%s", r.leaveOut(who))
 		}
 		target = entry.Point
 	}
@@ -210,14 +211,14 @@ func (r *resolver) plainPath(ctx context.Context, path string) error {
 // hostPath adds a path of the host and what is mounted below it.
 func (r *resolver) hostPath(ctx context.Context, who, path, user string) error {
 	if path == "" {
-		return fmt.Errorf("%s: the engine does not say where it lies on this host; %s", who, r.leaveOut(who))
+		return advice.With(fmt.Errorf("%s: the engine does not say where it lies on this host", who), "%s", r.leaveOut(who))
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if user == "" {
-			return fmt.Errorf("%s does not exist; make it, mount what it lies on (a pool of ZFS may only want zpool import), or %s", who, r.leaveOut(who))
+			return advice.With(fmt.Errorf("%s does not exist", who), "make it, mount what it lies on (a pool of ZFS may only want zpool import), or %s", r.leaveOut(who))
 		}
-		return fmt.Errorf("%s: %s does not exist", who, path)
+		return advice.With(fmt.Errorf("%s: %s does not exist", who, path), "make it, mount what it lies on, or %s", r.leaveOut(who))
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", who, err)
@@ -271,7 +272,8 @@ func (r *resolver) device(ctx context.Context, who, path string, m proc.Mount) e
 		place, err = r.locate(ctx, path)
 	}
 	if errors.Is(err, fs.ErrNotMine) {
-		return fmt.Errorf("%s %w: it is a block device, and of those snapd takes logical volumes of LVM only; name a path on the filesystem that it has, or %s", who, ErrNoStorage, r.leaveOut(who))
+		return advice.With(fmt.Errorf("%s %w: it is a block device, and of those snapd takes logical volumes of LVM only", who, ErrNoStorage),
+			"name a path on the filesystem that it has, or %s", r.leaveOut(who))
 	}
 	if err != nil {
 		return fmt.Errorf("%s: find the dataset of %s: %w", who, path, err)

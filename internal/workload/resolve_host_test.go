@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/fs"
 	"snapd/internal/workload"
@@ -187,7 +188,7 @@ func TestResolveRefuses(t *testing.T) {
 				runContainer(t, spec)
 			}
 			_, err := resolve(t, e, "res-refused", "")
-			if !errors.Is(err, workload.ErrNoStorage) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "snapd.volumes") {
+			if !errors.Is(err, workload.ErrNoStorage) || !strings.Contains(err.Error(), c.want) || !strings.Contains(advice.Of(err), "snapd.volumes") {
 				t.Errorf("got %v", err)
 			}
 		})

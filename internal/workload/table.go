@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
@@ -73,7 +74,7 @@ func (n namespaces) look(path string) (where spot, m proc.Mount, mode uint32, er
 	}
 	m, found := n.own.ByID(st.Mnt_id)
 	if !found {
-		return spot{}, proc.Mount{}, 0, fmt.Errorf("%s lies on a mount that is not in the mount table: mounts are being changed", path)
+		return spot{}, proc.Mount{}, 0, advice.With(fmt.Errorf("%s lies on a mount that is not in the mount table: mounts are being changed", path), "run the same command again")
 	}
 	rel, ok := inside(m.Point, path)
 	if !ok {
@@ -92,7 +93,7 @@ var errHidden = errors.New("no path of this host leads there")
 // filesystem's own root.
 func (n namespaces) path(want spot, prefer string) (string, error) {
 	if strings.HasSuffix(want.root, "//deleted") {
-		return "", fmt.Errorf("%w: the directory was removed after the container was started; start the container anew", errHidden)
+		return "", advice.With(fmt.Errorf("%w: the directory was removed after the container was started", errHidden), "start the container anew")
 	}
 	if prefer != "" {
 		if real, err := filepath.EvalSymlinks(prefer); err == nil {
@@ -114,7 +115,7 @@ func (n namespaces) path(want spot, prefer string) (string, error) {
 		}
 	}
 	if best == "" {
-		return "", fmt.Errorf("%w (%s in the filesystem %s); mount that filesystem on the host", errHidden, want.root, want.dev)
+		return "", advice.With(fmt.Errorf("%w (%s in the filesystem %s)", errHidden, want.root, want.dev), "mount that filesystem on the host")
 	}
 	return best, nil
 }

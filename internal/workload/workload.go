@@ -6,8 +6,10 @@ package workload
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 )
 
@@ -98,5 +100,8 @@ func (p Problem) String() string {
 	if p.Label != "" {
 		s += p.Label + ": "
 	}
-	return s + p.Why + "; " + p.Do
+	return s + p.Why
 }
+
+// Err is the problem as an error, with what to do about it.
+func (p Problem) Err() error { return advice.With(errors.New(p.String()), "%s", p.Do) }

@@ -48,7 +48,7 @@ func refuses(c Container) bool {
 	if err != nil {
 		return false
 	}
-	return l.Enable != nil && !*l.Enable || l.Settings.Freeze != nil && *l.Settings.Freeze == config.FreezeNone
+	return l.Enable != nil && !*l.Enable || l.Settings.Freeze == config.FreezeNone
 }
 
 // writes adds to w what one mount of another container reaches.

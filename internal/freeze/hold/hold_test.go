@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 func command() Lock {
@@ -79,7 +81,7 @@ func TestLocksThatAreNotTaken(t *testing.T) {
 		took     time.Duration // about
 	}{
 		{"a command that fails", command(), []program{fails("no such database")}, []string{"container db (command)", "status 1", "no such database", "docker exec"}, 0},
-		{"a command that says nothing", command(), []program{silent}, []string{"within 10s (hold-timeout)", "must print one line"}, 10 * time.Second},
+		{"a command that says nothing", command(), []program{silent}, []string{"within 10s (hold-timeout)", "print one line"}, 10 * time.Second},
 		{"words of the engine", command(), []program{func(_ io.Reader, out, _ io.Writer, _ <-chan struct{}) int {
 			_, _ = io.WriteString(out, "OCI runtime exec failed: no such file\n")
 			return 126
@@ -98,8 +100,8 @@ func TestLocksThatAreNotTaken(t *testing.T) {
 					t.Fatalf("got %v", err)
 				}
 				for _, w := range c.want {
-					if !strings.Contains(err.Error(), w) {
-						t.Errorf("%v\ndoes not say %q", err, w)
+					if !strings.Contains(err.Error()+"; "+advice.Of(err), w) {
+						t.Errorf("%v (%s)\ndoes not say %q", err, advice.Of(err), w)
 					}
 				}
 				if took := time.Since(begin).Round(100 * time.Millisecond); took < c.took || took > c.took+2*time.Second {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/freeze"
 	"snapd/internal/point"
@@ -237,7 +238,7 @@ func TestAHookAfterWaitsForItsContainer(t *testing.T) {
 			command(t, "docker", "-H", docker.Host, "stop", "-t", "0", id)
 		}
 	}).Snapshot(t.Context(), []string{"app"})
-	if err == nil || len(points) != 1 || !strings.Contains(err.Error(), "the next snapshot, or snapd thaw, runs that hook") {
+	if err == nil || len(points) != 1 || !strings.Contains(err.Error(), "that hook has yet to run") || !strings.Contains(advice.Of(err), "snapd thaw") {
 		t.Errorf("%d points, %v", len(points), err)
 	}
 	// Stopped containers have points without hooks.

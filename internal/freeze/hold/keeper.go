@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"snapd/internal/advice"
 )
 
 // patience is how long a session may take to end by itself once it was told
@@ -104,11 +106,9 @@ func (k *keeper) explain(err error, again bool) error {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", s, err)
 	case again, errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: %w within %v (hold-timeout), tries: %d: %w; %s", s, ErrNotTaken, k.options.Timeout, k.tries, err, k.recipe.busy)
-	case k.recipe.hint != "":
-		return fmt.Errorf("%s: %w: %w; %s", s, ErrNotTaken, err, k.recipe.hint)
+		return advice.With(fmt.Errorf("%s: %w within %v (hold-timeout), tries: %d: %w", s, ErrNotTaken, k.options.Timeout, k.tries, err), "%s", k.recipe.busy)
 	}
-	return fmt.Errorf("%s: %w: %w", s, ErrNotTaken, err)
+	return advice.With(fmt.Errorf("%s: %w: %w", s, ErrNotTaken, err), "%s", k.recipe.otherwise)
 }
 
 // open starts the session and waits for its greeting.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/durable"
 
 	"golang.org/x/sys/unix"
@@ -138,7 +139,7 @@ func readPromise(path string) (_ *Promise, err error) {
 		err = json.Unmarshal(text, p)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read which hook has yet to run: %s: %w; look at the file, run by hand what it names, and remove it", path, err), f.Close())
+		return nil, errors.Join(advice.With(fmt.Errorf("read which hook has yet to run: %s: %w", path, err), "look at the file, run by hand what it names, and remove it"), f.Close())
 	}
 	p.path, p.file = path, f
 	return p, nil

@@ -23,10 +23,10 @@ type recipe struct {
 	release  string // what to write to release it, besides closing the input
 	released string // the line that says it was held until then
 
-	again func(output string) bool // whether another try may succeed; nil: never
-	pause time.Duration            // between two tries
-	busy  string                   // what to do when time is up
-	hint  string                   // what to do when it fails otherwise
+	again     func(output string) bool // whether another try may succeed; nil: never
+	pause     time.Duration            // between two tries
+	busy      string                   // what to do when time is up
+	otherwise string                   // what to do when it fails otherwise
 }
 
 func recipeOf(l Lock, timeout time.Duration) recipe {
@@ -34,9 +34,9 @@ func recipeOf(l Lock, timeout time.Duration) recipe {
 		return mariadb(timeout)
 	}
 	return recipe{
-		args: l.Args,
-		busy: "a hold command must print one line when it has its lock (and its program must not buffer that line); try it with: docker exec -i CONTAINER COMMAND",
-		hint: "try it with: docker exec -i CONTAINER COMMAND",
+		args:      l.Args,
+		busy:      "have the hold command print one line when it has its lock (and its program not buffer that line), and try it with: docker exec -i CONTAINER COMMAND",
+		otherwise: "try it with: docker exec -i CONTAINER COMMAND",
 	}
 }
 
@@ -60,17 +60,17 @@ exec "$client" --user=root --batch --skip-column-names --unbuffered --skip-recon
 func mariadb(timeout time.Duration) recipe {
 	seconds := strconv.Itoa(max(1, int(math.Ceil(timeout.Seconds()))))
 	return recipe{
-		args:     []string{"sh", "-c", mariadbScript},
-		hello:    "SET SESSION lock_wait_timeout = 1, wait_timeout = " + seconds + ";\nSELECT 'snapd-connected';\n",
-		greeting: "snapd-connected",
-		ask:      "BACKUP STAGE START;\nBACKUP STAGE BLOCK_COMMIT;\nSELECT 'snapd-held';\n",
-		ack:      "snapd-held",
-		release:  "BACKUP STAGE END;\nSELECT 'snapd-released';\n",
-		released: "snapd-released",
-		again:    temporary.MatchString,
-		pause:    2 * time.Second,
-		busy:     "look for statements that run long (SHOW PROCESSLIST) or another backup, or raise hold-timeout",
-		hint:     "snapd.quiesce=mariadb needs sh, the client mariadb or mysql, and the root password in the container's environment (MARIADB_ROOT_PASSWORD or MARIADB_ROOT_PASSWORD_FILE) or a root that needs none; for MySQL and others there are hold commands in docs/QUIESCE.md",
+		args:      []string{"sh", "-c", mariadbScript},
+		hello:     "SET SESSION lock_wait_timeout = 1, wait_timeout = " + seconds + ";\nSELECT 'snapd-connected';\n",
+		greeting:  "snapd-connected",
+		ask:       "BACKUP STAGE START;\nBACKUP STAGE BLOCK_COMMIT;\nSELECT 'snapd-held';\n",
+		ack:       "snapd-held",
+		release:   "BACKUP STAGE END;\nSELECT 'snapd-released';\n",
+		released:  "snapd-released",
+		again:     temporary.MatchString,
+		pause:     2 * time.Second,
+		busy:      "look for statements that run long (SHOW PROCESSLIST) or another backup, or raise hold-timeout",
+		otherwise: "see that the container has what snapd.quiesce=mariadb needs: sh, the client mariadb or mysql, and the root password in its environment (MARIADB_ROOT_PASSWORD or MARIADB_ROOT_PASSWORD_FILE) or a root that needs none; for MySQL and others take a hold command from docs/QUIESCE.md",
 	}
 }
 

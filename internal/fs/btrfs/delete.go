@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 
 	"golang.org/x/sys/unix"
@@ -88,7 +89,8 @@ func removeSubvolume(dir *os.File, name, guid string) error {
 	}
 	err = destroy(dir, name)
 	if errors.Is(err, unix.EPERM) && os.Geteuid() == 0 { // what the kernel says then, even to root
-		err = fmt.Errorf("%w: %w; it is being sent, is the filesystem's default subvolume or has an active swap file", fs.ErrBusy, err)
+		err = advice.With(fmt.Errorf("%w: %w: it is being sent, is the filesystem's default subvolume or has an active swap file", fs.ErrBusy, err),
+			"wait for the send, or see with btrfs subvolume get-default and swapon which it is")
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("remove subvolume %s: %w", root.Name(), explain(err))

@@ -19,7 +19,9 @@ import (
 	"sync"
 	"syscall"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 )
 
 // Driver implements fs.Driver on Btrfs. It keeps nothing open between calls,
@@ -43,7 +45,7 @@ func New() *Driver { return &Driver{} }
 
 // identity is what a dataset's Domain says: one subvolume of one filesystem.
 type identity struct {
-	fsid uuid
+	fsid btrfsstream.UUID
 	id   uint64 // of the subvolume
 }
 
@@ -58,7 +60,7 @@ func parseIdentity(domain string) (identity, error) {
 	if !ours || !whole {
 		return identity{}, fmt.Errorf("%q does not name a Btrfs subvolume", domain)
 	}
-	fsid, err := parseUUID(text)
+	fsid, err := btrfsstream.ParseUUID(text)
 	if err != nil {
 		return identity{}, fmt.Errorf("%q does not name a Btrfs subvolume: %w", domain, err)
 	}
@@ -76,14 +78,14 @@ func explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENOSPC):
-		return fmt.Errorf("%w: %w; free some space or add a device (btrfs filesystem usage shows where it went)", fs.ErrNoSpace, err)
+		return advice.With(fmt.Errorf("%w: %w", fs.ErrNoSpace, err), "free some space or add a device (btrfs filesystem usage shows where it went)")
 	case errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%w: %w; raise the quota (btrfs qgroup show -re tells which)", fs.ErrNoSpace, err)
+		return advice.With(fmt.Errorf("%w: %w", fs.ErrNoSpace, err), "raise the quota (btrfs qgroup show -re tells which)")
 	case errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%w; remount the filesystem for writing, and look in the kernel's log for why it is read-only", err)
+		return advice.With(err, "remount the filesystem for writing, and look in the kernel's log for why it is read-only")
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
 		if os.Geteuid() != 0 {
-			return fmt.Errorf("%w; run this as root", err)
+			return advice.With(err, "run this as root")
 		}
 	}
 	return err

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 	"snapd/internal/proc"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +34,7 @@ func (d *Driver) identify(ctx context.Context, dataset fs.Dataset) (identity, er
 }
 
 // openFilesystem opens some directory or file on the filesystem.
-func openFilesystem(fsid uuid) (*os.File, error) {
+func openFilesystem(fsid btrfsstream.UUID) (*os.File, error) {
 	mounts, err := hostMounts()
 	if err != nil {
 		return nil, err
@@ -54,18 +56,18 @@ func openFilesystem(fsid uuid) (*os.File, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("the Btrfs filesystem %s is not mounted: %w; mount it and try again", fsid, fs.ErrNotFound)
+	return nil, advice.With(fmt.Errorf("the Btrfs filesystem %s is not mounted: %w", fsid, fs.ErrNotFound), "mount it and try again")
 }
 
-func openMountPoint(path string) (*os.File, uuid, error) {
+func openMountPoint(path string) (*os.File, btrfsstream.UUID, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, uuid{}, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, btrfsstream.UUID{}, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	f := os.NewFile(uintptr(fd), path)
 	fsid, _, err := filesystemInfo(f)
 	if err != nil {
-		return nil, uuid{}, errors.Join(err, f.Close())
+		return nil, btrfsstream.UUID{}, errors.Join(err, f.Close())
 	}
 	return f, fsid, nil
 }
@@ -89,8 +91,8 @@ func openSource(f *os.File, id identity, dataset fs.Dataset) (*os.File, subvolIn
 
 // guidOf is the GUID of the dataset that a subvolume is. The top of a
 // filesystem made before btrfs-progs 4.16 has none but the filesystem's.
-func guidOf(info subvolInfoArgs, fsid uuid) string {
-	if info.uuid.isZero() {
+func guidOf(info subvolInfoArgs, fsid btrfsstream.UUID) string {
+	if info.uuid.IsZero() {
 		return fsid.String()
 	}
 	return info.uuid.String()

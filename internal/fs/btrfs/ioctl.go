@@ -3,12 +3,13 @@ package btrfs
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"runtime"
 	"time"
 	"unsafe"
+
+	"snapd/internal/fs/btrfs/btrfsstream"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,10 +72,10 @@ type inoLookupArgs struct { // btrfs_ioctl_ino_lookup_args
 
 type devInfoArgs struct { // btrfs_ioctl_dev_info_args
 	devID      uint64
-	uuid       uuid
+	uuid       btrfsstream.UUID
 	bytesUsed  uint64
 	totalBytes uint64
-	fsid       uuid
+	fsid       btrfsstream.UUID
 	unused     [377]uint64
 	path       [1024]byte
 }
@@ -82,7 +83,7 @@ type devInfoArgs struct { // btrfs_ioctl_dev_info_args
 type fsInfoArgs struct { // btrfs_ioctl_fs_info_args
 	maxID      uint64
 	numDevices uint64
-	fsid       uuid
+	fsid       btrfsstream.UUID
 	rest       [124]uint64
 }
 
@@ -118,9 +119,9 @@ type subvolInfoArgs struct { // btrfs_ioctl_get_subvol_info_args
 	dirID        uint64
 	generation   uint64
 	flags        uint64
-	uuid         uuid
-	parentUUID   uuid
-	receivedUUID uuid
+	uuid         btrfsstream.UUID
+	parentUUID   btrfsstream.UUID
+	receivedUUID btrfsstream.UUID
 	ctransid     uint64
 	otransid     uint64
 	stransid     uint64
@@ -130,27 +131,6 @@ type subvolInfoArgs struct { // btrfs_ioctl_get_subvol_info_args
 	stime        kernelTime
 	rtime        kernelTime
 	reserved     [8]uint64
-}
-
-// uuid is the identity of a subvolume or filesystem; zero means none.
-type uuid [16]byte
-
-func (u uuid) isZero() bool { return u == uuid{} }
-
-func (u uuid) String() string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
-}
-
-func parseUUID(s string) (uuid, error) {
-	var u uuid
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return uuid{}, fmt.Errorf("%q is not a UUID", s)
-	}
-	digits := s[0:8] + s[9:13] + s[14:18] + s[19:23] + s[24:36]
-	if _, err := hex.Decode(u[:], []byte(digits)); err != nil {
-		return uuid{}, fmt.Errorf("%q is not a UUID: %w", s, err)
-	}
-	return u, nil
 }
 
 // ioctl calls the kernel once; arg points to one of the structures above.
@@ -195,10 +175,10 @@ func inoLookup(f *os.File, tree, inode uint64) (id uint64, path string, err erro
 }
 
 // filesystemInfo returns the filesystem's identity and its largest device id.
-func filesystemInfo(f *os.File) (fsid uuid, maxID uint64, err error) {
+func filesystemInfo(f *os.File) (fsid btrfsstream.UUID, maxID uint64, err error) {
 	var args fsInfoArgs
 	if err := ioctl(f, iocFSInfo, unsafe.Pointer(&args)); err != nil {
-		return uuid{}, 0, fmt.Errorf("read the filesystem's identity at %s: %w", f.Name(), err)
+		return btrfsstream.UUID{}, 0, fmt.Errorf("read the filesystem's identity at %s: %w", f.Name(), err)
 	}
 	return args.fsid, args.maxID, nil
 }

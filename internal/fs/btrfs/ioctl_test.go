@@ -1,6 +1,10 @@
 package btrfs
 
-import "testing"
+import (
+	"testing"
+
+	"snapd/internal/fs/btrfs/btrfsstream"
+)
 
 // The numbers are those of linux/btrfs.h on x86-64; the size of each structure
 // is part of its number.
@@ -29,12 +33,12 @@ func TestRequestNumbers(t *testing.T) {
 
 func TestUUID(t *testing.T) {
 	const text = "0f8fad5b-d9cb-469f-a165-70867728950e"
-	u, err := parseUUID(text)
+	u, err := btrfsstream.ParseUUID(text)
 	if err != nil || u.String() != text {
 		t.Errorf("got %v, %v; want %s", u, err, text)
 	}
 	for _, bad := range []string{"", text[1:], text + "0", "0f8fad5bxd9cb-469f-a165-70867728950e", "zf8fad5b-d9cb-469f-a165-70867728950e"} {
-		if _, err := parseUUID(bad); err == nil {
+		if _, err := btrfsstream.ParseUUID(bad); err == nil {
 			t.Errorf("%q is taken for a UUID", bad)
 		}
 	}

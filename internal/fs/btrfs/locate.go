@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 
@@ -57,7 +58,7 @@ func openForLookup(hostPath string) (f *os.File, base string, err error) {
 		case in.Dev == at.Dev:
 			open, base = dir, path.Base(hostPath)
 		case at.Mode&unix.S_IFMT != unix.S_IFREG:
-			return nil, "", fmt.Errorf("%w: a special file that is mounted by itself; name the directory it comes from", fs.ErrNotMine)
+			return nil, "", advice.With(fmt.Errorf("%w: a special file that is mounted by itself", fs.ErrNotMine), "name the directory it comes from")
 		}
 	}
 	fd, err := unix.Open(open, flags, 0)
@@ -146,7 +147,7 @@ func describe(f *os.File, id uint64) (fs.Dataset, error) {
 		return fs.Dataset{}, err
 	}
 	guid := info.uuid
-	if guid.isZero() {
+	if guid.IsZero() {
 		guid = fsid // the top of a filesystem made before btrfs-progs 4.16 has none
 	}
 	return fs.Dataset{Driver: fs.Btrfs, GUID: guid.String(), Domain: identity{fsid, id}.String()}, nil

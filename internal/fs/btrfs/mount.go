@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 
 	"golang.org/x/sys/unix"
@@ -153,8 +154,8 @@ func openOurs(top *os.File, create bool) (*os.File, error) {
 		return nil, errors.Join(os.NewSyscallError("fstat", err), dir.Close())
 	}
 	if st.Uid != 0 || st.Mode&0o077 != 0 {
-		return nil, errors.Join(fmt.Errorf("%s at the top of the filesystem is not root's alone (owner %d, mode %o), so it is not used; "+
-			"see what it holds, then: chown root and chmod 700", fs.BtrfsDir, st.Uid, st.Mode&0o7777), dir.Close())
+		return nil, errors.Join(advice.With(fmt.Errorf("%s at the top of the filesystem is not root's alone (owner %d, mode %o), so it is not used", fs.BtrfsDir, st.Uid, st.Mode&0o7777),
+			"see what it holds, then: chown root and chmod 700"), dir.Close())
 	}
 	return dir, nil
 }

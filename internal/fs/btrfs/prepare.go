@@ -8,7 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,7 +61,7 @@ type prepared struct {
 // pending is one subvolume's snapshot about to be taken.
 type pending struct {
 	dataset fs.Dataset
-	fsid    uuid
+	fsid    btrfsstream.UUID
 	source  *os.File // root of the subvolume
 	ours    *os.File // fs.BtrfsDir at the filesystem's top
 	folder  *os.File // in there: where the snapshot goes, held by a shared lock
@@ -121,7 +123,7 @@ func (p *pending) open(f *os.File, id identity, name string) error {
 	case !errors.Is(err, unix.ENOENT):
 		return &os.PathError{Op: "stat", Path: p.folder.Name() + "/" + name, Err: err}
 	}
-	p.complete = !info.receivedUUID.isZero()
+	p.complete = !info.receivedUUID.IsZero()
 	flags := uint64(subvolReadOnly)
 	if p.complete {
 		flags = 0
@@ -137,7 +139,7 @@ func checkRoom(f *os.File) error {
 		return &os.PathError{Op: "statfs", Path: f.Name(), Err: err}
 	}
 	if free := st.Bavail * uint64(st.Bsize); free < roomNeeded {
-		return fmt.Errorf("%w: the filesystem has %d KiB left, and a snapshot would keep it full; free some space or add a device", fs.ErrNoSpace, free>>10)
+		return advice.With(fmt.Errorf("%w: the filesystem has %d KiB left, and a snapshot would keep it full", fs.ErrNoSpace, free>>10), "free some space or add a device")
 	}
 	return nil
 }
@@ -146,7 +148,7 @@ func checkRoom(f *os.File) error {
 func (p *prepared) flush(ctx context.Context) error {
 	for range flushRounds {
 		begin := time.Now()
-		flushed := make(map[uuid]bool)
+		flushed := make(map[btrfsstream.UUID]bool)
 		for _, one := range p.each {
 			if err := ctx.Err(); err != nil {
 				return err

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,8 +43,8 @@ type receiver struct {
 // applied is a snapshot that a stream made in the staging directory.
 type applied struct {
 	name  string
-	guid  uuid // of the snapshot that was sent; here its received_uuid
-	local uuid // its own here
+	guid  btrfsstream.UUID // of the snapshot that was sent; here its received_uuid
+	local btrfsstream.UUID // its own here
 }
 
 func (r *receiver) open() error {
@@ -70,30 +72,30 @@ func (r *receiver) open() error {
 
 func (r *receiver) openParent() error {
 	if !path.IsAbs(r.target) {
-		return errors.New("the target must be an absolute path, such as btrfs:/srv/restored")
+		return advice.With(errors.New("the target is not an absolute path"), "name one, such as btrfs:/srv/restored")
 	}
 	r.target = path.Clean(r.target)
 	if r.target == "/" {
-		return fmt.Errorf("the target must not be the root: %w", fs.ErrExists)
+		return advice.With(fmt.Errorf("the target is the root: %w", fs.ErrExists), "name a directory that does not exist yet, such as btrfs:/srv/restored")
 	}
 	dir, name := path.Split(r.target)
 	dir = path.Clean(dir)
 	if len(name)+len(r.suffix) > subvolNameMax {
-		return fmt.Errorf("the name %q has more than %d bytes", name+r.suffix, subvolNameMax)
+		return advice.With(fmt.Errorf("the name %q has more than %d bytes", name+r.suffix, subvolNameMax), "choose a shorter one")
 	}
 	r.name = name
 	parent, err := os.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("directory %s: %w; create it on a Btrfs filesystem first: mkdir -p %s", dir, fs.ErrNotFound, dir)
+		return advice.With(fmt.Errorf("directory %s: %w", dir, fs.ErrNotFound), "create it on a Btrfs filesystem first: mkdir -p %s", dir)
 	case errors.Is(err, unix.ENOTDIR):
-		return fmt.Errorf("%s is not a directory; choose a target in one", dir)
+		return advice.With(fmt.Errorf("%s is not a directory", dir), "choose a target in one")
 	case err != nil:
 		return err
 	}
 	r.parent = parent
 	if err := checkBtrfs(parent); err != nil {
-		return fmt.Errorf("%w; choose a target on a Btrfs filesystem", err)
+		return advice.With(err, "choose a target on a Btrfs filesystem")
 	}
 	return nil
 }
@@ -115,19 +117,19 @@ func (r *receiver) checkTarget() error {
 		return err
 	}
 	if r.suffix == "" {
-		return fmt.Errorf("%s: %w; choose another target, --beside or --replace", r.target, fs.ErrExists)
+		return fmt.Errorf("%s: %w", r.target, fs.ErrExists)
 	}
 	if at.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
 		return r.busy()
 	}
 	if _, err := stat(r.parent, r.name+r.suffix); !errors.Is(err, os.ErrNotExist) {
-		return errors.Join(fmt.Errorf("%s, where what is at the target would go: %w; move it away", r.target+r.suffix, fs.ErrExists), err)
+		return errors.Join(advice.With(fmt.Errorf("%s, where what is at the target would go: %w", r.target+r.suffix, fs.ErrExists), "move it away"), err)
 	}
 	return nil
 }
 
 func (r *receiver) busy() error {
-	return fmt.Errorf("%s: %w: something is mounted there, so it cannot be moved aside; umount it or restore beside it", r.target, fs.ErrBusy)
+	return advice.With(fmt.Errorf("%s: %w: something is mounted there, so it cannot be moved aside", r.target, fs.ErrBusy), "umount it, or restore beside it")
 }
 
 func stat(dir *os.File, name string) (unix.Statx_t, error) {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
 
@@ -76,7 +77,7 @@ func TestSameSnapshotReceivedTwice(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if info := infoOf(t, target); !info.receivedUUID.isZero() || info.flags&rootReadOnly != 0 {
+			if info := infoOf(t, target); !info.receivedUUID.IsZero() || info.flags&rootReadOnly != 0 {
 				t.Errorf("the target is read-only or carries received_uuid %s", info.receivedUUID)
 			}
 			fstest.Compare(t, mnt+"/source", target)
@@ -100,7 +101,7 @@ func TestReceiveRefuses(t *testing.T) {
 		{mnt, "", "", fs.ErrNotMine}, // its parent lies elsewhere
 		{mnt + "/no/such", "", "mkdir -p " + mnt + "/no", fs.ErrNotFound},
 		{mnt + "/file/x", "", "not a directory", nil},
-		{mnt + "/file", "", "--beside", fs.ErrExists},
+		{mnt + "/file", "", "already exists", fs.ErrExists},
 		{mnt + "/mounted", "", "", fs.ErrExists},
 		{mnt + "/mounted", ".old", "umount", fs.ErrBusy},
 		{"/proc/x", "", "not on Btrfs", fs.ErrNotMine},
@@ -111,7 +112,7 @@ func TestReceiveRefuses(t *testing.T) {
 			t.Errorf("%s is taken (%v)", c.target, r.Close())
 			continue
 		}
-		if c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+		if c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error()+"; "+advice.Of(err), c.says) {
 			t.Errorf("%s: got %q, want %v and %q", c.target, err, c.want, c.says)
 		}
 	}

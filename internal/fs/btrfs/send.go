@@ -2,7 +2,6 @@ package btrfs
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,9 @@ import (
 	"sync"
 	"unsafe"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
@@ -40,7 +41,7 @@ func (d *Driver) Format(ctx context.Context, _ fs.Snapshot) (format string, fixe
 	if err != nil {
 		return "", false, err
 	}
-	return formatName(version), false, nil
+	return btrfsstream.FormatName(version), false, nil
 }
 
 func (d *Driver) sendProtocol(ctx context.Context) (uint32, error) {
@@ -97,7 +98,7 @@ func progsMajor(out string) (int, error) {
 	return n, nil
 }
 
-// Send implements fs.Driver. What it returns also has a method Format() string.
+// Send implements fs.Driver.
 func (d *Driver) Send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (io.ReadCloser, error) {
 	r, err := d.send(ctx, s, base)
 	if err != nil {
@@ -160,7 +161,7 @@ func (d *Driver) baseID(ctx context.Context, f *os.File, of identity, base fs.Sn
 type sending struct {
 	r       *os.File
 	version uint32
-	frames  frames
+	frames  btrfsstream.Frames
 	ctx     context.Context //nolint:containedctx // of the one Send that made it
 	unhook  func() bool
 	done    chan struct{} // closed when the kernel is through
@@ -206,7 +207,7 @@ func sendInto(root *os.File, args *sendArgs, w int) error {
 		err = ioctl(root, iocSend, unsafe.Pointer(args)) //nolint:gosec // how the kernel takes it
 	}
 	if errors.Is(err, unix.EAGAIN) {
-		err = fmt.Errorf("%w: %w; a balance or deduplication is running, wait for it (btrfs balance status)", fs.ErrBusy, err)
+		err = advice.With(fmt.Errorf("%w: %w: a balance or deduplication is running", fs.ErrBusy, err), "wait for it (btrfs balance status)")
 	}
 	return errors.Join(err, root.Close(), unix.Close(w))
 }
@@ -228,12 +229,9 @@ func onThread(f func()) {
 	<-done
 }
 
-// Format is the stream's format as it stands in a manifest.
-func (s *sending) Format() string { return formatName(s.version) }
-
 func (s *sending) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
-	s.frames.pass(p[:n])
+	s.frames.Pass(p[:n])
 	if n > 0 || err == nil {
 		return n, nil
 	}
@@ -247,8 +245,8 @@ func (s *sending) Read(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, fmt.Errorf("the kernel's send: %w", explain(s.err))
 	}
-	if !s.frames.whole() {
-		return 0, fmt.Errorf("the kernel's send: %w: it ended without its end mark: %w", ErrStream, io.ErrUnexpectedEOF)
+	if !s.frames.Whole() {
+		return 0, fmt.Errorf("the kernel's send: %w: it ended without its end mark: %w", btrfsstream.ErrInvalid, io.ErrUnexpectedEOF)
 	}
 	return 0, io.EOF
 }
@@ -264,38 +262,3 @@ func (s *sending) Close() error {
 	})
 	return s.closed
 }
-
-// frames follows the commands of a stream that passes, to see whether it ends
-// with an END.
-type frames struct {
-	head []byte // of the stream or of a command, as far as it has passed
-	skip int64  // bytes of the present command's body still to pass
-	in   bool   // past the stream's header
-	last uint16 // kind of the last command
-}
-
-func (f *frames) pass(p []byte) {
-	for len(p) > 0 {
-		if f.skip > 0 {
-			n := min(f.skip, int64(len(p)))
-			f.skip, p = f.skip-n, p[n:]
-			continue
-		}
-		want := commandHeaderSize
-		if !f.in {
-			want = streamHeaderSize
-		}
-		n := min(want-len(f.head), len(p))
-		f.head, p = append(f.head, p[:n]...), p[n:]
-		if len(f.head) < want {
-			return
-		}
-		if f.in {
-			f.skip, f.last = int64(binary.LittleEndian.Uint32(f.head)), binary.LittleEndian.Uint16(f.head[4:])
-		}
-		f.in, f.head = true, f.head[:0]
-	}
-}
-
-// whole says whether all that passed are commands, the last one an END.
-func (f *frames) whole() bool { return f.skip == 0 && len(f.head) == 0 && f.last == cmdEnd }

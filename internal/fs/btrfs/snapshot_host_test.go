@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,7 +32,7 @@ func TestStaleReceivedUUID(t *testing.T) {
 	received := mnt + "/" + s.Name
 	command(t, "btrfs", "property", "set", "-f", received, "ro", "false")
 	command(t, "mv", received, mnt+"/writable")
-	if infoOf(t, mnt+"/writable").receivedUUID.isZero() {
+	if infoOf(t, mnt+"/writable").receivedUUID.IsZero() {
 		// These btrfs-progs clear it; put it back as older ones leave it.
 		command(t, "btrfs", "subvolume", "delete", mnt+"/writable")
 		command(t, "btrfs", "receive", "-f", file, mnt)
@@ -39,7 +40,7 @@ func TestStaleReceivedUUID(t *testing.T) {
 	}
 	dataset := datasetAt(t, mnt+"/writable")
 	made := take(t, "b", dataset)[0]
-	info, err := CheckStream(bytes.NewReader(stream(t, made, nil)))
+	info, err := btrfsstream.Check(bytes.NewReader(stream(t, made, nil)))
 	if err != nil || info.GUID != made.GUID {
 		t.Errorf("the stream makes %s, %v; want %s", info.GUID, err, made.GUID)
 	}

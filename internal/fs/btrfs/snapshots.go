@@ -122,7 +122,7 @@ func readSnapshot(folder *os.File, name string, dataset fs.Dataset) (s fs.Snapsh
 	if err != nil {
 		return fs.Snapshot{}, false, err
 	}
-	return describeSnapshot(info, name, dataset), info.flags&rootReadOnly != 0 && info.receivedUUID.isZero(), nil
+	return describeSnapshot(info, name, dataset), info.flags&rootReadOnly != 0 && info.receivedUUID.IsZero(), nil
 }
 
 func describeSnapshot(info subvolInfoArgs, name string, dataset fs.Dataset) fs.Snapshot {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"snapd/internal/fs/btrfs/btrfsstream"
 	"snapd/internal/fs/fstest"
 
 	"golang.org/x/sys/unix"
@@ -82,8 +83,8 @@ func TestFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	info, err := CheckStream(r)
-	if err != nil || info.Format() != want || r.(interface{ Format() string }).Format() != want {
+	info, err := btrfsstream.Check(r)
+	if err != nil || info.Format() != want {
 		t.Errorf("got %q, %v; want %q", info.Format(), err, want)
 	}
 }

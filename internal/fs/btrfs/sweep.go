@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/btrfs/btrfsstream"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +35,7 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 	}
 	var removed []string
 	var failed error
-	swept := make(map[uuid]bool)
+	swept := make(map[btrfsstream.UUID]bool)
 	for _, m := range mounts.Table {
 		if err := ctx.Err(); err != nil {
 			return removed, errors.Join(failed, err)

@@ -23,7 +23,8 @@ func charDevice() uint64  { return unix.Mkdev(1, 3) }
 func blockDevice() uint64 { return unix.Mkdev(7, 0) }
 
 // WriteNastyTree fills an empty directory with about 20 MB of what is easily
-// lost. It needs root, and a filesystem with POSIX ACLs.
+// lost. It needs a filesystem with POSIX ACLs; without root it leaves out owners,
+// devices and what else only root may make.
 func WriteNastyTree(t testing.TB, dir string) {
 	t.Helper()
 	m := newMaker(t, dir, 1)

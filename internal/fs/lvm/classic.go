@@ -11,8 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/durable"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/proc"
 )
 
@@ -50,8 +52,8 @@ func (d *Driver) classicSize(v volume, room map[string]int64) (int64, error) {
 		size = left / v.extent * v.extent
 	}
 	if size < min(classicLeast, wholeSize(v)) {
-		return 0, fmt.Errorf("%w: a snapshot of the classic volume %s needs at least %d MiB in volume group %s, and %d are free; add a physical volume (vgextend), or use a thin pool, whose snapshots share room",
-			fs.ErrNoSpace, v.full(), classicLeast>>20, v.vg, left>>20)
+		return 0, advice.With(fmt.Errorf("%w: a snapshot of the classic volume %s needs at least %d MiB in volume group %s, and %d are free",
+			fs.ErrNoSpace, v.full(), classicLeast>>20, v.vg, left>>20), "add a physical volume (vgextend), or use a thin pool, whose snapshots share room")
 	}
 	room[v.vg] = left - size
 	return size, nil
@@ -120,7 +122,7 @@ func sectorsWritten(stat string) (int64, error) {
 		return 0, fmt.Errorf("its statistics are %q", stat)
 	}
 	n, err := strconv.ParseInt(words[6], 10, 64)
-	return n * sector, err
+	return n * lvmstream.Sector, err
 }
 
 // tendClassic extends our classic snapshots that fill, and removes those that

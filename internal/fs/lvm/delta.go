@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
@@ -121,7 +122,7 @@ func (s *spool) parse(out io.Reader) error {
 			if err != nil || sectors <= 0 {
 				return fmt.Errorf("thin_delta: the block size is %q", attributes["data_block_size"])
 			}
-			s.block = sectors * sector
+			s.block = sectors * lvmstream.Sector
 		case "same", "different", "left_only", "right_only":
 			if err := s.put(mappingKind(tag[0]), attributes); err != nil {
 				return err
@@ -229,7 +230,7 @@ func (s *spool) Close() error {
 type plan struct {
 	mappings interface{ next() (mapping, error) }
 	block    int64
-	head     header
+	head     lvmstream.Header
 	waiting  extent // found, may still grow
 	ended    bool
 }
@@ -267,21 +268,21 @@ func (p *plan) next() (extent, error) {
 
 // extents is one mapping, clipped to the volume. At most one comes of it.
 func (p *plan) extents(m mapping) []extent {
-	e := extent{kind: recordData, offset: m.begin * p.block, length: m.length * p.block}
+	e := extent{kind: lvmstream.RecordData, offset: m.begin * p.block, length: m.length * p.block}
 	switch m.kind {
 	case leftOnly:
-		e.kind = recordDiscard
+		e.kind = lvmstream.RecordDiscard
 	case same:
 		// What both have is known, but beyond the base's end: there the
 		// base may have blocks from before it was made smaller, which
 		// nobody has shipped.
-		if p.head.increment() {
-			from := max(e.offset, p.head.baseSize/p.block*p.block)
+		if p.head.Increment() {
+			from := max(e.offset, p.head.BaseSize/p.block*p.block)
 			e.length -= from - e.offset
 			e.offset = from
 		}
 	}
-	if over := e.offset + e.length - p.head.size; over > 0 {
+	if over := e.offset + e.length - p.head.Size; over > 0 {
 		e.length -= over
 	}
 	if e.length <= 0 {

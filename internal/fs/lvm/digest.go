@@ -14,6 +14,7 @@ import (
 
 	"snapd/internal/durable"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 )
 
 // The digests of a snapshot's blocks are kept in the local record, a file for
@@ -55,7 +56,7 @@ type digestHead struct {
 // unitFor is how many bytes one digest covers.
 func unitFor(size int64) int64 {
 	unit := int64(leastUnit)
-	for unit < dataMax && size/unit > mostUnits {
+	for unit < lvmstream.DataMax && size/unit > mostUnits {
 		unit *= 2
 	}
 	return unit
@@ -138,7 +139,7 @@ func (d *Driver) openDigests(s fs.Snapshot) (*digests, error) {
 	if err == nil {
 		err = json.Unmarshal(line, &r.head)
 	}
-	if err == nil && (r.head.Format != 1 || r.head.GUID != s.GUID || r.head.Unit < leastUnit || r.head.Unit > dataMax) {
+	if err == nil && (r.head.Format != 1 || r.head.GUID != s.GUID || r.head.Unit < leastUnit || r.head.Unit > lvmstream.DataMax) {
 		err = errors.New("it is of another format or snapshot")
 	}
 	if err != nil {
@@ -192,7 +193,7 @@ func (r *baseReader) Close() error { return errors.Join(r.done(), giveBack(r.buf
 
 // remembered are the snapshots of which there are digests.
 func (d *Driver) remembered(dataset fs.Dataset) ([]fs.Snapshot, error) {
-	if !lvUUID.MatchString(dataset.GUID) {
+	if !lvmstream.UUIDForm.MatchString(dataset.GUID) {
 		return nil, nil
 	}
 	entries, err := os.ReadDir(filepath.Join(d.state, "digests", dataset.GUID))
@@ -204,7 +205,7 @@ func (d *Driver) remembered(dataset fs.Dataset) ([]fs.Snapshot, error) {
 	}
 	var found []fs.Snapshot
 	for _, e := range entries {
-		if !lvUUID.MatchString(e.Name()) {
+		if !lvmstream.UUIDForm.MatchString(e.Name()) {
 			continue
 		}
 		r, err := d.openDigests(fs.Snapshot{Dataset: dataset, GUID: e.Name()})
@@ -225,7 +226,7 @@ func (d *Driver) remembered(dataset fs.Dataset) ([]fs.Snapshot, error) {
 
 // forget removes the digests of a snapshot that is gone for good.
 func (d *Driver) forget(s fs.Snapshot) error {
-	if !lvUUID.MatchString(s.GUID) || !lvUUID.MatchString(s.Dataset.GUID) {
+	if !lvmstream.UUIDForm.MatchString(s.GUID) || !lvmstream.UUIDForm.MatchString(s.Dataset.GUID) {
 		return nil
 	}
 	err := os.Remove(d.digestFile(s))

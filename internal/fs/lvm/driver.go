@@ -20,7 +20,9 @@ import (
 	"sync"
 	"syscall"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/run"
 )
 
@@ -67,7 +69,7 @@ func (d *Driver) stateDir(parts ...string) (string, error) {
 
 // Format implements fs.Driver.
 func (d *Driver) Format(context.Context, fs.Snapshot) (format string, fixed bool, err error) {
-	return "lvm-1", false, nil
+	return lvmstream.Format, false, nil
 }
 
 // change runs an LVM command that changes something. Once begun it comes to
@@ -94,7 +96,8 @@ func (all volumes) dataset(dataset fs.Dataset) (volume, error) {
 	}
 	v, ok := all.byUUID(dataset.GUID)
 	if !ok {
-		return volume{}, fmt.Errorf("logical volume %s (UUID %s): %w; lvs -a -o name,uuid shows what there is, but not what is in groups that are exported (vgs): vgimport brings those back", dataset.Name, dataset.GUID, fs.ErrNotFound)
+		return volume{}, advice.With(fmt.Errorf("logical volume %s (UUID %s): %w", dataset.Name, dataset.GUID, fs.ErrNotFound),
+			"look what there is with lvs -a -o name,uuid; it does not show what is in groups that are exported (vgs), and vgimport brings those back")
 	}
 	return v, nil
 }
@@ -119,7 +122,7 @@ func explain(err error) error {
 	}
 	switch {
 	case has("insufficient free space", "nsufficient suitable", "No free extents", "not enough free space"):
-		return fmt.Errorf("%w: %w; add a physical volume (vgextend) or remove volumes", fs.ErrNoSpace, err)
+		return advice.With(fmt.Errorf("%w: %w", fs.ErrNoSpace, err), "add a physical volume (vgextend) or remove volumes")
 	case has("already exists in volume group", "already used in volume group"):
 		return fmt.Errorf("%w: %w", fs.ErrExists, err)
 	case has("in use", "is used by another device", "open count"):
@@ -128,11 +131,12 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", fs.ErrNotFound, err)
 	case strayDevice.MatchString(failed.Stderr):
 		m := strayDevice.FindStringSubmatch(failed.Stderr)
-		return fmt.Errorf("%w; the power went while LVM had the pool make this volume, and it does not know that it was made; unless older metadata of the group was restored here (vgcfgrestore), that volume is all that has the id, and LVM makes it anew after: dmsetup message %[2]s 0 'delete %[3]s'", err, m[1], m[2])
+		return advice.With(fmt.Errorf("%w; the power went while LVM had the pool make this volume, and it does not know that it was made", err),
+			"unless older metadata of the group was restored here (vgcfgrestore), that volume is all that has the id, and LVM makes it anew after: dmsetup message %s 0 'delete %s'", m[1], m[2])
 	case poolRefused.MatchString(failed.Stderr):
-		return fmt.Errorf("%w; that is common after a power cut; mend it with: lvconvert --repair %s", err, poolRefused.FindStringSubmatch(failed.Stderr)[1])
+		return advice.With(fmt.Errorf("%w; that is common after a power cut", err), "repair it with: lvconvert --repair %s", poolRefused.FindStringSubmatch(failed.Stderr)[1])
 	case has("Permission denied", "Operation not permitted") && os.Geteuid() != 0:
-		return fmt.Errorf("%w; run this as root", err)
+		return advice.With(err, "run this as root")
 	}
 	return err
 }
@@ -150,7 +154,7 @@ var poolRefused = regexp.MustCompile(`Check of pool (\S+) failed`)
 // explainIO does as explain for reading and writing a device.
 func explainIO(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("%w: %w; the pool is full: extend it (lvextend)", fs.ErrNoSpace, err)
+		return advice.With(fmt.Errorf("%w: %w: the pool is full", fs.ErrNoSpace, err), "extend the pool (lvextend)")
 	}
 	return err
 }

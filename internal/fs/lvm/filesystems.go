@@ -143,7 +143,7 @@ func (d *Driver) filesystem(ctx context.Context, dataset fs.Dataset, m proc.Moun
 	default:
 		for _, n := range needed {
 			if n.dev == st.Dev {
-				f.Refuses = fmt.Sprintf("LVM needs %s, which lies on it, to take the snapshot; move one of them", n.path)
+				f.Refuses = fmt.Sprintf("LVM needs %s, which lies on it, to take the snapshot", n.path)
 				return f, nil
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 
 	"golang.org/x/sys/unix"
@@ -100,10 +101,10 @@ func TestWhatLiesOnVolumes(t *testing.T) {
 		// udev may still look at the new volume, on a busy host.
 		command(t, "sh", "-c", "for i in $(seq 60); do vgchange -q -a n "+away+" && vgexport -q "+away+" && exit; sleep 0.5; done; exit 1")
 		defer command(t, "vgimport", "-q", away)
-		if _, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{datasetOf(v)}); !errors.Is(err, fs.ErrNotFound) || !strings.Contains(err.Error(), "vgimport") {
+		if _, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{datasetOf(v)}); !errors.Is(err, fs.ErrNotFound) || !strings.Contains(advice.Of(err), "vgimport") {
 			t.Errorf("got %v", err)
 		}
-		if _, err := d.Receive(t.Context(), away+"/x", fs.Placement{}); err == nil || !strings.Contains(err.Error(), "vgimport") {
+		if _, err := d.Receive(t.Context(), away+"/x", fs.Placement{}); err == nil || !strings.Contains(advice.Of(err), "vgimport") {
 			t.Errorf("got %v", err)
 		}
 	})

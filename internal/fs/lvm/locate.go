@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 
@@ -59,7 +60,7 @@ func (d *Driver) locate(ctx context.Context, hostPath string) (fs.Place, error) 
 	}
 	v, ok := all.byUUID(lv)
 	if !ok {
-		return fs.Place{}, fmt.Errorf("logical volume with the UUID %s: %w; lvs does not show it, perhaps a devices file or filter leaves it out", lv, fs.ErrNotFound)
+		return fs.Place{}, advice.With(fmt.Errorf("logical volume with the UUID %s: %w: lvs does not show it, perhaps a devices file or filter leaves it out", lv, fs.ErrNotFound), "look at devices/use_devicesfile and the filters in lvm.conf(5)")
 	}
 	if raw {
 		return fs.Place{Dataset: datasetOf(v), Path: "."}, notSwap(v)
@@ -91,7 +92,7 @@ func notSwap(v volume) error {
 			continue
 		}
 		if lv, err := volumeBelow(dev); err == nil && lv == v.uuid {
-			return fmt.Errorf("%s is swap space, of which a snapshot is worth nothing; leave it out", v.full())
+			return advice.With(fmt.Errorf("%s is swap space, of which a snapshot is worth nothing", v.full()), "leave it out")
 		}
 	}
 	return nil

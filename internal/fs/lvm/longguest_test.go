@@ -15,6 +15,7 @@ import (
 
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
+	"snapd/internal/fs/lvm/lvmstream"
 )
 
 // TestLongContract is the whole contract on each kind of volume with each
@@ -92,11 +93,11 @@ func (k *desk) extentsOf(file string) (all []extent) {
 		k.t.Fatal(err)
 	}
 	defer f.Close()
-	d, err := newDecoder(f, nil)
+	d, err := lvmstream.NewDecoder(f, nil)
 	for err == nil {
-		var r record
-		if r, _, err = d.next(); err == nil {
-			all = append(all, extent{r.kind, r.offset, r.length})
+		var r lvmstream.Record
+		if r, _, err = d.Next(); err == nil {
+			all = append(all, extent{r.Kind, r.Offset, r.Length})
 		}
 	}
 	if !errors.Is(err, io.EOF) {
@@ -222,13 +223,13 @@ func (k *desk) hashAll(s fs.Snapshot) (int64, time.Duration) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	buf, err := pages(dataMax)
+	buf, err := pages(lvmstream.DataMax)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer giveBack(buf) //nolint:errcheck // memory of a test
-	for at := int64(0); at < v.size; at += dataMax {
-		n := min(dataMax, v.size-at)
+	for at := int64(0); at < v.size; at += lvmstream.DataMax {
+		n := min(lvmstream.DataMax, v.size-at)
 		if _, err := f.ReadAt(buf[:n], at); err != nil {
 			t.Fatal(err)
 		}

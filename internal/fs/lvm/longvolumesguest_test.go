@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 )
 
 // TestLongStepsOnClassic restores onto what somebody had there before: a classic
@@ -226,7 +227,7 @@ func TestLongIncrementRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, bad := range badStreams(good) {
-				if err := r.Apply(t.Context(), bytes.NewReader(bad), second.GUID, first.GUID); !errors.Is(err, ErrStream) {
+				if err := r.Apply(t.Context(), bytes.NewReader(bad), second.GUID, first.GUID); !errors.Is(err, lvmstream.ErrInvalid) {
 					t.Errorf("%s: got %v, want ErrStream", name, err)
 				}
 				k.same(name, first, r.(*receiver).built.volume.full())
@@ -256,17 +257,17 @@ func badStreams(good []byte) map[string][]byte {
 	}
 	// Two whole records in the other order.
 	size := func(at int) int {
-		r, err := decodeRecord(good[at : at+recordSize])
-		if err != nil || r.kind != recordData {
-			return recordSize
+		r, err := lvmstream.DecodeRecord(good[at : at+lvmstream.RecordSize])
+		if err != nil || r.Kind != lvmstream.RecordData {
+			return lvmstream.RecordSize
 		}
-		return recordSize + int(r.length)
+		return lvmstream.RecordSize + int(r.Length)
 	}
-	one := size(headerSize)
-	two := size(headerSize + one)
-	swapped := bytes.Join([][]byte{good[:headerSize], good[headerSize+one : headerSize+one+two], good[headerSize : headerSize+one], good[headerSize+one+two:]}, nil)
+	one := size(lvmstream.HeaderSize)
+	two := size(lvmstream.HeaderSize + one)
+	swapped := bytes.Join([][]byte{good[:lvmstream.HeaderSize], good[lvmstream.HeaderSize+one : lvmstream.HeaderSize+one+two], good[lvmstream.HeaderSize : lvmstream.HeaderSize+one], good[lvmstream.HeaderSize+one+two:]}, nil)
 	return map[string][]byte{
-		"cut in the middle": good[:len(good)/2], "cut at the end": good[:len(good)-1], "without an end": good[:len(good)-recordSize-endSize],
+		"cut in the middle": good[:len(good)/2], "cut at the end": good[:len(good)-1], "without an end": good[:len(good)-lvmstream.RecordSize-lvmstream.EndSize],
 		"a bit in the data": flip(len(good) / 2), "a bit in the end": flip(len(good) - 1), "reordered": swapped,
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/durable"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
@@ -109,8 +110,8 @@ func (h *heldMetadata) awaitFree(ctx context.Context) (poolStatus, error) {
 		}
 		if time.Now().After(deadline) {
 			dev := poolDevice(h.pool)
-			return st, fmt.Errorf("%w: the metadata snapshot of thin pool %s is held by another program, or was left behind by one, and snapd touches only its own; "+
-				"when no other backup program is running, release it: dmsetup message %s 0 release_metadata_snap", fs.ErrBusy, h.pool.full(), dev)
+			return st, advice.With(fmt.Errorf("%w: the metadata snapshot of thin pool %s is held by another program, or was left behind by one, and snapd touches only its own", fs.ErrBusy, h.pool.full()),
+				"when no other backup program is running, release it: dmsetup message %s 0 release_metadata_snap", dev)
 		}
 		if err := pause(ctx, metadataAgain); err != nil {
 			return st, err
@@ -157,7 +158,7 @@ func (h *heldMetadata) recover(ctx context.Context) error {
 	}
 	var r reservation
 	if err := json.Unmarshal(text, &r); err != nil {
-		return fmt.Errorf("read %s: %w; remove it", h.record, err)
+		return advice.With(fmt.Errorf("read %s: %w", h.record, err), "remove that file")
 	}
 	st, err := poolStatusOf(ctx, h.pool)
 	if err != nil {

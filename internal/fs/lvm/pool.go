@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/run"
 )
@@ -40,7 +41,7 @@ func (v volume) roomForSnapshot() error {
 		return nil // LVM activates it, and nobody writes there now
 	}
 	if v.dataUse >= refuseData || v.metaUse >= refuseMeta {
-		return fmt.Errorf("%w: %s; from %d and %d %% on no snapshot is taken: %s", fs.ErrNoSpace, v.use(), refuseData, refuseMeta, v.widen())
+		return advice.With(fmt.Errorf("%w: %s; from %d and %d %% on no snapshot is taken", fs.ErrNoSpace, v.use(), refuseData, refuseMeta), "%s", v.widen())
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 )
@@ -46,7 +47,7 @@ func TestPoolNearlyFull(t *testing.T) {
 	file := k.stream(second, nil)
 	inUse(t, vg, "pool", "others", "337") // with the first snapshot: over 95 %
 	d := k.driver
-	if _, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{k.dataset}); !errors.Is(err, fs.ErrNoSpace) || !strings.Contains(err.Error(), "lvextend") {
+	if _, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{k.dataset}); !errors.Is(err, fs.ErrNoSpace) || !strings.Contains(advice.Of(err), "lvextend") {
 		t.Errorf("prepare: got %v", err)
 	} else {
 		t.Log(err)
@@ -83,7 +84,7 @@ func TestForeignMetadataSnapshot(t *testing.T) {
 	command(t, "dmsetup", "message", device, "0", "reserve_metadata_snap")
 	before := command(t, "dmsetup", "status", device)
 	_, err := k.driver.Send(t.Context(), s, nil)
-	if !errors.Is(err, fs.ErrBusy) || !strings.Contains(err.Error(), "release_metadata_snap") {
+	if !errors.Is(err, fs.ErrBusy) || !strings.Contains(advice.Of(err), "release_metadata_snap") {
 		t.Errorf("got %v", err)
 	}
 	t.Log(err)

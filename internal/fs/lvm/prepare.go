@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 	"snapd/internal/run"
@@ -98,7 +99,7 @@ func (d *Driver) prepareOne(all volumes, name string, dataset fs.Dataset, room m
 	}
 	one := &pending{dataset: dataset, origin: v, volume: fs.LVMSnapshotName(name, v.uuid)}
 	if n := len(dmName(v.vg, one.volume, "")); n > nameMax {
-		return nil, fmt.Errorf("the name of volume group %s leaves no room for the snapshot's, %s: device-mapper allows %d bytes; rename the group (vgrename)", v.vg, one.volume, nameMax)
+		return nil, advice.With(fmt.Errorf("the name of volume group %s leaves no room for the snapshot's, %s: device-mapper allows %d bytes", v.vg, one.volume, nameMax), "rename the group (vgrename)")
 	}
 	if _, taken := all.named(v.vg, one.volume); taken {
 		return nil, fmt.Errorf("%s/%s: %w", v.vg, one.volume, fs.ErrExists)
@@ -137,13 +138,13 @@ func snapshotable(v volume) error {
 	case v.vgTrouble != nil:
 		return v.vgTrouble
 	case ours || temporary:
-		return fmt.Errorf("%s is snapd's own; name the volume that it was made from", v.full())
+		return advice.With(fmt.Errorf("%s is snapd's own", v.full()), "name the volume that it was made from")
 	case v.hidden || slices.Contains(v.roles, "private"):
-		return fmt.Errorf("%s is a part of another volume (%s); name that one", v.full(), v.segtype)
+		return advice.With(fmt.Errorf("%s is a part of another volume (%s)", v.full(), v.segtype), "name that volume")
 	case v.merging:
-		return fmt.Errorf("%s: %w: a snapshot is being merged into it; wait for that (lvs shows how far it is)", v.full(), fs.ErrBusy)
+		return advice.With(fmt.Errorf("%s: %w: a snapshot is being merged into it", v.full(), fs.ErrBusy), "wait for that: lvs shows how far it is")
 	case v.classic():
-		return fmt.Errorf("%s is itself a classic snapshot, and of those LVM makes none; name its origin", v.full())
+		return advice.With(fmt.Errorf("%s is itself a classic snapshot, and of those LVM makes none", v.full()), "name its origin")
 	case !v.thin() && !v.active():
 		return nil // lvcreate takes a snapshot of an inactive one too
 	}

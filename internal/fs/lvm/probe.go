@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"snapd/internal/durable"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/proc"
 	"snapd/internal/run"
 
@@ -100,7 +101,7 @@ func (d *Driver) probe(ctx context.Context, dir string) (err error) {
 	undo = append(undo, loop.Close) // and with the last user the device goes
 	name := probePrefix + proc.Mark()
 	whole := context.WithoutCancel(ctx)
-	table := fmt.Sprintf("0 %d linear %s 0", probeSize/sector, loop.Name())
+	table := fmt.Sprintf("0 %d linear %s 0", probeSize/lvmstream.Sector, loop.Name())
 	if err := dmsetup(ctx, "create", name, "--table", table); err != nil {
 		return err
 	}

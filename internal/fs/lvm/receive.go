@@ -12,7 +12,9 @@ import (
 	"strconv"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/proc"
 )
 
@@ -37,7 +39,7 @@ type receiver struct {
 	suffix string
 	pool   string            // "" for a classic volume
 	built  *work             // what the streams applied so far have made
-	last   header            // of the last of them
+	last   lvmstream.Header  // of the last of them
 	failed error             // a classic volume that could not be brought back
 	clear  func(*work) error // discard, also when the restore was cancelled
 	closed bool
@@ -53,11 +55,11 @@ var reservedName = regexp.MustCompile(`^(snapshot|pvmove)|^\.{1,2}$|_(cdata|cmet
 func checkName(vg, name string) error {
 	switch {
 	case !lvName.MatchString(name) || reservedName.MatchString(name):
-		return fmt.Errorf("%q is no name that LVM allows for a volume: letters, digits, and _ + . - are, but not in the names that it keeps for itself", name)
+		return advice.With(fmt.Errorf("%q is no name that LVM allows for a volume: letters, digits, and _ + . - are, but not in the names that it keeps for itself", name), "choose another name")
 	case strings.HasPrefix(name, fs.SnapshotPrefix):
-		return fmt.Errorf("%q begins as the names of snapd's own volumes do; choose another", name)
+		return advice.With(fmt.Errorf("%q begins as the names of snapd's own volumes do", name), "choose another name")
 	case len(dmName(vg, name, "")) > nameMax:
-		return fmt.Errorf("the names %s and %s together are too long for device-mapper", vg, name)
+		return advice.With(fmt.Errorf("the names %s and %s together are too long for device-mapper", vg, name), "choose a shorter name")
 	}
 	return nil
 }
@@ -65,7 +67,7 @@ func checkName(vg, name string) error {
 func (r *receiver) open(ctx context.Context) error {
 	parts := strings.Split(r.target, "/")
 	if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
-		return fmt.Errorf("%q is no target; write %s:GROUP/NAME or %[2]s:GROUP/POOL/NAME", r.target, fs.LVM)
+		return advice.With(fmt.Errorf("%q is no target", r.target), "write %s:GROUP/NAME or %[1]s:GROUP/POOL/NAME", fs.LVM)
 	}
 	if _, err := r.driver.stateDir(); err != nil {
 		return err
@@ -102,7 +104,7 @@ func (r *receiver) checkGroup(ctx context.Context, all volumes) error {
 		return v.vgTrouble
 	}
 	if !lvName.MatchString(r.vg) {
-		return fmt.Errorf("%q is no name of a volume group", r.vg)
+		return advice.With(fmt.Errorf("%q is no name of a volume group", r.vg), "name one of those that vgs shows")
 	}
 	return r.driver.checkGroup(ctx, r.vg)
 }
@@ -114,13 +116,13 @@ func (r *receiver) checkTarget(all volumes) error {
 	}
 	// Neither beside it nor in its place is what was meant.
 	if v.isPool() {
-		return fmt.Errorf("%s is a thin pool; to restore into it, write %s:%[1]s/NAME", v.full(), fs.LVM)
+		return advice.With(fmt.Errorf("%s is a thin pool", v.full()), "to restore into it, write %s:%s/NAME", fs.LVM, v.full())
 	}
 	if r.suffix == "" {
-		return fmt.Errorf("%s/%s: %w; choose another target, --beside or --replace", r.vg, r.name, fs.ErrExists)
+		return fmt.Errorf("%s/%s: %w", r.vg, r.name, fs.ErrExists)
 	}
 	if _, there := all.named(r.vg, r.name+r.suffix); there {
-		return fmt.Errorf("%s/%s, as which what is at the target would be kept: %w; rename it (lvrename)", r.vg, r.name+r.suffix, fs.ErrExists)
+		return advice.With(fmt.Errorf("%s/%s, as which what is at the target would be kept: %w", r.vg, r.name+r.suffix, fs.ErrExists), "rename it (lvrename)")
 	}
 	return nil
 }
@@ -142,9 +144,8 @@ func choosePool(all volumes, vg, wanted string) (volume, error) {
 		if v, ok := all.named(vg, wanted); ok {
 			what = v.full() + " is no thin pool"
 		}
-		return volume{}, fmt.Errorf("%w: %s, and what stands between group and name is one; pools in %s: %s. "+
-			"Several volumes are restored to %s:%[3]s or %[5]s:%[3]s/POOL, each under its own name; one of them, under a name of your choice, with --dataset",
-			fs.ErrNotFound, what, vg, orNone(names), fs.LVM)
+		return volume{}, advice.With(fmt.Errorf("%w: %s, and what stands between group and name is one; pools in %s: %s", fs.ErrNotFound, what, vg, orNone(names)),
+			"restore several volumes to %s:%s or %[1]s:%[2]s/POOL, each under its own name, or one of them under a name of your choice", fs.LVM, vg)
 	}
 	switch len(pools) {
 	case 0:
@@ -152,7 +153,7 @@ func choosePool(all volumes, vg, wanted string) (volume, error) {
 	case 1:
 		return pools[0], nil
 	}
-	return volume{}, fmt.Errorf("volume group %s has several thin pools (%s); say which: %s:%[1]s/POOL/NAME", vg, strings.Join(names, ", "), fs.LVM)
+	return volume{}, advice.With(fmt.Errorf("volume group %s has several thin pools (%s)", vg, strings.Join(names, ", ")), "say which: %s:%s/POOL/NAME", fs.LVM, vg)
 }
 
 func orNone(names []string) string {
@@ -165,10 +166,10 @@ func orNone(names []string) string {
 // roomForRestore refuses a pool that is nearly full.
 func (v volume) roomForRestore() error {
 	if v.mode == "ro" || v.mode == "Fail" {
-		return fmt.Errorf("thin pool %s is in the mode %s: its metadata is damaged or full; see the kernel's log, and lvmthin(7) on repairing it (lvconvert --repair)", v.full(), v.mode)
+		return advice.With(fmt.Errorf("thin pool %s is in the mode %s: its metadata is damaged or full", v.full(), v.mode), "see the kernel's log, and lvmthin(7) on repairing it (lvconvert --repair)")
 	}
 	if v.active() && (v.dataUse >= refuseData || v.metaUse >= refuseMeta) {
-		return fmt.Errorf("%w: %s; from %d and %d %% on nothing is restored there: %s", fs.ErrNoSpace, v.use(), refuseData, refuseMeta, v.widen())
+		return advice.With(fmt.Errorf("%w: %s; from %d and %d %% on nothing is restored there", fs.ErrNoSpace, v.use(), refuseData, refuseMeta), "%s", v.widen())
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 )
 
@@ -255,5 +256,5 @@ func (v volume) order() uint64 {
 
 // errPoolFirst is why a stream was given up.
 func errPoolFirst(pool volume) error {
-	return fmt.Errorf("%w: gave up, since %s, and its writers come first; %s", fs.ErrNoSpace, pool.use(), pool.widen())
+	return advice.With(fmt.Errorf("%w: gave up, since %s, and its writers come first", fs.ErrNoSpace, pool.use()), "%s", pool.widen())
 }

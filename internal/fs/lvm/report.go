@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/proc"
 	"snapd/internal/run"
 )
@@ -79,11 +81,11 @@ func (v volume) kernel() proc.Device {
 func (v volume) device() string { return fmt.Sprintf("/dev/dm-%d", v.minor) }
 
 // instant is what a stream calls this snapshot.
-func (v volume) instant() instant {
+func (v volume) instant() lvmstream.Instant {
 	if v.thin() {
-		return instant{v.uuid, v.thinID, v.transaction}
+		return lvmstream.Instant{UUID: v.uuid, ThinID: v.thinID, Transaction: v.transaction}
 	}
-	return instant{uuid: v.uuid}
+	return lvmstream.Instant{UUID: v.uuid}
 }
 
 // tag returns what stands behind the tag that begins with prefix.
@@ -162,7 +164,7 @@ func (d *Driver) checkGroup(ctx context.Context, name string) error {
 	defer d.commands.Unlock()
 	out, err := run.Output(ctx, "vgs", "--reportformat", "json", "--binary", "-o", "vg_name,vg_exported,vg_partial,vg_lock_type", name)
 	if failed := (*run.Error)(nil); errors.As(err, &failed) && strings.Contains(failed.Stderr, "not found") {
-		return fmt.Errorf("volume group %s: %w; vgs shows which there are", name, fs.ErrNotFound)
+		return advice.With(fmt.Errorf("volume group %s: %w", name, fs.ErrNotFound), "name one of those that vgs shows")
 	}
 	if err != nil {
 		return explain(err)
@@ -259,7 +261,7 @@ type rowParser struct {
 func (p *rowParser) text(field string) string {
 	s, there := p.row[field]
 	if !there && p.err == nil {
-		p.err = fmt.Errorf("there is no %s; LVM 2.03.11 or later is needed", field)
+		p.err = advice.With(fmt.Errorf("there is no %s: this version of LVM is older than 2.03.11", field), "install LVM 2.03.11 or later")
 	}
 	return s
 }
@@ -309,11 +311,11 @@ func (p *rowParser) trouble() error {
 func groupTrouble(vg string, exported, partial bool, lock string) error {
 	switch {
 	case exported:
-		return fmt.Errorf("volume group %s is exported; import it with vgimport %[1]s, or leave it out", vg)
+		return advice.With(fmt.Errorf("volume group %s is exported", vg), "import it with vgimport %s, or leave it out", vg)
 	case partial:
-		return fmt.Errorf("volume group %s lacks a physical volume (vgs and pvs show which); bring it back first", vg)
+		return advice.With(fmt.Errorf("volume group %s lacks a physical volume", vg), "bring it back first: vgs and pvs show which one is missing")
 	case lock != "" && lock != "none":
-		return fmt.Errorf("volume group %s is shared between hosts (lock type %s), and snapd only takes those of one host", vg, lock)
+		return advice.With(fmt.Errorf("volume group %s is shared between hosts (lock type %s), and snapd only takes those of one host", vg, lock), "leave it out")
 	}
 	return nil
 }

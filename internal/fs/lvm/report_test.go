@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 	"snapd/internal/run"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,7 +38,7 @@ func TestParseReport(t *testing.T) {
 	}
 	snap, _ := all.find(func(v volume) bool { return v.thinID == 2 })
 	order, _ := snap.tag(tagOrder)
-	if snap.active() || order != "12" || snap.originUUID != data.uuid || !snap.made.Equal(time.Unix(1795252016, 0)) || snap.instant() != (instant{snap.uuid, 2, 1}) {
+	if snap.active() || order != "12" || snap.originUUID != data.uuid || !snap.made.Equal(time.Unix(1795252016, 0)) || snap.instant() != (lvmstream.Instant{UUID: snap.uuid, ThinID: 2, Transaction: 1}) {
 		t.Errorf("got %+v", snap)
 	}
 	spare, _ := all.named("v-g.x+1", "lvol0_pmspare")
@@ -57,7 +59,7 @@ func TestParseGroup(t *testing.T) {
 	} {
 		text := strings.NewReplacer("EXP", c.exported, "PART", c.partial, "LOCK", c.lock).Replace(report)
 		err := parseGroup([]byte(text))
-		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error()+"; "+advice.Of(err), c.want)) {
 			t.Errorf("%+v: got %v", c, err)
 		}
 	}
@@ -145,18 +147,18 @@ func TestPlan(t *testing.T) {
 	const b = 65536
 	for _, c := range []struct {
 		name string
-		head header
+		head lvmstream.Header
 		want []extent
 	}{
-		{"increment", header{size: 16384 * b, baseSize: 16384 * b, base: instant{uuid: uuidA}}, []extent{
-			{recordData, 0, b}, {recordData, 8 * b, 8 * b}, {recordDiscard, 4096 * b, 320 * b}, {recordDiscard, 16383 * b, b},
+		{"increment", lvmstream.Header{Size: 16384 * b, BaseSize: 16384 * b, Base: lvmstream.Instant{UUID: uuidA}}, []extent{
+			{lvmstream.RecordData, 0, b}, {lvmstream.RecordData, 8 * b, 8 * b}, {lvmstream.RecordDiscard, 4096 * b, 320 * b}, {lvmstream.RecordDiscard, 16383 * b, b},
 		}},
-		{"grown: what both have behind the base's end counts", header{size: 16384 * b, baseSize: 267*b + 4096, base: instant{uuid: uuidA}}, []extent{
-			{recordData, 0, b}, {recordData, 8 * b, 8 * b}, {recordData, 267 * b, 3 * b}, {recordDiscard, 4096 * b, 320 * b}, {recordDiscard, 16383 * b, b},
+		{"grown: what both have behind the base's end counts", lvmstream.Header{Size: 16384 * b, BaseSize: 267*b + 4096, Base: lvmstream.Instant{UUID: uuidA}}, []extent{
+			{lvmstream.RecordData, 0, b}, {lvmstream.RecordData, 8 * b, 8 * b}, {lvmstream.RecordData, 267 * b, 3 * b}, {lvmstream.RecordDiscard, 4096 * b, 320 * b}, {lvmstream.RecordDiscard, 16383 * b, b},
 		}},
-		{"made smaller", header{size: 9*b + 4096, baseSize: 16384 * b, base: instant{uuid: uuidA}}, []extent{{recordData, 0, b}, {recordData, 8 * b, b + 4096}}},
-		{"ends within a block", header{size: 16383*b + 512, baseSize: 16383*b + 512, base: instant{uuid: uuidA}}, []extent{
-			{recordData, 0, b}, {recordData, 8 * b, 8 * b}, {recordDiscard, 4096 * b, 320 * b}, {recordDiscard, 16383 * b, 512},
+		{"made smaller", lvmstream.Header{Size: 9*b + 4096, BaseSize: 16384 * b, Base: lvmstream.Instant{UUID: uuidA}}, []extent{{lvmstream.RecordData, 0, b}, {lvmstream.RecordData, 8 * b, b + 4096}}},
+		{"ends within a block", lvmstream.Header{Size: 16383*b + 512, BaseSize: 16383*b + 512, Base: lvmstream.Instant{UUID: uuidA}}, []extent{
+			{lvmstream.RecordData, 0, b}, {lvmstream.RecordData, 8 * b, 8 * b}, {lvmstream.RecordDiscard, 4096 * b, 320 * b}, {lvmstream.RecordDiscard, 16383 * b, 512},
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -308,7 +310,7 @@ func TestPowerCutsAreExplained(t *testing.T) {
   Manual intervention may be required to remove device dev_id=5 in thin pool metadata.`: "LVM makes it anew after: dmsetup message my--vg-pool-tpool 0 'delete 5'",
 		"Check of pool my-vg/pool failed (status:64). Manual repair required!": "lvconvert --repair my-vg/pool",
 	} {
-		if err := explain(&run.Error{Argv: []string{"lvcreate"}, Code: 5, Stderr: said}); !strings.HasSuffix(err.Error(), want) {
+		if err := explain(&run.Error{Argv: []string{"lvcreate"}, Code: 5, Stderr: said}); !strings.HasSuffix(advice.Of(err), want) {
 			t.Errorf("%v does not end with %q", err, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 )
 
 // Send implements fs.Driver. Thin snapshots are compared by the pool's
@@ -33,8 +34,8 @@ type sending struct {
 	ctx     context.Context //nolint:containedctx // of the one Send that made it
 	driver  *Driver
 	device  *activated
-	head    header
-	encode  *encoder
+	head    lvmstream.Header
+	encode  *lvmstream.Encoder
 	out     []byte // made and not read yet
 	buf     []byte // of the device, dataMax
 	extents interface{ next() (extent, error) }
@@ -63,7 +64,7 @@ func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (_ 
 	if err != nil {
 		return nil, err
 	}
-	w := &sending{driver: d, piece: leastUnit, head: header{size: v.size, unit: leastUnit, snapshot: v.instant()}}
+	w := &sending{driver: d, piece: leastUnit, head: lvmstream.Header{Size: v.size, Unit: leastUnit, Snapshot: v.instant()}}
 	w.ctx, w.giveUp = context.WithCancelCause(ctx)
 	defer func() {
 		if err == nil {
@@ -74,7 +75,7 @@ func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (_ 
 		}
 		err = errors.Join(err, w.Close())
 	}()
-	if w.buf, err = pages(dataMax); err != nil {
+	if w.buf, err = pages(lvmstream.DataMax); err != nil {
 		return nil, err
 	}
 	if w.device, err = d.open(ctx, v, os.O_RDONLY); err != nil {
@@ -89,7 +90,7 @@ func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (_ 
 	if err != nil {
 		return nil, err
 	}
-	w.encode, w.out, err = begin(w.head, nil)
+	w.encode, w.out, err = lvmstream.Begin(w.head, nil)
 	return w, err
 }
 
@@ -107,9 +108,9 @@ func (w *sending) openThin(all volumes, v volume, base *fs.Snapshot) error {
 			return fmt.Errorf("base %s: %w: %w", base.Name, fs.ErrBase, err)
 		}
 		left = was.thinID
-		w.head.base, w.head.baseSize = was.instant(), was.size
+		w.head.Base, w.head.BaseSize = was.instant(), was.size
 	}
-	w.head.unit = uint32(pool.chunk)
+	w.head.Unit = uint32(pool.chunk)
 	w.spool, err = w.driver.changed(w.ctx, pool, left, v.thinID)
 	switch {
 	case err == nil:
@@ -151,7 +152,7 @@ func (all volumes) thinBase(of volume, base fs.Snapshot) (volume, error) {
 
 // compareWith has all blocks read, here and in the base.
 func (w *sending) compareWith(base volume) error {
-	buf, err := pages(dataMax)
+	buf, err := pages(lvmstream.DataMax)
 	if err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func (w *sending) compareWith(base volume) error {
 		return errors.Join(err, giveBack(buf))
 	}
 	w.compareBy(&baseReader{f: f, size: base.size, buf: buf, done: f.Close})
-	w.extents = once(w.head.size)
+	w.extents = once(w.head.Size)
 	return nil
 }
 
@@ -177,7 +178,7 @@ func (w *sending) openClassic(all volumes, v volume, s fs.Snapshot, base *fs.Sna
 			return fmt.Errorf("base %s: %w: %w", base.Name, fs.ErrBase, err)
 		}
 	}
-	w.head.unit = uint32(w.piece)
+	w.head.Unit = uint32(w.piece)
 	var err error
 	w.record, err = w.driver.record(s, v.size, w.piece)
 	return err
@@ -188,7 +189,7 @@ func (w *sending) classicBase(all volumes, base fs.Snapshot) error {
 	if err == nil {
 		w.compareBy(known)
 		w.piece = known.head.Unit
-		w.head.base, w.head.baseSize = instant{uuid: base.GUID}, known.head.Size
+		w.head.Base, w.head.BaseSize = lvmstream.Instant{UUID: base.GUID}, known.head.Size
 		return nil
 	}
 	if !errors.Is(err, fs.ErrNotFound) {
@@ -198,8 +199,8 @@ func (w *sending) classicBase(all volumes, base fs.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	w.head.base, w.head.baseSize = b.instant(), b.size
-	w.noteRead(w.head.size + b.size) // the digests are lost
+	w.head.Base, w.head.BaseSize = b.instant(), b.size
+	w.noteRead(w.head.Size + b.size) // the digests are lost
 	return w.compareWith(b)
 }
 
@@ -219,7 +220,9 @@ func (w *sending) compareBy(c comparer) {
 }
 
 // once is one extent over everything.
-func once(size int64) *onceExtent { return &onceExtent{extent{kind: recordData, length: size}} }
+func once(size int64) *onceExtent {
+	return &onceExtent{extent{kind: lvmstream.RecordData, length: size}}
+}
 
 type onceExtent struct{ extent }
 
@@ -231,9 +234,6 @@ func (o *onceExtent) next() (extent, error) {
 	}
 	return e, nil
 }
-
-// Format is the stream's format as it stands in a manifest.
-func (w *sending) Format() string { return "lvm-1" }
 
 // Read implements io.Reader. It returns io.EOF only when the stream is
 // complete, and its digests, if any, are on the disk.
@@ -273,15 +273,15 @@ func (w *sending) step() error {
 		w.now = e
 	}
 	w.out = w.out[:0]
-	if w.now.kind == recordDiscard {
+	if w.now.kind == lvmstream.RecordDiscard {
 		e := w.now
 		w.now = extent{}
 		var err error
-		w.out, err = w.encode.discard(w.out, e.offset, e.length)
+		w.out, err = w.encode.Discard(w.out, e.offset, e.length)
 		return err
 	}
 	// Up to the next full MiB, so that pieces lie alike in every stream.
-	n := min(w.now.length, dataMax-w.now.offset%dataMax)
+	n := min(w.now.length, lvmstream.DataMax-w.now.offset%lvmstream.DataMax)
 	data := w.buf[:n]
 	if _, err := w.device.ReadAt(data, w.now.offset); err != nil {
 		return fmt.Errorf("read %s at byte %d: %w", w.device.volume.full(), w.now.offset, err)
@@ -300,7 +300,7 @@ func (w *sending) finish() error {
 		}
 	}
 	var err error
-	if w.out, err = w.encode.end(w.out[:0]); err != nil {
+	if w.out, err = w.encode.End(w.out[:0]); err != nil {
 		return err
 	}
 	return io.EOF
@@ -338,9 +338,9 @@ func (w *sending) emit(run byte, offset int64, data []byte) (err error) {
 	switch {
 	case len(data) == 0:
 	case run == asData:
-		w.out, err = w.encode.data(w.out, offset, data)
+		w.out, err = w.encode.Data(w.out, offset, data)
 	case run == asDiscard:
-		w.out, err = w.encode.discard(w.out, offset, int64(len(data)))
+		w.out, err = w.encode.Discard(w.out, offset, int64(len(data)))
 	}
 	return err
 }
@@ -359,7 +359,7 @@ func (w *sending) classify(offset int64, piece []byte) (byte, error) {
 	switch {
 	case !isZero(piece):
 		return asData, nil
-	case w.head.increment():
+	case w.head.Increment():
 		return asDiscard, nil
 	}
 	return skipped, nil // a full stream begins with zeros everywhere

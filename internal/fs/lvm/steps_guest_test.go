@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/lvm/lvmstream"
 
 	"golang.org/x/sys/unix"
 )
@@ -176,16 +177,16 @@ func (k *desk) same(what string, s fs.Snapshot, other string) {
 
 func compareDevices(t testing.TB, what string, a, b io.ReaderAt, size int64) {
 	t.Helper()
-	one, err1 := pages(dataMax)
-	two, err2 := pages(dataMax)
+	one, err1 := pages(lvmstream.DataMax)
+	two, err2 := pages(lvmstream.DataMax)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	defer giveBack(one) //nolint:errcheck // memory of a test
 	defer giveBack(two) //nolint:errcheck // memory of a test
 	wrong := 0
-	for at := int64(0); at < size; at += dataMax {
-		n := min(dataMax, size-at)
+	for at := int64(0); at < size; at += lvmstream.DataMax {
+		n := min(lvmstream.DataMax, size-at)
 		_, err1 := a.ReadAt(one[:n], at)
 		_, err2 := b.ReadAt(two[:n], at)
 		if err := errors.Join(err1, err2); err != nil {

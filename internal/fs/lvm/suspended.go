@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 )
 
@@ -65,7 +66,7 @@ func (d *Driver) refresh(ctx context.Context, left []stuck, groups map[string]bo
 		}
 	}
 	for _, s := range still {
-		faults = append(faults, fmt.Errorf("%s is suspended, so that whoever writes there waits; run: lvchange --refresh, or dmsetup resume %[1]s", s.name))
+		faults = append(faults, advice.With(fmt.Errorf("%s is suspended, so that whoever writes there waits", s.name), "run: lvchange --refresh %[1]s, or dmsetup resume %[1]s", s.name))
 	}
 	if len(still) == 0 {
 		faults = nil // whatever it said, they are well

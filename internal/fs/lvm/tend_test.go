@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 )
 
@@ -139,7 +140,7 @@ func TestChoosePoolSaysWhatWouldBeRight(t *testing.T) {
 	for wanted, says := range map[string]string{"new": "there is no thin pool vg/new", "data": "vg/data is no thin pool"} {
 		_, err := choosePool(all, "vg", wanted)
 		if !errors.Is(err, fs.ErrNotFound) || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "pools in vg: pool") ||
-			!strings.Contains(err.Error(), "lvm:vg or lvm:vg/POOL") || !strings.Contains(err.Error(), "--dataset") {
+			!strings.Contains(advice.Of(err), "lvm:vg or lvm:vg/POOL") || !strings.Contains(advice.Of(err), "one of them under a name of your choice") {
 			t.Errorf("%s: got %v", wanted, err)
 		}
 	}
@@ -153,7 +154,7 @@ func TestPoolIsNoTarget(t *testing.T) {
 	all := volumes{{vg: "vg", name: "pool", segtype: "thin-pool"}}
 	for _, suffix := range []string{"", ".before"} {
 		r := &receiver{vg: "vg", name: "pool", suffix: suffix}
-		if err := r.checkTarget(all); err == nil || errors.Is(err, fs.ErrExists) || !strings.Contains(err.Error(), "lvm:vg/pool/NAME") {
+		if err := r.checkTarget(all); err == nil || errors.Is(err, fs.ErrExists) || !strings.Contains(advice.Of(err), "lvm:vg/pool/NAME") {
 			t.Errorf("%q: got %v", suffix, err)
 		}
 	}

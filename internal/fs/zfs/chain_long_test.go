@@ -12,6 +12,7 @@ import (
 
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
+	"snapd/internal/fs/zfs/zfsstream"
 )
 
 const chainSteps = 10
@@ -110,7 +111,7 @@ func TestEncrypted(t *testing.T) {
 	})
 	secret := []byte("step 2")
 	for step, s := range c.streams {
-		info, err := CheckStream(strings.NewReader(string(s.data)))
+		info, err := zfsstream.Check(strings.NewReader(string(s.data)))
 		if err != nil || !info.Raw || strings.Contains(string(s.data), string(secret)) {
 			t.Errorf("step %d: %+v, %v: a name of a file can be read in it, or it is not raw", step, info, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/run"
 )
 
@@ -46,7 +47,7 @@ func suspended(pool string) error {
 	}
 	state, err := os.ReadFile(filepath.Join(kstat, pool, "state"))
 	if err == nil && strings.TrimSpace(string(state)) == "SUSPENDED" {
-		return fmt.Errorf("%w: %s: its devices do not answer; zpool status %s says which, and when they are back: zpool clear %s", ErrSuspended, pool, pool, pool)
+		return advice.With(fmt.Errorf("%w: %s: its devices do not answer", ErrSuspended, pool), "look with zpool status %s which those are, and when they are back, run: zpool clear %[1]s", pool)
 	}
 	return nil // an older ZFS has no such file
 }
@@ -154,7 +155,7 @@ func checkName(name string) error {
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if part == "" || part == "." || part == ".." {
-			return fmt.Errorf("%q is not the name of a dataset: write it as pool/name, without a slash at either end", name)
+			return advice.With(fmt.Errorf("%q is not the name of a dataset", name), "write it as pool/name, without a slash at either end")
 		}
 	}
 	if first := name[0]; !letter(first) {

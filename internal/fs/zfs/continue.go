@@ -7,12 +7,12 @@ import (
 	"io"
 	"os"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/zfs/zfsstream"
 	"snapd/internal/proc"
 	"snapd/internal/run"
 )
@@ -20,12 +20,6 @@ import (
 // keptFor is how long what an interrupted restore left is kept for one that
 // goes on with it.
 const keptFor = 7 * 24 * time.Hour
-
-// beside is what --beside adds to a target's name: another one each time.
-var beside = regexp.MustCompile(`\.restored-\d{8}T\d{6}Z$`)
-
-// wanted is what is written down on a stage about the restore it belongs to.
-func (r *receiver) wanted() string { return beside.ReplaceAllString(r.target, "") }
 
 // Continue takes over what an interrupted restore to the same target left, as
 // far as it fits the chain (the guids of the streams' snapshots, in order), and
@@ -40,7 +34,7 @@ func (r *receiver) Continue(ctx context.Context, chain []string) (whole int, par
 		return 0, false, fmt.Errorf("look for an interrupted restore to %s: %w", r.target, err)
 	}
 	for _, row := range rows {
-		if !fs.IsStageName(path.Base(row[0])) || row[3] != r.wanted() || proc.Lives(row[2]) {
+		if !fs.IsStageName(path.Base(row[0])) || row[3] != r.wanted || proc.Lives(row[2]) {
 			continue
 		}
 		ours, err := r.claim(ctx, row[0])
@@ -110,7 +104,7 @@ func (r *receiver) findLeft(ctx context.Context, next []string) error {
 	if text == "" || text == "-" {
 		return nil
 	}
-	if l, err := parseToken(text); err == nil && guidText(l.toGUID) == next[0] {
+	if l, err := zfsstream.ParseToken(text); err == nil && guidText(l.ToGUID) == next[0] {
 		r.left = &l
 		return nil
 	}
@@ -138,13 +132,13 @@ func (r *receiver) ApplyRest(ctx context.Context, open func(from int64) (r io.Re
 	return nil
 }
 
-func (r *receiver) applyRest(ctx context.Context, open opener, l left, guid, base string) error {
-	rest, err := restOf(open, l)
+func (r *receiver) applyRest(ctx context.Context, open zfsstream.Opener, l zfsstream.Left, guid, base string) error {
+	rest, err := zfsstream.RestOf(open, l)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = rest.Close() }() // it is read to its end, or does not matter
-	if err := checkWanted(&rest.begin, guid, base); err != nil {
+	if err := checkWanted(&rest.Begin, guid, base); err != nil {
 		return err
 	}
 	name := streamName(len(r.applied) + 1)
@@ -155,17 +149,17 @@ func (r *receiver) applyRest(ctx context.Context, open opener, l left, guid, bas
 		_, err = io.Copy(io.Discard, rest)
 	}
 	if err == nil {
-		err = r.checkReceived(ctx, name, &rest.begin)
+		err = r.checkReceived(ctx, name, &rest.Begin)
 	}
 	if err == nil {
-		r.received(name, &rest.begin)
+		r.received(name, &rest.Begin)
 	}
 	return err
 }
 
 // source remembers whether it was the source that failed.
 type source struct {
-	open   opener
+	open   zfsstream.Opener
 	failed error
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
+	"snapd/internal/fs/zfs/zfsstream"
 )
 
 var errCut = errors.New("the bucket does not answer")
@@ -108,13 +109,13 @@ func goOnAt(t *testing.T, target string, chain []sample, at int) (r *receiver, p
 }
 
 // compareRest compares what we make of a stream with what the sender makes.
-func compareRest(t *testing.T, name string, open opener, token string) {
+func compareRest(t *testing.T, name string, open zfsstream.Opener, token string) {
 	t.Helper()
-	l, err := parseToken(token)
+	l, err := zfsstream.ParseToken(token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rest, err := restOf(open, l)
+	rest, err := zfsstream.RestOf(open, l)
 	if err != nil {
 		t.Fatalf("%s: %+v: %v", name, l, err)
 	}
@@ -128,10 +129,10 @@ func compareRest(t *testing.T, name string, open opener, token string) {
 	}
 	a, b := recordsOf(t, ours), recordsOf(t, theirs)
 	for i := range min(len(a), len(b)) {
-		x, y := head(a[i][:headSize]), head(b[i][:headSize])
-		if i > 0 && recordBytes(a[i]) != recordBytes(b[i]) || i == 0 && (x.features() != y.features() || !bytes.Equal(a[i][headSize:], b[i][headSize:])) {
+		x, y := zfsstream.Head(a[i][:zfsstream.HeadSize]), zfsstream.Head(b[i][:zfsstream.HeadSize])
+		if i > 0 && recordBytes(a[i]) != recordBytes(b[i]) || i == 0 && (x.Features() != y.Features() || !bytes.Equal(a[i][zfsstream.HeadSize:], b[i][zfsstream.HeadSize:])) {
 			t.Fatalf("%s: at %+v, record %d is %s %d %d of %d bytes, the sender's %s %d %d of %d bytes", name, l, i,
-				x.kind(), x.object(), x.start(), len(a[i]), y.kind(), y.object(), y.start(), len(b[i]))
+				x.Kind(), x.Object(), x.Start(), len(a[i]), y.Kind(), y.Object(), y.Start(), len(b[i]))
 		}
 	}
 	if len(a) != len(b) {
@@ -142,8 +143,8 @@ func compareRest(t *testing.T, name string, open opener, token string) {
 // recordBytes is a record without the checksums, which depend on the name in BEGIN.
 func recordBytes(raw []byte) string {
 	raw = bytes.Clone(raw)
-	clear(raw[storedSum:headSize])
-	if h := head(raw[:headSize]); h.kind() == kindEnd {
+	clear(raw[zfsstream.StoredSum:zfsstream.HeadSize])
+	if h := zfsstream.Head(raw[:zfsstream.HeadSize]); h.Kind() == zfsstream.KindEnd {
 		clear(raw[8:40])
 	}
 	return string(raw)

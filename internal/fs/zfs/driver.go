@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 )
 
@@ -180,9 +181,9 @@ func findRenamed(ctx context.Context, dataset fs.Dataset, guid uint64) (object, 
 	case 1:
 		return found[0], nil
 	case 0:
-		return object{}, fmt.Errorf("dataset %s (guid %d): %w on this host; if its pool %s is only not imported: zpool import %s",
-			dataset.Name, guid, fs.ErrNotFound, poolOf(dataset.Name), poolOf(dataset.Name))
+		return object{}, advice.With(fmt.Errorf("dataset %s (guid %d): %w on this host", dataset.Name, guid, fs.ErrNotFound),
+			"if its pool %s is only not imported, run: zpool import %[1]s", poolOf(dataset.Name))
 	}
-	return object{}, fmt.Errorf("dataset %s (guid %d): %w under that name, and %s and %s both have that guid; export the pool that is not meant",
-		dataset.Name, guid, fs.ErrNotFound, found[0].name, found[1].name)
+	return object{}, advice.With(fmt.Errorf("dataset %s (guid %d): %w under that name, and %s and %s both have that guid",
+		dataset.Name, guid, fs.ErrNotFound, found[0].name, found[1].name), "export the pool that is not meant")
 }

@@ -7,7 +7,9 @@ import (
 	"os/exec"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/zfs/zfsstream"
 	"snapd/internal/run"
 
 	gozfs "github.com/mistifyio/go-zfs/v3"
@@ -27,28 +29,28 @@ type complaint struct {
 // complaints are in order: what is more exact comes first.
 func complaints() []complaint {
 	return []complaint{
-		{[]string{"pool I/O is currently suspended", "I/O is currently suspended"}, ErrSuspended, "zpool status says which devices do not answer; when they are back: zpool clear POOL"},
-		{[]string{"IV set guid mismatch", "IV set guid missing"}, fs.ErrBase, "an increment that was not sent raw is in the chain, or the target was changed: ship a full stream"},
+		{[]string{"pool I/O is currently suspended", "I/O is currently suspended"}, ErrSuspended, "look with zpool status which devices do not answer, and when they are back, run: zpool clear POOL"},
+		{[]string{"IV set guid mismatch", "IV set guid missing"}, fs.ErrBase, "ship a full stream: an increment that was not sent raw is in the chain, or the target was changed"},
 		{
 			[]string{"incremental send stream requires -L"},
-			fs.ErrBase, "the chain was begun with large blocks and goes on without: ship a full stream",
+			fs.ErrBase, "ship a full stream: the chain was begun with large blocks and goes on without",
 		},
 		{
 			[]string{
 				"does not match incremental source", "not an earlier snapshot", "Invalid cross-device link",
 				"most recent snapshot of", "has been modified", "incremental source", "is not a descendant",
 			},
-			fs.ErrBase, "the base is not what the stream builds on",
+			fs.ErrBase, "",
 		},
 		{[]string{"out of space", "No space left on device", "quota exceeded", "Disk quota", "Disc quota"}, fs.ErrNoSpace, "free some, raise the quota, or take another pool (zfs list -o space shows where it went)"},
 		{[]string{"Key must be loaded", "key must be loaded", "key not loaded", "Key not loaded", "encryption key", "keys are not loaded"}, ErrKey, "load it with: zfs load-key DATASET"},
 		{[]string{"already exists", "must specify -F to overwrite", "' exists"}, fs.ErrExists, ""},
-		{[]string{"being held"}, fs.ErrBusy, "zfs holds SNAPSHOT says by whom"},
+		{[]string{"being held"}, fs.ErrBusy, "see by whom with: zfs holds SNAPSHOT"},
 		{[]string{"is busy", "dependent clones", "has children", "filesystem is mounted", "cannot unmount"}, fs.ErrBusy, "see who uses it (zfs list -o name,origin; fuser -vm), and try again"},
 		{[]string{"does not exist", "no such pool", "no longer exists", "no such snapshot", "could not find any"}, fs.ErrNotFound, ""},
 		{
 			[]string{"checksum mismatch", "invalid backup stream", "incomplete stream", "invalid stream", "bad magic", "failed to read from stream", "stream is damaged"},
-			ErrStream, "",
+			zfsstream.ErrInvalid, "",
 		},
 		{[]string{"modules cannot be auto-loaded", "modules are not loaded", "/dev/zfs"}, nil, "load them with: modprobe zfs; if that fails, the package zfs-dkms or zfs-modules of this kernel is missing"},
 		{[]string{"is read-only", "read only pool", "Read-only file system"}, nil, "import the pool for writing"},
@@ -74,7 +76,7 @@ func explain(err error) error {
 		}
 	}
 	if os.Geteuid() != 0 && (strings.Contains(said, "ermission denied") || strings.Contains(said, "not permitted")) {
-		return fmt.Errorf("%w; run this as root", err)
+		return advice.With(err, "run this as root")
 	}
 	return err
 }
@@ -82,13 +84,13 @@ func explain(err error) error {
 func (c complaint) around(err error) error {
 	switch {
 	case c.is == nil:
-		return fmt.Errorf("%w; %s", err, c.do)
+		return advice.With(err, "%s", c.do)
 	case errors.Is(err, c.is):
 		return err
 	case c.do == "":
 		return fmt.Errorf("%w: %w", c.is, err)
 	}
-	return fmt.Errorf("%w: %w; %s", c.is, err, c.do)
+	return advice.With(fmt.Errorf("%w: %w", c.is, err), "%s", c.do)
 }
 
 // stderr is what a failed command wrote, through whatever it was run.

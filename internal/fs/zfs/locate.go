@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/proc"
 
@@ -101,7 +102,7 @@ func datasetAt(m proc.Mount) (string, error) {
 		return name, nil
 	}
 	if strings.Contains(m.Source, "@") {
-		return "", fmt.Errorf("it lies in the snapshot %s, and of a snapshot there is none: name the dataset's own path", m.Source)
+		return "", advice.With(fmt.Errorf("it lies in the snapshot %s, and of a snapshot there is none", m.Source), "name the dataset's own path")
 	}
 	return m.Source, nil
 }

@@ -1,70 +1,18 @@
 package zfs
 
 import (
-	"bytes"
-	"compress/zlib"
-	"encoding/hex"
 	"errors"
-	"io"
 	"os"
 	"strings"
 	"testing"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/zfs/zfsstream"
 	"snapd/internal/proc"
 	"snapd/internal/run"
 
 	"golang.org/x/sys/unix"
 )
-
-// TestToken makes a token for the place at which the kernel's receiver made
-// one: the lists hold the same, though ours is in XDR and names come in
-// another order.
-func TestToken(t *testing.T) {
-	tok := token{
-		name: "tank/a@snapd_20261121T101112Z_b", toGUID: 0x956bb7a240f38cfd, object: 0x25, bytes: 0x37a0, features: featureCompressed,
-	}
-	text := tok.String()
-	parts := strings.Split(text, "-")
-	if len(parts) != 4 || parts[0] != "1" {
-		t.Fatalf("got %q", text)
-	}
-	packed, err := hex.DecodeString(parts[3])
-	if err != nil {
-		t.Fatal(err)
-	}
-	z, err := zlib.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"object", "offset", "bytes", "toguid", "toname", "compressok", tok.name} {
-		if !bytes.Contains(list, []byte(name)) {
-			t.Errorf("the list lacks %q", name)
-		}
-	}
-	for _, name := range []string{"fromguid", "rawok", "embedok", "largeblockok"} {
-		if bytes.Contains(list, []byte(name)) {
-			t.Errorf("the list has %q", name)
-		}
-	}
-	// The checksum of the kernel's own token is made as ours is.
-	theirs := strings.Split(strings.TrimSpace(string(recorded(t, "token"))), "-")
-	raw, err := hex.DecodeString(theirs[3])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if sum := fletcherOf(raw[:len(raw)&^3]); hexWord(sum[0]) != theirs[1] {
-		t.Errorf("the checksum is %s, want %s", hexWord(sum[0]), theirs[1])
-	}
-}
-
-func hexWord(n uint64) string {
-	return strings.TrimLeft(hex.EncodeToString([]byte{byte(n >> 56), byte(n >> 48), byte(n >> 40), byte(n >> 32), byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), "0")
-}
 
 func TestParseProperties(t *testing.T) {
 	text, err := os.ReadFile("testdata/properties")
@@ -125,8 +73,8 @@ func TestExplain(t *testing.T) {
 		"cannot receive incremental stream: most recent snapshot of tank/b does not\nmatch incremental source":                fs.ErrBase,
 		"cannot receive incremental stream: IV set guid mismatch. See the 'zfs receive' man page section":                     fs.ErrBase,
 		"cannot receive new filesystem stream: destination 'tank/newa' exists\nmust specify -F to overwrite it":               fs.ErrExists,
-		"cannot receive new filesystem stream: checksum mismatch or incomplete stream.\nPartially received snapshot is saved": ErrStream,
-		"cannot receive: invalid stream (bad magic number)":                                                                   ErrStream,
+		"cannot receive new filesystem stream: checksum mismatch or incomplete stream.\nPartially received snapshot is saved": zfsstream.ErrInvalid,
+		"cannot receive: invalid stream (bad magic number)":                                                                   zfsstream.ErrInvalid,
 		"cannot mount 'tank/enc': encryption key not loaded":                                                                  ErrKey,
 		"cannot open 'tank': pool I/O is currently suspended":                                                                 ErrSuspended,
 	} {

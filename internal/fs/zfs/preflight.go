@@ -4,15 +4,18 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"snapd/internal/advice"
+	"snapd/internal/fs/zfs/zfsstream"
 )
 
 // preflight looks whether the pool can take a stream, before it is given one
 // byte of it.
-func (r *receiver) preflight(ctx context.Context, b *head) error {
-	if err := r.checkFeatures(ctx, b.features()); err != nil {
+func (r *receiver) preflight(ctx context.Context, b *zfsstream.Head) error {
+	if err := r.checkFeatures(ctx, b.Features()); err != nil {
 		return err
 	}
-	return r.checkKey(ctx, b.features()&featureRaw != 0)
+	return r.checkKey(ctx, b.Features()&zfsstream.FeatureRaw != 0)
 }
 
 // poolFeatures are the features that a pool must have for those of a stream.
@@ -22,14 +25,14 @@ func poolFeatures(features uint64) []string {
 		bit  uint64
 		name string
 	}{
-		{featureEmbedded, "embedded_data"},
-		{featureLZ4, "lz4_compress"},
-		{featureLargeBlocks, "large_blocks"},
-		{featureLargeDnode, "large_dnode"},
-		{featureRaw, "encryption"},
-		{featureZstd, "zstd_compress"},
-		{featureLongName, "longname"},
-		{featureLargeMicrozap, "large_microzap"},
+		{zfsstream.FeatureEmbedded, "embedded_data"},
+		{zfsstream.FeatureLZ4, "lz4_compress"},
+		{zfsstream.FeatureLargeBlocks, "large_blocks"},
+		{zfsstream.FeatureLargeDnode, "large_dnode"},
+		{zfsstream.FeatureRaw, "encryption"},
+		{zfsstream.FeatureZstd, "zstd_compress"},
+		{zfsstream.FeatureLongName, "longname"},
+		{zfsstream.FeatureLargeMicrozap, "large_microzap"},
 	} {
 		if features&f.bit != 0 {
 			out = append(out, f.name)
@@ -54,10 +57,10 @@ func (r *receiver) checkFeatures(ctx context.Context, features uint64) error {
 	for _, name := range needed {
 		switch value, known := state["feature@"+name]; {
 		case !known:
-			return fmt.Errorf("the stream needs the feature %s, and this host's ZFS does not know it; restore on a host with a newer one", name)
+			return advice.With(fmt.Errorf("the stream needs the feature %s, and this host's ZFS does not know it", name), "restore on a host with a newer ZFS")
 		case value == "disabled":
-			return fmt.Errorf("the stream needs the feature %s, and pool %s has it disabled; enable it with: zpool set feature@%s=enabled %s (older ZFS cannot read the pool then), or restore to another pool",
-				name, r.pool(), name, r.pool())
+			return advice.With(fmt.Errorf("the stream needs the feature %s, and pool %s has it disabled", name, r.pool()),
+				"enable it with: zpool set feature@%s=enabled %s (older ZFS cannot read the pool then), or restore to another pool", name, r.pool())
 		}
 	}
 	return nil
@@ -75,7 +78,7 @@ func (r *receiver) checkKey(ctx context.Context, raw bool) error {
 		return err
 	}
 	if encryption := props["encryption"]; encryption != "off" && encryption != "-" && props["keystatus"] != "available" {
-		return fmt.Errorf("%w: %s is encrypted, and so will be what is restored below it; run: zfs load-key %s", ErrKey, r.ancestor, strings.TrimSpace(props["encryptionroot"]))
+		return advice.With(fmt.Errorf("%w: %s is encrypted, and so will be what is restored below it", ErrKey, r.ancestor), "run: zfs load-key %s", strings.TrimSpace(props["encryptionroot"]))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/run"
 
@@ -50,7 +51,7 @@ func (d *Driver) prepare(ctx context.Context, name string, datasets []fs.Dataset
 	p := &prepared{ctx: context.WithoutCancel(ctx), name: name, datasets: datasets, objects: found}
 	for _, o := range found {
 		if room := nameMax - len("@") - len(name); len(o.name) > room {
-			return nil, fmt.Errorf("dataset %s: its name has %d bytes and leaves no room for a snapshot's: at most %d would do; rename it (zfs rename), or its parents", o.name, len(o.name), room)
+			return nil, advice.With(fmt.Errorf("dataset %s: its name has %d bytes and leaves no room for a snapshot's: at most %d would do", o.name, len(o.name), room), "rename it (zfs rename), or its parents")
 		}
 		p.add(o)
 	}
@@ -105,7 +106,7 @@ func (s *shot) ready(ctx context.Context, name string) error {
 		size += len(arg) + 1
 	}
 	if size > argsMax {
-		return fmt.Errorf("pool %s: the names of %d datasets are too long for one command (%d bytes, and %d is the most); make two groups of them", s.pool, len(s.names), size, argsMax)
+		return advice.With(fmt.Errorf("pool %s: the names of %d datasets are too long for one command (%d bytes, and %d is the most)", s.pool, len(s.names), size, argsMax), "make two groups of them")
 	}
 	if err := s.writable(ctx); err != nil {
 		return err
@@ -123,9 +124,9 @@ func (s *shot) writable(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("pool %s: %w", s.pool, err)
 	case pool.ReadOnly:
-		return fmt.Errorf("pool %s is imported read-only; import it for writing", s.pool)
+		return advice.With(fmt.Errorf("pool %s is imported read-only", s.pool), "import it for writing")
 	case pool.Health != gozfs.ZpoolOnline && pool.Health != gozfs.ZpoolDegraded:
-		return fmt.Errorf("pool %s is %s; zpool status %s says why", s.pool, pool.Health, s.pool)
+		return advice.With(fmt.Errorf("pool %s is %s", s.pool, pool.Health), "see why with: zpool status %s", s.pool)
 	}
 	return nil
 }
@@ -151,8 +152,8 @@ func (s *shot) room(ctx context.Context) error {
 		need += min(values["usedbydataset "+name], values["refreservation "+name])
 	}
 	if free := values["available "+s.pool]; free < need {
-		return fmt.Errorf("%w in pool %s: %d KiB are free, and the snapshot needs %d KiB; free some, add a device, or lower the refreservation of volumes",
-			fs.ErrNoSpace, s.pool, free>>10, need>>10)
+		return advice.With(fmt.Errorf("%w in pool %s: %d KiB are free, and the snapshot needs %d KiB", fs.ErrNoSpace, s.pool, free>>10, need>>10),
+			"free some, add a device, or lower the refreservation of volumes")
 	}
 	return nil
 }
@@ -213,7 +214,7 @@ func (s *shot) take(ctx context.Context) {
 	_, s.err = guarded(ctx, s.pool, func(ctx context.Context) ([]byte, error) { return run.Output(ctx, s.argv...) })
 	s.taken = s.err == nil
 	if errors.Is(s.err, fs.ErrNotFound) && !here(s.pool) {
-		s.err = fmt.Errorf("the pool is not on this host any more: %w; if it was only exported: zpool import %s", fs.ErrNotFound, s.pool)
+		s.err = advice.With(fmt.Errorf("the pool is not on this host any more: %w", fs.ErrNotFound), "if it was only exported, run: zpool import %s", s.pool)
 	}
 }
 

@@ -1,6 +1,7 @@
 package zfs
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -10,7 +11,9 @@ import (
 	"strconv"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
+	"snapd/internal/fs/zfs/zfsstream"
 
 	gozfs "github.com/mistifyio/go-zfs/v3"
 )
@@ -21,6 +24,7 @@ import (
 type receiver struct {
 	ctx      context.Context //nolint:containedctx // of the one Receive that made it, without its end: Close works on after that
 	target   string
+	wanted   string // the target that was asked for; a stage says which restore it belongs to by it
 	suffix   string // of what exists at the target; "" when nothing may
 	ancestor string // the nearest dataset above the target that exists
 	stage    string
@@ -29,10 +33,10 @@ type receiver struct {
 	props    map[string]string
 	made     []string // missing parents that Finish made, top first
 	notes    []string
-	left     *left // of a stream that is there in part
-	keeps    bool  // what was received is kept when that is interrupted
-	kept     bool  // and it was
-	done     bool  // Finish handed the dataset over
+	left     *zfsstream.Left // of a stream that is there in part
+	keeps    bool            // what was received is kept when that is interrupted
+	kept     bool            // and it was
+	done     bool            // Finish handed the dataset over
 	closed   bool
 }
 
@@ -46,7 +50,7 @@ type applied struct {
 // tank/restored; missing parents are made by Finish. Before any byte moves it
 // looks at the pool, the name, what is there, the parent's key and its room.
 func (d *Driver) Receive(ctx context.Context, target string, placement fs.Placement) (fs.Receiver, error) {
-	r := &receiver{ctx: context.WithoutCancel(ctx), target: target, suffix: placement.ReplaceSuffix}
+	r := &receiver{ctx: context.WithoutCancel(ctx), target: target, wanted: cmp.Or(placement.Wanted, target), suffix: placement.ReplaceSuffix}
 	if err := r.open(ctx); err != nil {
 		return nil, fmt.Errorf("restore to %s: %w", target, err)
 	}
@@ -55,16 +59,16 @@ func (d *Driver) Receive(ctx context.Context, target string, placement fs.Placem
 
 func (r *receiver) open(ctx context.Context) error {
 	if !present() {
-		return fmt.Errorf("this host has no ZFS; load it (modprobe zfs) or choose another target")
+		return advice.With(errors.New("this host has no ZFS"), "load it (modprobe zfs) or choose another target")
 	}
 	if err := checkName(r.target); err != nil {
 		return err
 	}
 	if len(r.target)+len(r.suffix) > nameMax {
-		return fmt.Errorf("%s%s: the name has more than %d bytes; choose a shorter target", r.target, r.suffix, nameMax)
+		return advice.With(fmt.Errorf("%s%s: the name has more than %d bytes", r.target, r.suffix, nameMax), "choose a shorter target")
 	}
 	if !strings.Contains(r.target, "/") {
-		return fmt.Errorf("%s is a pool: %w; choose a name in it, such as %s/restored", r.target, fs.ErrExists, r.target)
+		return advice.With(fmt.Errorf("%s is a pool: %w", r.target, fs.ErrExists), "choose a name in it, such as %s/restored", r.target)
 	}
 	if err := r.checkPool(ctx); err != nil {
 		return err
@@ -82,7 +86,7 @@ func (r *receiver) open(ctx context.Context) error {
 	_, _ = rand.Read(random[:]) // never fails
 	r.stage = r.ancestor + "/" + fs.StageName(hex.EncodeToString(random[:]))
 	if most := nameMax - len("@") - len(streamName(1<<30)); len(r.stage) > most {
-		return fmt.Errorf("%s: its parent's name leaves no room for the dataset in which it is built; choose a target higher up", r.target)
+		return advice.With(fmt.Errorf("%s: its parent's name leaves no room for the dataset in which it is built", r.target), "choose a target higher up")
 	}
 	return nil
 }
@@ -92,13 +96,13 @@ func (r *receiver) pool() string { return poolOf(r.target) }
 func (r *receiver) checkPool(ctx context.Context) error {
 	pool, err := guarded(ctx, r.pool(), func(context.Context) (*gozfs.Zpool, error) { return gozfs.GetZpool(r.pool()) })
 	if errors.Is(err, fs.ErrNotFound) {
-		return fmt.Errorf("there is no pool %s on this host: %w; zpool list shows those that are, zpool import those that could be", r.pool(), err)
+		return advice.With(fmt.Errorf("there is no pool %s on this host: %w", r.pool(), err), "name one of those that zpool list shows, or import one: zpool import shows those that could be")
 	}
 	if err != nil {
 		return err
 	}
 	if pool.ReadOnly {
-		return fmt.Errorf("pool %s is imported read-only; import it for writing, or choose another", r.pool())
+		return advice.With(fmt.Errorf("pool %s is imported read-only", r.pool()), "import it for writing, or choose another")
 	}
 	return nil
 }
@@ -117,7 +121,7 @@ func (r *receiver) findAncestor(ctx context.Context) error {
 		if len(o.name) > len(r.ancestor) {
 			r.ancestor = o.name
 			if o.kind == volume {
-				return fmt.Errorf("%s is a volume, and nothing can lie below one; choose another target", o.name)
+				return advice.With(fmt.Errorf("%s is a volume, and nothing can lie below one", o.name), "choose another target")
 			}
 		}
 	}
@@ -134,10 +138,10 @@ func (r *receiver) checkTarget(ctx context.Context) error {
 		return err
 	}
 	if r.suffix == "" {
-		return fmt.Errorf("%s: %w; choose another target, --beside or --replace", r.target, fs.ErrExists)
+		return fmt.Errorf("%s: %w", r.target, fs.ErrExists)
 	}
 	if there, err = exists(ctx, r.target+r.suffix); err == nil && there {
-		err = fmt.Errorf("%s, which is what the dataset at the target would be called: %w; rename it", r.target+r.suffix, fs.ErrExists)
+		err = advice.With(fmt.Errorf("%s, which is what the dataset at the target would be called: %w", r.target+r.suffix, fs.ErrExists), "rename it (zfs rename)")
 	}
 	return err
 }
@@ -158,7 +162,7 @@ func (r *receiver) checkParent(ctx context.Context) error {
 		return err
 	}
 	if free, err := strconv.ParseUint(props["available"], 10, 64); err == nil && free < roomNeeded {
-		return fmt.Errorf("%w in %s: %d KiB are available; free some, or raise its quota", fs.ErrNoSpace, r.ancestor, free>>10)
+		return advice.With(fmt.Errorf("%w in %s: %d KiB are available", fs.ErrNoSpace, r.ancestor, free>>10), "free some, or raise its quota")
 	}
 	return nil
 }
@@ -190,8 +194,8 @@ func (r *receiver) Expect(ctx context.Context, props map[string]string) error {
 		return err
 	}
 	if free, err := strconv.ParseUint(now["available"], 10, 64); err == nil && free < size {
-		return fmt.Errorf("restore to %s: %w in %s: the dataset had %d MiB on its disks, and %d MiB are available; free some, raise the quota, or choose another pool",
-			r.target, fs.ErrNoSpace, r.ancestor, size>>20, free>>20)
+		return advice.With(fmt.Errorf("restore to %s: %w in %s: the dataset had %d MiB on its disks, and %d MiB are available",
+			r.target, fs.ErrNoSpace, r.ancestor, size>>20, free>>20), "free some, raise the quota, or choose another pool")
 	}
 	return nil
 }

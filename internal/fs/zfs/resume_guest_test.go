@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/zfs/zfsstream"
 
 	"golang.org/x/sys/unix"
 )
@@ -171,18 +172,18 @@ func cuts(t testing.TB, data []byte, most int) []int {
 	t.Helper()
 	var borders []int
 	seen := make(map[string]int)
-	before := kindCount
+	before := zfsstream.KindCount
 	at := 0
 	for _, r := range recordsOf(t, data) {
-		h := head(r[:headSize])
-		pair := fmt.Sprint(before, h.kind())
+		h := zfsstream.Head(r[:zfsstream.HeadSize])
+		pair := fmt.Sprint(before, h.Kind())
 		if seen[pair]++; seen[pair] <= 2 {
-			borders = append(borders, at, at+4, at+headSize, at+headSize+(len(r)-headSize)/2&^3)
+			borders = append(borders, at, at+4, at+zfsstream.HeadSize, at+zfsstream.HeadSize+(len(r)-zfsstream.HeadSize)/2&^3)
 		}
-		before = h.kind()
+		before = h.Kind()
 		at += len(r)
 	}
-	borders = append(borders, len(data)-4, len(data)-headSize, len(data)-headSize+160)
+	borders = append(borders, len(data)-4, len(data)-zfsstream.HeadSize, len(data)-zfsstream.HeadSize+160)
 	random := rand.New(rand.NewPCG(uint64(len(data)), 1))
 	for len(borders) < 2*most {
 		borders = append(borders, random.IntN(len(data)/4)*4)
@@ -195,11 +196,11 @@ func cuts(t testing.TB, data []byte, most int) []int {
 // sender could go on from there at all.
 func resumeAt(t testing.TB, d *Driver, s sample, at int) (ok bool) {
 	t.Helper()
-	var w walker
+	var w zfsstream.Walker
 	if _, err := w.Write(s.data[:at]); err != nil {
 		t.Fatal(err)
 	}
-	state := w.place()
+	state := w.Place()
 	if state == "" {
 		return false
 	}
@@ -231,7 +232,7 @@ func continueSamples(t *testing.T, each int) {
 
 func continueSample(t *testing.T, s sample, each int) {
 	d := New()
-	if _, err := CheckStream(bytes.NewReader(s.data)); err != nil {
+	if _, err := zfsstream.Check(bytes.NewReader(s.data)); err != nil {
 		t.Fatal(s.name, err)
 	}
 	if again := read(t, d, s.snap, s.base); !bytes.Equal(again, s.data) {
@@ -248,10 +249,10 @@ func continueSample(t *testing.T, s sample, each int) {
 			anew++
 		}
 	}
-	kinds := make(map[kind]int)
+	kinds := make(map[zfsstream.Kind]int)
 	for _, r := range recordsOf(t, s.data) {
-		h := head(r[:headSize])
-		kinds[h.kind()]++
+		h := zfsstream.Head(r[:zfsstream.HeadSize])
+		kinds[h.Kind()]++
 	}
 	t.Logf("%s: %d bytes, records %v: %d cuts continued, %d had no place to go on from", s.name, len(s.data), kinds, continued, anew)
 	if continued < each {
@@ -276,9 +277,9 @@ func TestResumeRenamed(t *testing.T) {
 		t.Error("there is no place to go on from")
 	}
 	sh(t, "zfs", "destroy", pool+"/with space@other")
-	var w walker
+	var w zfsstream.Walker
 	_, _ = w.Write(s.data[:len(s.data)/2&^7])
-	if _, err := d.Resume(t.Context(), snap, nil, w.offset, w.place()); err == nil {
+	if _, err := d.Resume(t.Context(), snap, nil, w.Offset, w.Place()); err == nil {
 		t.Error("a snapshot that is gone is gone on with")
 	}
 }

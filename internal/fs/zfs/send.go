@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"snapd/internal/fs"
+	"snapd/internal/fs/zfs/zfsstream"
 	"snapd/internal/run"
 )
 
@@ -20,7 +21,7 @@ import (
 // since nothing that is encrypted is embedded. Properties (-p) would make
 // packages that cannot be resumed.
 func flags(format string) []string {
-	if format == formatRaw {
+	if format == zfsstream.FormatRaw {
 		return []string{"-w"}
 	}
 	return []string{"-L", "-c"}
@@ -44,9 +45,9 @@ func formatOf(ctx context.Context, o object) (string, error) {
 		return "", err
 	}
 	if len(rows) == 1 && rows[0][0] != "off" && rows[0][0] != "-" {
-		return formatRaw, nil
+		return zfsstream.FormatRaw, nil
 	}
-	return formatClear, nil
+	return zfsstream.FormatClear, nil
 }
 
 // asked is what is to be sent, as it is called now.
@@ -130,7 +131,7 @@ func (d *Driver) Resume(ctx context.Context, s fs.Snapshot, base *fs.Snapshot, a
 }
 
 func (d *Driver) resume(ctx context.Context, s fs.Snapshot, base *fs.Snapshot, at int64, state string) (io.ReadCloser, error) {
-	p, err := parsePlace(state, at)
+	p, err := zfsstream.ParsePlace(state, at)
 	if err != nil {
 		return nil, err
 	}
@@ -138,20 +139,20 @@ func (d *Driver) resume(ctx context.Context, s fs.Snapshot, base *fs.Snapshot, a
 	if err != nil {
 		return nil, err
 	}
-	t := token{
-		name: a.snap.name, toGUID: a.snap.guid, fromGUID: a.baseGUID(),
-		object: p.anchor.object, offset: p.anchor.offset, bytes: uint64(p.anchor.end), features: p.features,
+	t := zfsstream.Token{
+		Name: a.snap.name, ToGUID: a.snap.guid, FromGUID: a.baseGUID(),
+		Object: p.Anchor.Object, Offset: p.Anchor.Offset, Bytes: uint64(p.Anchor.End), Features: p.Features,
 	}
 	pipe, err := run.Pipe(ctx, "zfs", "send", "-t", t.String())
 	if err != nil {
 		return nil, err
 	}
 	pumped := newPump(ctx, a.pool, pipe)
-	rest, err := stitch(pumped, p, a.snap.guid, a.baseGUID())
+	rest, err := zfsstream.Stitch(pumped, p, a.snap.guid, a.baseGUID())
 	if err != nil {
 		return nil, errors.Join(err, pumped.Close())
 	}
-	return &Stream{pump: pumped, rest: rest, follow: &rest.follow}, nil
+	return &Stream{pump: pumped, rest: rest, follow: &rest.Follow}, nil
 }
 
 // Estimate says about how many bytes Send will give. It can take long when the

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 )
 
@@ -28,7 +29,7 @@ func TestNamesThatAreTooLong(t *testing.T) {
 			t.Errorf("a name of %d bytes: got %v", len(dataset), err)
 		}
 		if err != nil {
-			if !strings.Contains(err.Error(), "zfs rename") {
+			if !strings.Contains(advice.Of(err), "zfs rename") {
 				t.Errorf("it does not say what to do: %v", err)
 			}
 			continue

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/vmtest"
 )
@@ -91,7 +92,7 @@ func TestSuspended(t *testing.T) {
 	} {
 		begin := time.Now()
 		err := call()
-		if !errors.Is(err, ErrSuspended) || !strings.Contains(err.Error(), "zpool clear") {
+		if !errors.Is(err, ErrSuspended) || !strings.Contains(advice.Of(err), "zpool clear") {
 			t.Errorf("%s: got %v", what, err)
 		}
 		if took := time.Since(begin); took > 10*time.Second {
@@ -174,7 +175,7 @@ func TestExported(t *testing.T) {
 	} {
 		if err := call(); !errors.Is(err, fs.ErrNotFound) {
 			t.Errorf("%s: got %v", what, err)
-		} else if text := err.Error(); !strings.Contains(text, "zpool import") || strings.Contains(text, "usage:") {
+		} else if text := err.Error(); !strings.Contains(advice.Of(err), "zpool import") || strings.Contains(text, "usage:") {
 			t.Errorf("%s: it does not say what to do: %v", what, err)
 		}
 	}
@@ -222,7 +223,7 @@ func TestPreflight(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = r.Apply(t.Context(), bytes.NewReader(data), s.GUID, "")
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "zfs receive") {
+		if err == nil || !strings.Contains(err.Error()+"; "+advice.Of(err), want) || strings.Contains(err.Error(), "zfs receive") {
 			t.Errorf("%s: got %v", target, err)
 		}
 		if left := stages(t, poolOf(target)); len(left) > 0 {

@@ -2,7 +2,8 @@
 // a network filesystem brings here. Objects are plain files, so that cp, rsync
 // and docs/restore-by-hand.sh work on them. It creates folders below the
 // directory, and never the directory itself: a disk that is not mounted must
-// not be mistaken for an empty store.
+// not be mistaken for an empty store. Neither is one that is unmounted while
+// the store is used: see root.go.
 package dir
 
 import (
@@ -12,15 +13,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"snapd/internal/advice"
-	"snapd/internal/durable"
 	"snapd/internal/ship"
 )
 
@@ -28,19 +28,19 @@ import (
 // never be listed.
 const tmpDir = ".tmp"
 
-// leftoverAge is after how long a file in tmpDir belongs to a process that
-// died.
-const leftoverAge = 24 * time.Hour
-
 const namingAttempts = 10
 
 // Store keeps objects as files below a directory.
 type Store struct {
-	root string
+	root  string
+	calls calls
 
 	// folders is held while folders are made durable or removed, so that
-	// nobody of this process relies on one that is not durable yet.
+	// no task of this process relies on one that is not durable yet.
 	folders sync.Mutex
+
+	identity
+	reserved sync.Once
 }
 
 // New makes a store of a directory, which need not exist yet: then nothing is
@@ -50,7 +50,7 @@ func New(root string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("directory store %s: %w", root, err)
 	}
-	return &Store{root: abs}, nil
+	return &Store{root: abs, calls: systemCalls()}, nil
 }
 
 // Make makes the directory, for a repository that is about to be created.
@@ -63,28 +63,59 @@ func (s *Store) Make() error {
 
 // Put is as ship.Store says: written aside, synced, then named.
 func (s *Store) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
-	name, err := s.file(key)
-	if err != nil {
+	if err := ship.CheckKey(key); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	aside, err := s.writeAside(body)
+	root, done, err := s.use()
 	if err != nil {
+		return fmt.Errorf("put %s: %w", key, err)
+	}
+	defer done()
+	if ifAbsent && key != idKey {
+		// What commits something is put if absent.
+		if err := s.checkID(root); err != nil {
+			return fmt.Errorf("put %s: %w", key, err)
+		}
+	}
+	err = s.put(ctx, root, key, body, ifAbsent)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("put %s: %w", key, ship.ErrExists)
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
 		return fmt.Errorf("put %s: %w", key, s.explain(err))
 	}
-	defer aside.Close() //nolint:errcheck // it has its name, or is of no use
-	give := aside.Replace
-	if ifAbsent {
-		give = aside.Create
+	if key == idKey {
+		s.rememberID(body)
 	}
+	s.reserved.Do(func() { s.reserve(root) })
+	return nil
+}
+
+func (s *Store) put(ctx context.Context, root *os.Root, key string, body []byte, ifAbsent bool) error {
+	aside, err := s.writeAside(root, body)
+	if isFull(err) && strings.HasPrefix(key, ledgerPrefix) && root.Remove(reserveName) == nil {
+		aside, err = s.writeAside(root, body)
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Remove(aside) //nolint:errcheck // gone already if it was renamed
 	for range namingAttempts {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err = s.makeFolders(filepath.Dir(name)); err == nil {
-			err = give(name)
+		err = s.makeFolders(root, path.Dir(key))
+		switch {
+		case err != nil:
+		case ifAbsent:
+			err = s.nameIfAbsent(root, aside, key)
+		default:
+			err = root.Rename(aside, key)
 		}
 		// A Delete beside us, of this process or another, may have removed
 		// the folder it emptied, or one above it.
@@ -92,118 +123,170 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, ifAbsent bool)
 			break
 		}
 	}
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("put %s: %w", key, ship.ErrExists)
-	}
 	if err != nil {
-		return fmt.Errorf("put %s: %w", key, s.explain(err))
+		return err
 	}
-	return nil
+	return s.syncFolder(root, path.Dir(key))
 }
 
-func (s *Store) writeAside(body []byte) (*durable.Aside, error) {
-	tmp := filepath.Join(s.root, tmpDir)
-	if err := os.Mkdir(tmp, 0o700); err == nil {
-		if err := durable.SyncDir(s.root); err != nil {
-			return nil, err
+func (s *Store) writeAside(root *os.Root, body []byte) (name string, err error) {
+	if err := root.Mkdir(tmpDir, 0o700); err == nil {
+		if err := s.syncFolder(root, "."); err != nil {
+			return "", err
 		}
 	} else if !errors.Is(err, fs.ErrExist) {
-		return nil, err
+		return "", err
 	}
-	aside, err := durable.Begin(tmp)
+	f, name, err := createAside(root)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if _, err := aside.Write(body); err != nil {
-		return nil, errors.Join(err, aside.Close())
+	_, err = f.Write(body)
+	if err == nil {
+		err = f.Sync()
 	}
-	return aside, nil
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, root.Remove(name))
+	}
+	return name, nil
 }
 
-func (s *Store) makeFolders(folder string) error {
+func (s *Store) makeFolders(root *os.Root, folder string) error {
 	s.folders.Lock()
 	defer s.folders.Unlock()
-	return s.makeFolder(folder)
+	return s.makeFolder(root, folder)
 }
 
-// makeFolder makes a folder below the root and makes its name durable.
-func (s *Store) makeFolder(folder string) error {
-	if folder == s.root {
+// makeFolder makes a folder below the root and makes its name durable. One
+// that is there keeps its mode: who made it readable for others meant it.
+func (s *Store) makeFolder(root *os.Root, folder string) error {
+	if folder == "." {
 		return nil
 	}
-	if _, err := os.Lstat(folder); err == nil {
+	if _, err := root.Lstat(folder); err == nil {
 		return nil
 	}
-	parent := filepath.Dir(folder)
-	if err := s.makeFolder(parent); err != nil {
+	parent := path.Dir(folder)
+	if err := s.makeFolder(root, parent); err != nil {
 		return err
 	}
-	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := root.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return durable.SyncDir(parent)
+	return s.syncFolder(root, parent)
 }
 
 // Get is as ship.Store says.
 func (s *Store) Get(_ context.Context, key string) (io.ReadCloser, error) {
-	name, err := s.file(key)
-	if err != nil {
+	if err := ship.CheckKey(key); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	root, done, err := s.use()
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, err)
+	}
+	defer done()
+	f, err := openObject(root, key)
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, s.explain(err))
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%w: it is no file", ship.ErrNotFound)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("get %s: %w", key, s.explain(err)), f.Close())
+	if key == idKey {
+		if body, err := readID(root); err == nil {
+			s.rememberID(body)
+		}
 	}
 	return f, nil
 }
 
+// openObject opens a file, and follows no symbolic link: who can write into
+// the directory must not make a reader open what lies elsewhere.
+func openObject(root *os.Root, key string) (*os.File, error) {
+	named, err := root.Lstat(key)
+	if err != nil {
+		return nil, err
+	}
+	if !named.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: it is no file", ship.ErrNotFound)
+	}
+	f, err := root.Open(key)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := f.Stat()
+	if err == nil && !opened.Mode().IsRegular() {
+		err = fmt.Errorf("%w: it is no file", ship.ErrNotFound)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Stat is as ship.ObjectStater says. A directory has no ETags: what it holds is
+// proved by reading it.
+func (s *Store) Stat(_ context.Context, key string) (ship.Object, error) {
+	if err := ship.CheckKey(key); err != nil {
+		return ship.Object{}, err
+	}
+	root, done, err := s.use()
+	if err != nil {
+		return ship.Object{}, fmt.Errorf("stat %s: %w", key, err)
+	}
+	defer done()
+	info, err := root.Lstat(key)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: it is no file", ship.ErrNotFound)
+	}
+	if err != nil {
+		return ship.Object{}, fmt.Errorf("stat %s: %w", key, s.explain(err))
+	}
+	return ship.Object{Key: key, Size: info.Size(), Time: info.ModTime().UTC()}, nil
+}
+
 // List is as ship.Store says.
 func (s *Store) List(ctx context.Context, prefix string, each func(ship.Object) error) error {
-	s.sweep()
 	// Only the folder that the prefix leads into can hold what it asks for.
-	start := ""
+	start := "."
 	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
 		start = prefix[:i]
 		if err := ship.CheckKey(start); err != nil {
 			return err
 		}
 	}
-	return s.list(ctx, start, prefix, each)
+	root, done, err := s.use()
+	if errors.Is(err, ship.ErrNoBucket) {
+		return nil // never written to
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", prefix, err)
+	}
+	defer done()
+	sweep(root)
+	return s.list(ctx, root, start, prefix, each)
 }
 
-func (s *Store) list(ctx context.Context, folder, prefix string, each func(ship.Object) error) error {
-	entries, err := os.ReadDir(filepath.Join(s.root, filepath.FromSlash(folder)))
+func (s *Store) list(ctx context.Context, root *os.Root, folder, prefix string, each func(ship.Object) error) error {
+	entries, err := readFolder(root, folder, prefix)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("list %s: %w", prefix, s.explain(err))
 	}
-	for _, e := range sortByKey(entries, folder, prefix) {
+	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if e.IsDir() {
-			if err := s.list(ctx, strings.TrimSuffix(e.key, "/"), prefix, each); err != nil {
+		if e.info.IsDir() {
+			if err := s.list(ctx, root, strings.TrimSuffix(e.key, "/"), prefix, each); err != nil {
 				return err
 			}
 			continue
 		}
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+		if !e.info.Mode().IsRegular() {
 			continue
 		}
-		if err != nil {
-			return fmt.Errorf("list %s: %w", e.key, s.explain(err))
-		}
-		if err := each(ship.Object{Key: e.key, Size: info.Size(), Time: info.ModTime().UTC()}); err != nil {
+		if err := each(ship.Object{Key: e.key, Size: e.info.Size(), Time: e.info.ModTime().UTC()}); err != nil {
 			return err
 		}
 	}
@@ -212,83 +295,82 @@ func (s *Store) list(ctx context.Context, folder, prefix string, each func(ship.
 
 // entry is an object or, with a key that ends in a slash, a folder.
 type entry struct {
-	key string
-	fs.DirEntry
+	key  string
+	info fs.FileInfo
 }
 
-// sortByKey orders what a folder holds and the prefix asks for by the whole
-// key, in which a folder's name is followed by a slash: "a-b" comes before
-// "a/b", although "a" < "a-b".
-func sortByKey(entries []fs.DirEntry, folder, prefix string) []entry {
-	var sorted []entry
-	for _, e := range entries {
-		key := e.Name()
-		if folder != "" {
-			key = folder + "/" + key
-		}
+// readFolder gives what a folder holds and the prefix asks for, ordered by the
+// whole key, in which a folder's name is followed by a slash: "a-b" comes
+// before "a/b", although "a" < "a-b".
+func readFolder(root *os.Root, folder, prefix string) ([]entry, error) {
+	f, err := root.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	names, err := f.Readdirnames(-1)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	var entries []entry
+	for _, name := range names {
+		key := path.Join(folder, name)
 		if ship.CheckKey(key) != nil {
 			continue // not ours
 		}
-		if e.IsDir() {
+		if !strings.HasPrefix(key, prefix) && !strings.HasPrefix(prefix, key+"/") {
+			continue
+		}
+		// By its name and the root: the names that a folder's entries carry
+		// lead through the whole path, and whatever is mounted there by now.
+		info, err := root.Lstat(key)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if info.IsDir() {
 			key += "/"
 		}
-		if strings.HasPrefix(key, prefix) || e.IsDir() && strings.HasPrefix(prefix, key) {
-			sorted = append(sorted, entry{key, e})
-		}
+		entries = append(entries, entry{key, info})
 	}
-	slices.SortFunc(sorted, func(a, b entry) int { return strings.Compare(a.key, b.key) })
-	return sorted
-}
-
-// sweep removes what processes that died left behind. It is a courtesy: what
-// goes wrong with it is nobody's trouble.
-func (s *Store) sweep() {
-	tmp := filepath.Join(s.root, tmpDir)
-	entries, _ := os.ReadDir(tmp)
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > leftoverAge {
-			_ = os.Remove(filepath.Join(tmp, e.Name()))
-		}
-	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+	return entries, nil
 }
 
 // Delete is as ship.Store says. A folder that became empty goes too.
 func (s *Store) Delete(_ context.Context, key string) error {
-	name, err := s.file(key)
-	if err != nil {
+	if err := ship.CheckKey(key); err != nil {
 		return err
 	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	root, done, err := s.use()
+	if errors.Is(err, ship.ErrNoBucket) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	defer done()
+	if err := root.Remove(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete %s: %w", key, s.explain(err))
 	}
 	s.folders.Lock()
 	defer s.folders.Unlock()
-	for folder := filepath.Dir(name); folder != s.root; folder = filepath.Dir(folder) {
-		if os.Remove(folder) != nil {
+	for folder := path.Dir(key); folder != "."; folder = path.Dir(folder) {
+		if root.Remove(folder) != nil {
 			break // not empty
 		}
 	}
 	return nil
 }
 
-// file is where an object lies. Keys that could lead elsewhere are refused.
-func (s *Store) file(key string) (string, error) {
-	if err := ship.CheckKey(key); err != nil {
-		return "", err
-	}
-	return filepath.Join(s.root, filepath.FromSlash(key)), nil
-}
-
 // explain gives an error of the system ship's name and says what to do.
 func (s *Store) explain(err error) error {
 	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return advice.With(fmt.Errorf("directory %s is full: %w", s.root, err), "make room, or remove old points with: snapd prune; the next ship goes on where this one stopped")
+	case isFull(err):
+		return advice.With(fmt.Errorf("directory %s is full: %w", s.root, err),
+			"make room on its disk, or remove old points with: snapd prune, which gives back the room of what it drops at once; the next ship goes on where this one stopped")
 	case errors.Is(err, fs.ErrNotExist):
-		if _, serr := os.Stat(s.root); errors.Is(serr, fs.ErrNotExist) {
-			// Both: nothing is found in it, and nothing can be put into it.
-			return advice.With(fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrNoBucket, ship.ErrNotFound), "mount its disk; if the directory is right and new, run: snapd init")
-		}
 		return fmt.Errorf("%w: %w", ship.ErrNotFound, err)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return advice.With(fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrDenied, err), "check owner, mode and mount options")
@@ -296,4 +378,8 @@ func (s *Store) explain(err error) error {
 		return fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrUnavailable, err)
 	}
 	return err
+}
+
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/ship"
 	"snapd/internal/ship/dir"
 	"snapd/internal/ship/shiptest"
@@ -128,5 +130,129 @@ func TestTwoProcesses(t *testing.T) {
 	n := 0
 	if err := open(t, root).List(t.Context(), "a/", func(ship.Object) error { n++; return nil }); err != nil || n != 4*19 {
 		t.Errorf("%d objects left, want %d, %v", n, 4*19, err)
+	}
+}
+
+// TestModesStay: what others may read stays readable for them, and what is new
+// is for its owner only.
+func TestModesStay(t *testing.T) {
+	root := t.TempDir()
+	if err := errors.Join(os.Chmod(root, 0o755), os.Mkdir(filepath.Join(root, "data"), 0o750), os.Chmod(filepath.Join(root, "data"), 0o750)); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, root)
+	for _, key := range []string{"data/x/1", "meta/points/1"} {
+		if err := s.Put(t.Context(), key, []byte("x"), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]os.FileMode{
+		"": 0o755, "data": 0o750, "data/x": 0o700, "data/x/1": 0o600, "meta": 0o700, "meta/points/1": 0o600,
+	} {
+		if info, err := os.Stat(filepath.Join(root, name)); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v, want %v (%v)", name, info.Mode(), want, err)
+		}
+	}
+}
+
+// TestAnotherFolderAtThePath: what lies at the path now is not what was used
+// before. Nothing is written there, and nothing is said to be missing.
+func TestAnotherFolderAtThePath(t *testing.T) {
+	parent := t.TempDir()
+	root, aside := filepath.Join(parent, "disk"), filepath.Join(parent, "aside")
+	s := open(t, root)
+	if err := s.Make(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(t.Context(), "repository", []byte("the repository"), true); err != nil {
+		t.Fatal(err)
+	}
+	away := func(what string) {
+		t.Helper()
+		_, gerr := s.Get(t.Context(), "repository")
+		_, serr := s.Stat(t.Context(), "repository")
+		_, _, rerr := s.Space(t.Context())
+		for op, err := range map[string]error{
+			"put":    s.Put(t.Context(), "data/x/1", []byte("x"), false),
+			"commit": s.Put(t.Context(), "meta/points/1", []byte("x"), true),
+			"get":    gerr, "stat": serr, "space": rerr,
+			"list":   s.List(t.Context(), "", func(ship.Object) error { return nil }),
+			"delete": s.Delete(t.Context(), "repository"),
+		} {
+			if !errors.Is(err, ship.ErrUnavailable) || errors.Is(err, ship.ErrNotFound) || !strings.Contains(advice.Of(err), "mount") {
+				t.Errorf("%s: %s: got %v (advice %q)", what, op, err, advice.Of(err))
+			}
+		}
+	}
+	if err := os.Rename(root, aside); err != nil {
+		t.Fatal(err)
+	}
+	away("nothing there")
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	away("an empty folder")
+	if entries, _ := os.ReadDir(root); len(entries) != 0 {
+		t.Errorf("written there: %v", entries)
+	}
+	if err := os.WriteFile(filepath.Join(root, "repository"), []byte("another one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	away("another repository")
+	// The same disk, mounted again, may be another device by its number.
+	if err := errors.Join(os.RemoveAll(root), os.CopyFS(root, os.DirFS(aside))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(t.Context(), "meta/points/1", []byte("x"), true); err != nil {
+		t.Errorf("the same repository: %v", err)
+	}
+}
+
+// TestRepositoryExchangedInPlace: the folder is the same, and what lies in it
+// is another repository.
+func TestRepositoryExchangedInPlace(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "repository"), []byte("the repository"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, root)
+	r, err := s.Get(t.Context(), "repository")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	if err := os.WriteFile(filepath.Join(root, "repository"), []byte("another one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(t.Context(), "meta/streams/1", []byte("x"), true); err == nil {
+		t.Error("it was committed to")
+	}
+}
+
+func TestSpace(t *testing.T) {
+	free, total, err := ship.Space(t.Context(), ship.Retry(open(t, t.TempDir()), ship.RetryPolicy{}))
+	if err != nil || free <= 0 || total < free {
+		t.Errorf("got %d of %d, %v", free, total, err)
+	}
+	if _, _, err := ship.Space(t.Context(), ship.Retry(shiptest.NewMemory(), ship.RetryPolicy{})); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a store that does not know: %v", err)
+	}
+}
+
+// TestAnIdleStoreKeepsNoDescriptor: its disk can be unmounted.
+func TestAnIdleStoreKeepsNoDescriptor(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	if err := s.Put(t.Context(), "a/b", nil, true); err != nil {
+		t.Fatal(err)
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); strings.HasPrefix(to, root) {
+			t.Errorf("descriptor %s is open on %s", fd.Name(), to)
+		}
 	}
 }

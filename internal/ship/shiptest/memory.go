@@ -28,6 +28,10 @@ type Memory struct {
 	// does and a directory does not.
 	ETags bool
 
+	// Fold makes names that differ only in their case one object, under the
+	// name that was put first, as some filesystems do.
+	Fold bool
+
 	mu       sync.Mutex
 	objects  map[string]object
 	rewrites []string
@@ -36,6 +40,7 @@ type Memory struct {
 }
 
 type object struct {
+	name string // as it was put
 	body []byte
 	time time.Time
 }
@@ -72,7 +77,7 @@ func (m *Memory) PutDigest(ctx context.Context, key string, body []byte, ifAbsen
 	if sum != sha256.Sum256(body) {
 		return "", fmt.Errorf("put %s: the digest is not that of the body", key)
 	}
-	old, there := m.objects[key]
+	old, there := m.objects[m.at(key)]
 	if there && ifAbsent {
 		return "", fmt.Errorf("put %s: %w", key, ship.ErrExists)
 	}
@@ -83,9 +88,20 @@ func (m *Memory) PutDigest(ctx context.Context, key string, body []byte, ifAbsen
 	if m.Now != nil {
 		now = m.Now
 	}
-	o := object{body: bytes.Clone(body), time: now().UTC()}
-	m.objects[key] = o
+	o := object{name: key, body: bytes.Clone(body), time: now().UTC()}
+	if there {
+		o.name = old.name
+	}
+	m.objects[m.at(key)] = o
 	return m.entry(key, o).ETag, nil
+}
+
+// at is where an object lies.
+func (m *Memory) at(key string) string {
+	if m.Fold {
+		return strings.ToLower(key)
+	}
+	return key
 }
 
 // entry is what a listing tells of an object.
@@ -105,7 +121,7 @@ func (m *Memory) Stat(ctx context.Context, key string) (ship.Object, error) {
 	if err := m.begin(ctx, "stat", key); err != nil {
 		return ship.Object{}, err
 	}
-	o, ok := m.objects[key]
+	o, ok := m.objects[m.at(key)]
 	if !ok {
 		return ship.Object{}, fmt.Errorf("stat %s: %w", key, ship.ErrNotFound)
 	}
@@ -122,7 +138,7 @@ func (m *Memory) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := ship.CheckKey(key); err != nil {
 		return nil, err
 	}
-	o, ok := m.objects[key]
+	o, ok := m.objects[m.at(key)]
 	if !ok {
 		return nil, fmt.Errorf("get %s: %w", key, ship.ErrNotFound)
 	}
@@ -155,9 +171,9 @@ func (m *Memory) List(ctx context.Context, prefix string, each func(ship.Object)
 	m.mu.Lock()
 	err := m.begin(ctx, "list", prefix)
 	var found []ship.Object
-	for key, o := range m.objects {
-		if strings.HasPrefix(key, prefix) {
-			found = append(found, m.entry(key, o))
+	for _, o := range m.objects {
+		if strings.HasPrefix(o.name, prefix) {
+			found = append(found, m.entry(o.name, o))
 		}
 	}
 	m.mu.Unlock()
@@ -180,7 +196,7 @@ func (m *Memory) Delete(ctx context.Context, key string) error {
 	if err := m.begin(ctx, "delete", key); err != nil {
 		return err
 	}
-	delete(m.objects, key)
+	delete(m.objects, m.at(key))
 	return nil
 }
 
@@ -210,9 +226,9 @@ func (m *Memory) Keys(prefix string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var keys []string
-	for key := range m.objects {
-		if strings.HasPrefix(key, prefix) {
-			keys = append(keys, key)
+	for _, o := range m.objects {
+		if strings.HasPrefix(o.name, prefix) {
+			keys = append(keys, o.name)
 		}
 	}
 	slices.Sort(keys)
@@ -223,7 +239,7 @@ func (m *Memory) Keys(prefix string) []string {
 func (m *Memory) Object(key string) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return bytes.Clone(m.objects[key].body)
+	return bytes.Clone(m.objects[m.at(key)].body)
 }
 
 // Tamper puts something under a key behind everyone's back; nil removes it.
@@ -231,8 +247,8 @@ func (m *Memory) Tamper(key string, body []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if body == nil {
-		delete(m.objects, key)
+		delete(m.objects, m.at(key))
 		return
 	}
-	m.objects[key] = object{body: bytes.Clone(body), time: m.objects[key].time}
+	m.objects[m.at(key)] = object{name: key, body: bytes.Clone(body), time: m.objects[m.at(key)].time}
 }

@@ -1,0 +1,151 @@
+// Package daemon is the running agent, as systemd starts it: it reads the
+// configuration, lets calls take their turn, feeds the watchdog, says in one
+// line what is under way, looks after endangered snapshots, ends when it is
+// idle, and hands over to the next agent. What a call does is in internal/agent,
+// and how calls arrive in internal/api. It parses no arguments and chooses no
+// storage or store: what it needs of those is handed to it as functions.
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"snapd/internal/agent"
+	"snapd/internal/api"
+	"snapd/internal/config"
+	"snapd/internal/point"
+
+	systemd "snapd/internal/host"
+)
+
+// aliveEvery is how often the agent's loop shows that it lives, unless systemd
+// wants to see it more often.
+const aliveEvery = 5 * time.Second
+
+// Options are what a Daemon works with. All of them have to be set.
+type Options struct {
+	// File is the configuration. Load reads it; it is called again whenever the
+	// file has changed, and never twice at once.
+	File string
+	Load func() (*config.Config, error)
+	// Agent gives the options of the agent of one call. The daemon adds to them
+	// what only a running agent has.
+	Agent func(conf *config.Config, report agent.Report) (agent.Options, error)
+	// Group is the group of the host whose members may take snapshots and look.
+	Group int
+	State string           // directory: where this host remembers its points
+	Idle  time.Duration    // it ends when no call came for so long
+	Now   func() time.Time // tells when a configuration was read
+	Log   *slog.Logger
+}
+
+// Daemon is the agent as systemd runs it.
+type Daemon struct {
+	Options
+	config *keeper
+	turn   turn
+
+	noLogind sync.Once // said once
+	mu       sync.Mutex
+	shown    string // the status that systemd has
+	labels   string // the schedules of labels as they were last seen
+	freed    bool   // unused memory was given back since the last call
+
+	watching atomic.Bool // there are snapshots that have to be watched while they live
+	fault    string      // of the last watch; only watch uses it
+}
+
+// New makes a daemon. It reads nothing yet.
+func New(o Options) *Daemon {
+	return &Daemon{Options: o, config: &keeper{file: o.File, parse: o.Load, now: o.Now}, turn: newTurn()}
+}
+
+// Serve answers calls until the daemon is idle or ctx ends, and closes the
+// listener.
+func (d *Daemon) Serve(ctx context.Context, l *net.UnixListener) error {
+	if err := d.config.reload(); err != nil {
+		// Who calls is told. To end would leave systemd to start us again for
+		// the same call, until it gives up and closes the socket.
+		d.Log.Error("the configuration is wrong, so that every call fails until it is mended: "+err.Error(), "error", err.Error())
+	}
+	tick := aliveEvery
+	if w := systemd.Watchdog(); w > 0 {
+		tick = min(tick, w/3)
+	}
+	ctx, cancel := d.untilStopped(ctx)
+	defer cancel()
+	server := api.NewServer(api.Options{
+		Calls: func(report agent.Report) (api.Calls, error) { return d.calls(ctx, report) },
+		Caller: func(c *net.UnixConn) (api.Caller, error) {
+			p, err := systemd.PeerOf(c)
+			return api.Caller{UID: p.UID, Root: err == nil && p.UID == 0, Member: err == nil && p.Member(d.Group)}, err
+		},
+		Newest: d.newest,
+		Reload: func() error { return d.reload(ctx) },
+		Idle:   d.Idle,
+		Needed: d.watching.Load,
+		Tick:   tick,
+		Alive:  d.alive,
+		Log:    d.Log,
+	})
+	defer d.reloadOnHangup(ctx)()
+	defer d.watch(ctx)()
+	systemd.Ready()
+	err := server.Serve(ctx, l)
+	systemd.Stopping()
+	return err
+}
+
+// calls gives the agent of one call.
+func (d *Daemon) calls(ctx context.Context, report agent.Report) (api.Calls, error) {
+	conf, warning, err := d.config.current()
+	if err != nil {
+		return nil, err
+	}
+	if warning != nil {
+		report(agent.WarningOf("", warning))
+	}
+	o, err := d.Agent(conf, report)
+	if err != nil {
+		return nil, err
+	}
+	inhibit := o.Inhibit
+	o.Inhibit = func(why string) (func() error, error) {
+		release, err := inhibit(why)
+		if err != nil {
+			d.sayNoLogind(err)
+		}
+		return release, err
+	}
+	o.Looked = func(all []agent.Schedule) { d.looked(ctx, all) }
+	o.Turn = d.turn.wait
+	a, err := agent.New(o)
+	if err != nil {
+		return nil, err
+	}
+	return Patient(a, d.sayNoLogind), nil
+}
+
+func (d *Daemon) sayNoLogind(err error) {
+	d.noLogind.Do(func() { d.Log.Warn(err.Error(), "error", err.Error()) })
+}
+
+// newest is when the record has the last restore point of a group.
+func (d *Daemon) newest(group string) (newest time.Time, err error) {
+	record, err := point.OpenRecord(filepath.Join(d.State, "points"))
+	if err != nil {
+		return newest, err
+	}
+	all, err := record.All()
+	for _, p := range all {
+		if p.Group == group && p.Time.After(newest) {
+			newest = p.Time
+		}
+	}
+	return newest, err
+}

@@ -1,0 +1,76 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"snapd/internal/agent"
+	"snapd/internal/config"
+	"snapd/internal/workload"
+)
+
+// groups resolves every group, as a snapshot would.
+func (d doctor) groups(ctx context.Context) []Check {
+	s, err := d.Agent.Survey(ctx)
+	if err != nil {
+		return []Check{ill("Docker engine", err)}
+	}
+	var out []Check
+	if s.NoEngine != nil {
+		out = append(out, well("Docker engine", "there is none: only groups of paths work (%v)", s.NoEngine))
+	} else {
+		out = append(out, well("Docker engine", "answers"))
+	}
+	for _, p := range s.Problems {
+		out = append(out, Check{Check: "labels", Why: p.String(), Do: p.Do})
+	}
+	for _, g := range s.Groups {
+		out = append(out, checkGroup(g))
+	}
+	if len(s.Groups) == 0 {
+		out = append(out, Check{
+			Check: "groups", Level: Warn, Why: "there is none, so nothing is protected",
+			Do: "label a container with snapd.enable=true, or add a [group.NAME] to " + d.Agent.Config.File,
+		})
+	}
+	return out
+}
+
+func checkGroup(g agent.SurveyedGroup) Check {
+	name := "group " + g.Name
+	if g.Err != nil {
+		return ill(name, g.Err)
+	}
+	text := fmt.Sprintf("%d datasets; %s%s", g.Datasets, g.Why, willAgree(g.Group))
+	if len(g.Warnings) > 0 {
+		return Check{
+			Check: name, Level: Warn, Why: text + "; " + strings.Join(g.Warnings, "; "),
+			Do: "if that is not what you want: snapd show latest:" + g.Name + " says what a point covers",
+		}
+	}
+	if len(g.Notes) > 0 {
+		text += "; passed over: " + strings.Join(g.Notes, "; ")
+	}
+	return well(name, "%s", text)
+}
+
+// willAgree says for people what a group's applications will be asked for.
+func willAgree(g workload.Group) string {
+	var out []string
+	for _, c := range g.Members {
+		if c.Commands.Quiesce != config.QuiesceNone && c.Commands.Quiesce != "" {
+			out = append(out, fmt.Sprintf("%s is quiesced (%s)", c.Name, c.Commands.Quiesce))
+		}
+		if len(c.Commands.Hold) > 0 {
+			out = append(out, c.Name+" holds its lock (hold command)")
+		}
+		if c.Commands.Hooks() {
+			out = append(out, "hooks run in "+c.Name)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(out, ", ")
+}
