@@ -19,6 +19,9 @@
 #           s3cmd:s3://BUCKET/PREFIX, aws:s3://BUCKET/PREFIX
 # SIGNER    the public key of the host that wrote it ("RW…"), from the
 #           recovery kit. One found in the bucket would prove nothing.
+# AVOID     (in the environment) ids of streams that are damaged: another one of
+#           the same dataset that makes the same snapshot is used where there is
+#           one; so it is where the manifest of a base is missing
 # IDENTITY  the file with age's private key, from the recovery kit; "none" for
 #           a repository that is not encrypted
 #
@@ -72,8 +75,8 @@ signed() {
 	get "$key" "$work/object"
 	head -n 4 "$work/object" >"$work/signature"
 	tail -n +5 "$work/object" >"$file"
-	[[ $(head -n 1 "$work/signature") == "untrusted comment: snapd repository format 1: $type" ]] ||
-		fail "$key is not a $type of format 1"
+	[[ $(head -n 1 "$work/signature") =~ ^"untrusted comment: snapd repository format "[12]": $type"$ ]] ||
+		fail "$key is not a $type of format 1 or 2"
 	comment=$(minisign -V -Q -P "$signer" -m "$file" -x "$work/signature") ||
 		fail "$key: the signature does not verify: it is damaged, or was signed by somebody else"
 	if [[ $type == repository ]]; then
@@ -132,7 +135,7 @@ points() {
 	local name
 	while read -r name; do
 		signed point "meta/points/$name" "meta/points/$name" "$work/point"
-		jq -r '"point \(.point)  \(.time)  \(.consistency)  window \(.window_us) us",
+		jq -r '"point \(.point)  number \(.number)  \(.time)  \(.consistency)  window \(.window_us) us",
 			(.streams[] | "  stream \(.stream)  \(.driver)  \(.sent_bytes) bytes in \(.segments) segments  base \(.base // "none: full")")' "$work/point"
 		if [[ -n $identity ]]; then
 			jq -r .sealed "$work/point" | base64 -d >"$work/sealed"
@@ -141,19 +144,44 @@ points() {
 	done < <(names meta/points)
 }
 
-# chain STREAM: fills the array streams, the full one first.
+# manifest NAME: fetches and checks the manifest with that name. Called in a
+# subshell, so that a bad one can be passed over.
+manifest() {
+	local id=${1%%.*}
+	[[ " ${AVOID:-} " != *" $id "* ]] || fail "stream $id is to be avoided"
+	signed stream "meta/streams/$1" "meta/streams/$1" "$work/manifest-$id"
+	[[ $(jq -r .stream "$work/manifest-$id") == "$id" ]] || fail "meta/streams/$1 is not the manifest of $id"
+}
+
+# chain STREAM: fills the array streams, the full one first. Of names that
+# begin with an id the one counts that verifies. Where a base has none, another
+# stream of the same dataset that makes the snapshot takes its place, the
+# newest first.
 chain() {
-	local id=$1 name guid above=
+	local id=$1 name found guid origin="" above="" all
 	streams=()
+	all=$(names meta/streams)
 	while [[ $id != null ]]; do
 		[[ $id =~ ^[0-9a-z]{16}$ ]] || fail "\"$id\" is not a stream's id"
-		name=$(names meta/streams | grep -m 1 "^$id\\." || true)
-		[[ -n $name ]] || fail "stream $id is not in the repository"
-		signed stream "meta/streams/$name" "meta/streams/$name" "$work/manifest-$id"
-		[[ $(jq -r .stream "$work/manifest-$id") == "$id" ]] || fail "meta/streams/$name is not the manifest of $id"
+		found=
+		while read -r name; do
+			[[ -n $name && " ${streams[*]:-} " != *" ${name%%.*} "* ]] || continue
+			if (manifest "$name"); then
+				found=${name%%.*}
+				break
+			fi
+		done < <(
+			grep "^$id\\." <<<"$all" || true
+			[[ -z $above ]] || grep "^[0-9a-z]\\{16\\}\\.$origin\\.$above\\." <<<"$all" | grep -v "^$id\\." | sort -r || true
+		)
+		[[ -n $found ]] || fail "stream $id is not in the repository, and nothing takes its place"
+		[[ $found == "$id" ]] || echo "stream $found takes the place of $id" >&2
+		id=$found
 		guid=$(jq -r .guid "$work/manifest-$id")
-		[[ -z $above || $above == "$guid" ]] || fail "stream $id makes snapshot $guid, but $above is needed"
+		[[ -z $above || $above == "$guid" && $origin == "$(jq -r .origin "$work/manifest-$id")" ]] ||
+			fail "stream $id makes snapshot $guid, but $above is needed"
 		above=$(jq -r '.base_guid // ""' "$work/manifest-$id")
+		origin=$(jq -r .origin "$work/manifest-$id")
 		streams=("$id" "${streams[@]}")
 		[[ ${#streams[@]} -lt 10000 ]] || fail "the chain has no end"
 		id=$(jq -r .base "$work/manifest-$id")

@@ -42,6 +42,7 @@ func errorNames() []errorName {
 		{"denied", ship.ErrDenied},
 		{"no-bucket", ship.ErrNoBucket},
 		{"conflict", ship.ErrConflict},
+		{"other-host", ErrOtherHost},
 		{"ship-busy", ship.ErrBusy},
 		{"not-a-repository", ship.ErrNotRepository},
 		{"unavailable", ship.ErrUnavailable},
