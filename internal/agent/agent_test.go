@@ -46,11 +46,11 @@ func TestShipAfterAKill(t *testing.T) {
 			})
 			b.check(err)
 			b.ship()
-			x := b.index("main")
+			x := b.view("main")
 			q, err := b.record.Get(p.ID)
 			b.check(err)
-			if len(x.Streams) != c.streams || len(x.Points) != c.puts || !wholeIn(q, "main", x) || len(q.Shipped) != 1 {
-				t.Errorf("%d streams, %d points, shipped %+v", len(x.Streams), len(x.Points), q.Shipped)
+			if len(x.Streams()) != c.streams || len(x.Points) != c.puts || !wholeIn(q, x) || len(q.Shipped) != 1 {
+				t.Errorf("%d streams, %d points, shipped %+v", len(x.Streams()), len(x.Points), q.Shipped)
 			}
 		})
 	}
@@ -70,7 +70,7 @@ func TestRepositoryMadeAnew(t *testing.T) {
 		t.Fatalf("%d snapshots are left of 2 that no repository has", b.snaps())
 	}
 	b.ship()
-	if x := b.index("main"); len(x.Points) != 2 {
+	if x := b.view("main"); len(x.Points) != 2 {
 		t.Errorf("%d points in the new repository, want 2", len(x.Points))
 	}
 }
@@ -87,7 +87,7 @@ func TestPruneWithoutTheRecord(t *testing.T) {
 	b.now = b.now.Add(3 * day)
 	pruned, err := b.Prune(t.Context(), nil, false)
 	b.check(err)
-	x := b.index("main")
+	x := b.view("main")
 	if len(x.Points) != 1 || x.Points[0].Number != 3 {
 		t.Errorf("points left: %+v, verdicts %+v", x.Points, pruned)
 	}
@@ -183,7 +183,7 @@ func TestPruneKeepsStreamsOfUnfinishedPoints(t *testing.T) {
 	b.now = b.now.Add(3 * day)
 	_, err = b.Prune(t.Context(), nil, false)
 	b.check(err)
-	if len(b.index("main").Streams) != 1 {
+	if len(b.view("main").Streams()) != 1 {
 		t.Error("a stream was removed that a point is about to name")
 	}
 }

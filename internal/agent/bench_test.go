@@ -119,13 +119,13 @@ func (b *bench) ship() []point.Point {
 	return points
 }
 
-func (b *bench) index(name string) *ship.Index {
+func (b *bench) view(name string) *ship.View {
 	b.t.Helper()
 	repo, err := b.Open(b.t.Context(), b.Config.Repositories[name], b.Report)
 	b.check(err)
-	index, err := repo.Index(b.t.Context())
+	view, err := repo.View(b.t.Context(), nil, ship.Whole)
 	b.check(err)
-	return index
+	return view
 }
 
 // lose removes what matches below the test's folder.

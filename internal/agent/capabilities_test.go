@@ -51,7 +51,7 @@ func TestBookmarksAreBases(t *testing.T) {
 		t.Errorf("%d snapshots stay, want only the newest", b.snaps())
 	}
 	for _, s := range m.Marks.All() {
-		if _, there := b.index("main").BySnapshot(s.Dataset.GUID, s.GUID); !there {
+		if _, there := b.view("main").BySnapshot(s.Dataset.GUID, s.GUID); !there {
 			t.Errorf("the bookmark of %s stays, and no repository has its stream", s.Name)
 		}
 	}

@@ -13,20 +13,20 @@ import (
 
 // repositoryPoint is a point as a repository keeps it: names sealed, streams
 // by id.
-func repositoryPoint(p point.Point, repo *ship.Repository, name string) (ship.PointRecord, error) {
+func repositoryPoint(p point.Point, o *opened) (ship.PointRecord, error) {
 	rec := ship.PointRecord{
-		ID: p.ID, Host: hostID(repo.ID), Time: p.Time, Consistency: p.Consistency,
+		ID: p.ID, Host: hostID(o.repo.ID), Time: p.Time, Consistency: p.Consistency,
 		WindowUS: p.WindowUS, HeldUS: p.HeldUS, Timings: p.Timings,
-		Secret: ship.Secret{
-			Group: p.Group, Host: p.Host, Datasets: p.Datasets, Freeze: p.Freeze, Why: p.Why,
-			Members: p.Members, Warnings: p.Warnings, Containers: p.Containers, Quiesced: p.Quiesced, Hooks: p.Hooks,
-			Properties: p.Properties,
-		},
+		Secret: secretOf(p),
 	}
 	for _, d := range p.Datasets {
-		s := p.ShippedTo(name, d.Dataset)
+		s := p.ShippedTo(o.name, d.Dataset)
 		if s == nil {
 			return rec, fmt.Errorf("dataset %s of point %s was not shipped", d.Dataset, p.ID)
+		}
+		if placed, known := o.placed[s.Stream]; known {
+			rec.Streams = append(rec.Streams, placed)
+			continue
 		}
 		digest, err := ship.ParseDigest(s.Digest)
 		if err != nil {
@@ -38,6 +38,15 @@ func repositoryPoint(p point.Point, repo *ship.Repository, name string) (ship.Po
 		})
 	}
 	return rec, nil
+}
+
+// secretOf is what of a point only who has a key may read.
+func secretOf(p point.Point) ship.Secret {
+	return ship.Secret{
+		Group: p.Group, Host: p.Host, Datasets: p.Datasets, Freeze: p.Freeze, Why: p.Why,
+		Members: p.Members, Warnings: p.Warnings, Containers: p.Containers, Quiesced: p.Quiesced, Hooks: p.Hooks,
+		Properties: p.Properties,
+	}
 }
 
 // pointOf is a point of a repository as this program shows it. Without an

@@ -30,7 +30,7 @@ func (a *Agent) apply(ctx context.Context, src *source, d point.Dataset, driver 
 	if src.repo == nil {
 		return a.applyLocal(ctx, d, driver, receiver)
 	}
-	chain, err := src.repo.Chain(ctx, src.ids[d.GUID], src.index.View)
+	chain, err := src.repo.Chain(ctx, src.ids[d.GUID], src.view)
 	if err != nil {
 		return 0, err
 	}

@@ -57,20 +57,12 @@ func (a *Agent) Show(ctx context.Context, wanted string) (point.Point, error) {
 
 // withRepository adds the points of one repository to those that are known.
 func (a *Agent) withRepository(ctx context.Context, name string, points []point.Point) ([]point.Point, error) {
-	repo, err := a.Open(ctx, a.Config.Repositories[name], a.Report)
+	repo, view, cache, err := a.openView(ctx, name, ship.Whole)
 	if err != nil {
 		return nil, err
 	}
-	index, err := repo.Index(ctx)
-	if err != nil {
-		return nil, err
-	}
-	records, problems, err := repo.Points(ctx, index)
-	if err != nil {
-		return nil, err
-	}
-	a.warnOf(name, problems)
-	return joinPoints(name, records, points, a.tags(repo, points, nil)), nil
+	a.warnOf(name, view.Problems)
+	return joinPoints(name, view.Points, points, a.tags(repo, points, nil)), cache.Close()
 }
 
 // repositoryNames is the one named, or all that are configured.

@@ -39,6 +39,12 @@ func (p *Pruned) add(keep bool, id point.ID, where, format string, args ...any) 
 // Prune applies the retention of the groups, in the repositories and here. No
 // names means all groups.
 func (a *Agent) Prune(ctx context.Context, names []string, dryRun bool) (Pruned, error) {
+	repos := a.repositories()
+	defer repos.close()
+	return a.prune(ctx, repos, names, dryRun)
+}
+
+func (a *Agent) prune(ctx context.Context, repos *repositories, names []string, dryRun bool) (Pruned, error) {
 	out := Pruned{Keep: []Verdict{}, Drop: []Verdict{}}
 	s, groups, err := a.lookFor(ctx, names)
 	if err != nil {
@@ -49,17 +55,17 @@ func (a *Agent) Prune(ctx context.Context, names []string, dryRun bool) (Pruned,
 		a.sweepStorage(ctx)
 	}
 	var faults []error
-	indexes := map[string]*ship.Index{}
+	views := map[string]*ship.View{}
 	for _, name := range a.usedRepositories(groups) {
-		index, err := a.pruneRepository(ctx, name, groups, &out, dryRun)
+		view, err := a.pruneRepository(ctx, repos, name, groups, &out, dryRun)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("prune repository %s: %w", name, err))
 			continue
 		}
-		indexes[name] = index
+		views[name] = view
 	}
 	for _, g := range groups {
-		h := pruneHere{agent: a, group: g, indexes: indexes, out: &out, dryRun: dryRun}
+		h := pruneHere{agent: a, group: g, views: views, out: &out, dryRun: dryRun}
 		if err := errors.Join(h.points(ctx), h.strays(ctx, s)); err != nil {
 			faults = append(faults, fmt.Errorf("prune the snapshots of group %s: %w", g.Name, err))
 		}
@@ -80,45 +86,44 @@ func (a *Agent) usedRepositories(groups []workload.Group) []string {
 	return out
 }
 
-// pruneRepository drops points there and returns the index as it is after. It
+// pruneRepository drops points there and returns the view as it is after. It
 // holds the same lock as the commit of a point does.
-func (a *Agent) pruneRepository(ctx context.Context, name string, groups []workload.Group, out *Pruned, dryRun bool) (_ *ship.Index, err error) {
+func (a *Agent) pruneRepository(ctx context.Context, repos *repositories, name string, groups []workload.Group, out *Pruned, dryRun bool) (_ *ship.View, err error) {
 	conf := a.Config.Repositories[name]
-	repo, err := a.Open(ctx, conf, a.Report)
+	o, err := repos.get(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	held, err := a.waitLock(ctx, pointsLock(repo), "the list of points in "+name, time.Minute)
+	defer func() {
+		if err != nil {
+			repos.forget(name)
+		}
+	}()
+	held, err := a.waitLock(ctx, pointsLock(o.repo), "the list of points in "+name, time.Minute)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, held.release()) }()
-	index, err := repo.Index(ctx)
-	if err != nil {
-		return nil, err
-	}
 	local := a.points()
 	if !dryRun {
-		if local, err = a.reconcile(ctx, conf, index); err != nil {
+		if local, err = a.reconcile(ctx, conf, o.view); err != nil {
 			return nil, err
 		}
 	}
+	a.warnOf(name, o.view.Problems)
 	if !conf.Prune {
-		return index, nil
+		return o.view, nil
 	}
-	records, problems, err := repo.Points(ctx, index)
+	if o.cache.Seen().Put > 0 { // it ships there, so that nobody else does
+		if err := a.checkWriters(o); err != nil {
+			return nil, err
+		}
+	}
+	drop, err := a.decide(joinPoints(name, o.view.Points, local, a.tags(o.repo, local, groups)), o, groups, out)
 	if err != nil {
 		return nil, err
 	}
-	a.warnOf(name, problems)
-	drop, err := a.decide(joinPoints(name, records, local, a.tags(repo, local, groups)), name, index.Newest(), groups, out)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.drop(ctx, repo, index.View, conf, drop, dryRun); err != nil || dryRun {
-		return index, err
-	}
-	return repo.Index(ctx)
+	return o.view, a.drop(ctx, o.repo, o.view, conf, drop, dryRun)
 }
 
 // drop removes points. It writes down before what it is about to do, so that
@@ -160,8 +165,12 @@ func (a *Agent) warnOf(repository string, problems []ship.Problem) {
 }
 
 // decide asks retain for each group which of the points in a repository go.
-func (a *Agent) decide(points []point.Point, name string, newest int64, groups []workload.Group, out *Pruned) ([]point.ID, error) {
+func (a *Agent) decide(points []point.Point, o *opened, groups []workload.Group, out *Pruned) ([]point.ID, error) {
 	var drop []point.ID
+	name, newest := o.name, int64(0)
+	if n := len(o.view.Points); n > 0 {
+		newest = o.view.Points[n-1].Number
+	}
 	for _, g := range groups {
 		if !slices.Contains(g.Repositories, name) {
 			continue
@@ -170,7 +179,7 @@ func (a *Agent) decide(points []point.Point, name string, newest int64, groups [
 		var candidates []retain.Candidate
 		for _, p := range points {
 			if p.Group == g.Name && p.InRepository(name) {
-				candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time})
+				candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Order: o.view.Order(p.ID)})
 				numbers[p.ID] = p.Numbers[name]
 			}
 		}

@@ -17,11 +17,11 @@ import (
 // pruneHere removes snapshots of one group from this host that nothing needs
 // any more.
 type pruneHere struct {
-	agent   *Agent
-	group   workload.Group
-	indexes map[string]*ship.Index // of the repositories that answered
-	out     *Pruned
-	dryRun  bool
+	agent  *Agent
+	group  workload.Group
+	views  map[string]*ship.View // of the repositories that answered
+	out    *Pruned
+	dryRun bool
 }
 
 // seat is where the snapshot of one dataset of a point is on this host.
@@ -152,16 +152,16 @@ func (h *pruneHere) need(p point.Point, s seat, torn bool) string {
 		return fmt.Sprintf("younger than %s", shortDuration(time.Duration(h.group.KeepLocal)))
 	}
 	for _, name := range h.group.Repositories {
-		index, known := h.indexes[name]
-		dropped := slices.Contains(p.Dropped, name)
+		view, known := h.views[name]
+		dropped := slices.Contains(p.Dropped, name) || known && droppedIn(p, name, view)
 		switch {
 		case !known && (torn || dropped || p.InRepository(name)):
 			return "repository " + name + " does not say what it has"
-		case !known || !listed(p, name, index) && !dropped && !torn:
+		case !known || !listed(p, view) && !dropped && !torn:
 			return "not yet shipped to " + name
-		case listed(p, name, index) && !wholeIn(p, name, index):
+		case listed(p, view) && !wholeIn(p, view):
 			return "damaged in " + name + ": see snapd verify"
-		case isBase(index, s.dataset.Origin, s.dataset.GUID, s.local, s.marked):
+		case isBase(view, s.dataset.Origin, s.dataset.GUID, s.local, s.marked):
 			return "base of the next increments in " + name
 		}
 	}
@@ -171,11 +171,11 @@ func (h *pruneHere) need(p point.Point, s seat, torn bool) string {
 // isBase tells whether the next increments want to find a snapshot here. What
 // is not on this host any more is no base for anything, so that of what is,
 // the next best stays.
-func isBase(index *ship.Index, origin, guid string, local []fs.Snapshot, marked map[string]bool) bool {
+func isBase(view *ship.View, origin, guid string, local []fs.Snapshot, marked map[string]bool) bool {
 	if marked[guid] {
 		return false // a bookmark serves as well
 	}
-	streams := slices.DeleteFunc(streamsOf(index, origin), func(s ship.StreamRef) bool {
+	streams := slices.DeleteFunc(streamsOf(view, origin), func(s ship.StreamRef) bool {
 		return local != nil && snapshotWith(local, s.GUID) == nil && !marked[s.GUID]
 	})
 	return retain.Needed(chainOf(streams))[guid]
@@ -200,7 +200,7 @@ func (a *Agent) forget(ctx context.Context, id point.ID) (err error) {
 func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 	a := h.agent
 	all, err := a.record.All()
-	if err != nil || a.OnlyRepositories || len(h.indexes) < len(a.Config.Repositories) {
+	if err != nil || a.OnlyRepositories || len(h.views) < len(a.Config.Repositories) {
 		return nil //nolint:nilerr // who does not know everything removes nothing
 	}
 	known := map[string]bool{}
@@ -250,10 +250,10 @@ func (h *pruneHere) stray(ctx context.Context, driver fs.Driver, snap fs.Snapsho
 		return nil //nolint:nilerr // not made by us, or too young
 	}
 	shipped := false
-	for name, index := range h.indexes {
-		ref, there := index.BySnapshot(snap.Dataset.GUID, snap.GUID)
-		shipped = shipped || there && index.Whole(ref.ID)
-		if isBase(index, snap.Dataset.GUID, snap.GUID, local, marked) {
+	for name, view := range h.views {
+		ref, there := view.BySnapshot(snap.Dataset.GUID, snap.GUID)
+		shipped = shipped || there && view.Whole(ref.ID)
+		if isBase(view, snap.Dataset.GUID, snap.GUID, local, marked) {
 			h.out.add(true, id, "here", "%s: not in the local record, but base of the next increments in %s", snap.Dataset.Name, name)
 			return nil
 		}

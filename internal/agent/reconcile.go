@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"snapd/internal/config"
@@ -9,57 +10,101 @@ import (
 	"snapd/internal/ship"
 )
 
-// listed tells whether a listing shows the point in a repository. The record
-// alone does not say so: a repository can be made anew under the same name and
-// address, and its numbers begin at 1 again. Ids of streams are never reused.
-func listed(p point.Point, name string, index *ship.Index) bool {
-	return index.HasPoint(p.Numbers[name]) && slices.ContainsFunc(p.Shipped, func(s point.Shipped) bool {
-		_, there := index.Stream(s.Stream)
-		return there && s.Repository == name
-	})
+// listed tells whether a repository keeps a point. The local record alone does
+// not say so: a repository can be made anew under the same name and address,
+// and its numbers begin at 1 again.
+func listed(p point.Point, view *ship.View) bool {
+	_, kept := view.Point(p.ID)
+	return kept
 }
 
-// wholeIn tells whether every dataset of the point can be restored from what
-// a listing shows.
-func wholeIn(p point.Point, name string, index *ship.Index) bool {
-	return listed(p, name, index) && !slices.ContainsFunc(p.Datasets, func(d point.Dataset) bool {
-		s := p.ShippedTo(name, d.Dataset)
-		return s == nil || !index.Whole(s.Stream)
-	})
+// wholeIn tells whether every dataset of the point can be restored from what a
+// repository holds.
+func wholeIn(p point.Point, view *ship.View) bool {
+	rec, kept := view.Point(p.ID)
+	return kept && len(rec.Streams) >= len(p.Datasets) &&
+		!slices.ContainsFunc(rec.Streams, func(s ship.PointStream) bool { return !view.Whole(s.Stream) })
+}
+
+// droppedIn tells whether a signed record says that the point was removed from
+// a repository.
+func droppedIn(p point.Point, name string, view *ship.View) bool {
+	if view.Dropped(p.ID) {
+		return true
+	}
+	told, _ := view.Gone(p.Numbers[name])
+	return told && !listed(p, view)
 }
 
 // reconcile mends the local record where the repository has something else to
-// say, and returns what the record then says. A point that retention removed,
-// here before a crash or by who else prunes there, is written down as such;
-// one that vanished otherwise is to be shipped again.
-func (a *Agent) reconcile(ctx context.Context, conf config.Repository, index *ship.Index) ([]point.Point, error) {
+// say, and returns what the record then says. A point of which a signed record
+// says that it was dropped is written down as such; one that is gone otherwise
+// is to be shipped again.
+func (a *Agent) reconcile(ctx context.Context, conf config.Repository, view *ship.View) ([]point.Point, error) {
 	points := a.points()
-	same := slices.ContainsFunc(points, func(p point.Point) bool { return listed(p, conf.Name, index) })
+	same := slices.ContainsFunc(points, func(p point.Point) bool { return p.InRepository(conf.Name) && listed(p, view) })
 	for i, p := range points {
-		if !p.InRepository(conf.Name) || listed(p, conf.Name, index) {
+		if rec, kept := view.Point(p.ID); kept {
+			q, err := a.followRecord(ctx, p, rec, conf.Name)
+			if err != nil {
+				return nil, err
+			}
+			points[i] = q
 			continue
+		}
+		if !p.InRepository(conf.Name) {
+			continue
+		}
+		number := p.Numbers[conf.Name]
+		dropped := droppedIn(p, conf.Name, view)
+		if _, old := view.Gone(number); old && same && !conf.Prune {
+			dropped = true // version 1 kept no record, and another host prunes there
 		}
 		var vanished bool
 		q, err := a.remember(ctx, p.ID, func(q *point.Point) {
-			vanished = !slices.Contains(q.Dropped, conf.Name) && (conf.Prune || !same)
+			vanished = !dropped && !slices.Contains(q.Dropped, conf.Name)
 			q.Leave(conf.Name, !vanished)
 		})
 		if err != nil {
 			return nil, err
 		}
 		if vanished {
-			a.warn(p.Group, "point %s is gone from repository %s although nobody here removed it; it is shipped again if its snapshots are still here", p.ID, conf.Name)
+			a.warn(p.Group, "point %s is gone from repository %s although no record there says that it was removed; it is shipped again if its snapshots are still here", p.ID, conf.Name)
 		}
 		points[i] = q
 	}
 	return points, nil
 }
 
+// followRecord writes down under which number a repository keeps a point now,
+// and with which streams: it was put again, or the process that put it was
+// killed before it could say so.
+func (a *Agent) followRecord(ctx context.Context, p point.Point, rec ship.PointRecord, name string) (point.Point, error) {
+	if p.Numbers[name] == rec.Number || !p.InRepository(name) {
+		return p, nil
+	}
+	return a.remember(ctx, p.ID, func(q *point.Point) { arrived(q, rec, name) })
+}
+
+// arrived writes down that a point lies in a repository.
+func arrived(p *point.Point, rec ship.PointRecord, name string) {
+	for _, s := range shippedFrom(name, rec, p.Datasets) {
+		if before := p.ShippedTo(name, s.Dataset); before == nil || before.Stream != s.Stream {
+			p.Arrive(s)
+		}
+	}
+	p.Numbers = maps.Clone(p.Numbers)
+	if p.Numbers == nil {
+		p.Numbers = map[string]int64{}
+	}
+	p.Numbers[name] = rec.Number
+}
+
 // streamsOf are the streams of a dataset that can be restored and built upon.
-func streamsOf(index *ship.Index, origin string) []ship.StreamRef {
+func streamsOf(view *ship.View, origin string) []ship.StreamRef {
 	var out []ship.StreamRef
-	for _, s := range index.Streams {
-		if s.Origin == origin && index.Whole(s.ID) {
+	for _, s := range view.Streams() {
+		if s.Origin == origin && view.Whole(s.ID) {
 			out = append(out, s)
 		}
 	}

@@ -16,6 +16,8 @@ type Steps struct {
 	Snapshot bool `json:"snapshot,omitempty"`
 	Ship     bool `json:"ship,omitempty"`
 	Prune    bool `json:"prune,omitempty"`
+
+	Full bool `json:"full,omitempty"` // of Ship: the next stream of each dataset builds on nothing
 }
 
 // Any tells whether there is anything to do.
@@ -37,6 +39,8 @@ type Done struct {
 // advice.Partial.
 func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, error) {
 	out := Done{Pruned: Pruned{Keep: []Verdict{}, Drop: []Verdict{}}}
+	repos := a.repositories()
+	defer repos.close()
 	var taken, shipped []point.Point
 	var faults []error
 	if steps.Snapshot {
@@ -50,19 +54,20 @@ func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, err
 	if steps.Ship {
 		var err error
 		if ctx.Err() == nil {
-			shipped, err = a.ship(ctx, groups, steps.Snapshot || steps.Prune || len(groups) == 0)
+			s := &shipping{Agent: a, repos: repos, passing: steps.Snapshot || steps.Prune || len(groups) == 0, full: steps.Full}
+			shipped, err = s.groups(ctx, groups)
 		}
 		faults = append(faults, err)
 	}
 	if steps.Prune && ctx.Err() == nil {
 		var err error
-		out.Pruned, err = a.Prune(ctx, groups, false)
+		out.Pruned, err = a.prune(ctx, repos, groups, false)
 		faults = append(faults, err)
 	}
 	if ctx.Err() != nil {
 		faults = append(faults, ctx.Err())
 		if !steps.Snapshot || faults[0] == nil {
-			out.Left = Steps{Ship: steps.Ship, Prune: steps.Prune} // a ship that was done has nothing to do
+			out.Left = Steps{Ship: steps.Ship, Prune: steps.Prune, Full: steps.Full} // a ship that was done has nothing to do
 		}
 	}
 	out.Points = newestFacts(taken, shipped)
@@ -90,9 +95,10 @@ func newestFacts(taken, shipped []point.Point) []point.Point {
 	return slices.SortedFunc(maps.Values(byID), func(a, b point.Point) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// partly marks an error beside which something was achieved.
+// partly marks an error beside which something was achieved. Damage that is left
+// is told as such, whatever else was achieved.
 func partly(done []point.Point, err error) error {
-	if err == nil || len(done) == 0 || errors.Is(err, advice.Partial) {
+	if err == nil || len(done) == 0 || errors.Is(err, advice.Partial) || errors.Is(err, advice.Damaged) {
 		return err
 	}
 	return advice.In(advice.Partial, err)

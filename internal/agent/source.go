@@ -17,7 +17,7 @@ import (
 type source struct {
 	point point.Point
 	repo  *ship.Repository // nil: local
-	index *ship.Index
+	view  *ship.View
 	ids   map[string]point.ID // dataset guid to stream
 }
 
@@ -88,28 +88,22 @@ func (a *Agent) tellNewer(p point.Point, wanted string, local []point.Point, fau
 func isLatest(wanted string) bool { return wanted == "latest" || strings.HasPrefix(wanted, "latest:") }
 
 func (a *Agent) sourceIn(ctx context.Context, name, wanted string, local []point.Point) (*source, error) {
-	conf := a.Config.Repositories[name]
-	repo, err := a.Open(ctx, conf, a.Report)
+	repo, view, cache, err := a.openView(ctx, name, ship.Whole)
+	if err == nil {
+		err = cache.Close()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", name, err)
 	}
-	index, err := repo.Index(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", name, err)
-	}
-	records, problems, err := repo.Points(ctx, index)
-	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", name, err)
-	}
-	a.warnOf(name, problems)
-	points := joinPoints(name, records, local, a.tags(repo, local, nil))
+	a.warnOf(name, view.Problems)
+	points := joinPoints(name, view.Points, local, a.tags(repo, local, nil))
 	points = slices.DeleteFunc(points, func(p point.Point) bool { return !p.InRepository(name) })
 	p, err := match(points, wanted)
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", name, err)
 	}
-	src := &source{point: p, repo: repo, index: index, ids: map[string]point.ID{}}
-	for _, r := range records {
+	src := &source{point: p, repo: repo, view: view, ids: map[string]point.ID{}}
+	for _, r := range view.Points {
 		if r.ID != p.ID {
 			continue
 		}

@@ -65,11 +65,11 @@ func (h *pruneHere) tidyDataset(ctx context.Context, m fs.Bookmarker, dataset fs
 // listsStream tells whether a repository has, or may have, the stream of a
 // snapshot.
 func (h *pruneHere) listsStream(origin, guid string) bool {
-	if len(h.indexes) < len(h.agent.Config.Repositories) {
+	if len(h.views) < len(h.agent.Config.Repositories) {
 		return true
 	}
-	for _, index := range h.indexes {
-		if _, there := index.BySnapshot(origin, guid); there {
+	for _, view := range h.views {
+		if _, there := view.BySnapshot(origin, guid); there {
 			return true
 		}
 	}

@@ -105,11 +105,11 @@ func (a *Agent) settle(ctx context.Context, driver fs.Driver, repo *ship.Reposit
 }
 
 // explainChoice adds to why a base was chosen what is missing on this host:
-// what was shipped after the newest base that is left.
-func explainChoice(choice *retain.Choice, streams []ship.StreamRef, here []fs.Snapshot) {
+// what was shipped after the newest base that is left. here has their guids.
+func explainChoice(choice *retain.Choice, streams []ship.StreamRef, here map[string]uint64) {
 	newest, lost := -1, 0
 	for _, s := range streams {
-		if snapshotWith(here, s.GUID) != nil {
+		if _, there := here[s.GUID]; there {
 			newest = max(newest, s.Number)
 		}
 	}

@@ -47,6 +47,7 @@ const (
 	DefaultHoldTimeout    = 10 * time.Second
 	DefaultHookTimeout    = 60 * time.Second
 	DefaultKeepLocal      = 24 * time.Hour
+	DefaultFullEvery      = 180 * 24 * time.Hour
 )
 
 // DefaultKeep is the policy of a group that names none.
@@ -71,6 +72,7 @@ type Settings struct {
 	Repositories   []string  `toml:"repositories"`              // an empty list means none of them
 	KeepLocal      Duration  `toml:"keep-local"`
 	Keep           Keep      `toml:"keep"`
+	FullEvery      Span      `toml:"full-every"` // how old a full stream may be that others build on
 
 	Commands map[string]Commands `toml:"container"` // by container or Compose service
 }
@@ -87,6 +89,7 @@ func (c *Config) defaults() Settings {
 		Repositories: slices.Sorted(maps.Keys(c.Repositories)),
 		KeepLocal:    Duration(DefaultKeepLocal),
 		Keep:         DefaultKeep(),
+		FullEvery:    Span(DefaultFullEvery),
 	}
 }
 

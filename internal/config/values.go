@@ -51,6 +51,33 @@ func ParseDuration(s string) (time.Duration, error) {
 	return parsed, nil
 }
 
+// Span is a Duration that may also be "never", which is below 0.
+type Span time.Duration
+
+// Never is longer than any duration.
+const Never Span = -1
+
+// UnmarshalText reads a positive duration, or "never".
+func (s *Span) UnmarshalText(text []byte) error {
+	if string(text) == "never" {
+		*s = Never
+		return nil
+	}
+	parsed, err := ParseDuration(string(text))
+	if err != nil {
+		return err
+	}
+	*s = Span(parsed)
+	return nil
+}
+
+func (s Span) String() string {
+	if s == Never {
+		return "never"
+	}
+	return time.Duration(s).String()
+}
+
 // Freeze says how members are made to stand still.
 type Freeze string
 

@@ -49,7 +49,27 @@ type Point struct {
 	Numbers  map[string]int64 `json:"numbers,omitempty"`  // repository to number of the point there, once it is whole
 	Dropped  []string         `json:"dropped,omitempty"`  // repositories that retention removed it from
 	Verified *time.Time       `json:"verified,omitempty"` // when every byte of it was last checked
+
+	// States is what a look at the repositories says of it; none when it is
+	// well. It is never recorded.
+	States []State `json:"states,omitempty"`
 }
+
+// State is something to know of a point, at a place.
+type State struct {
+	State      string `json:"state"`                // one of those below
+	Repository string `json:"repository,omitempty"` // "" when it concerns none, or all
+}
+
+// What a State says.
+const (
+	Damaged  = "damaged"   // it cannot be restored from there
+	Lost     = "lost"      // it was there, and neither a signed record nor this host removed it
+	Pinned   = "pinned"    // nothing removes it there until it is unpinned
+	Future   = "future"    // its time lies in the future: a clock was wrong
+	OnlyHere = "only here" // no repository has it, or ever had
+	Removed  = "dropped"   // removed there on purpose; its snapshot is still here
+)
 
 // Timings are the parts of a window in microseconds.
 type Timings struct {

@@ -22,8 +22,9 @@ type Policy struct {
 
 // Candidate is a point that may stay or go.
 type Candidate struct {
-	ID   point.ID
-	Time time.Time
+	ID    point.ID
+	Time  time.Time
+	Order int64 // place among those of its repository; clocks can be wrong, this cannot. 0: only the time is known
 }
 
 // Decision says what becomes of a point and why.
@@ -62,7 +63,7 @@ func Apply(policy Policy, points []Candidate, now time.Time) ([]Decision, error)
 	}
 	sorted := slices.Clone(points)
 	slices.SortFunc(sorted, func(a, b Candidate) int {
-		return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.ID, a.ID))
+		return cmp.Or(cmp.Compare(b.Order, a.Order), b.Time.Compare(a.Time), cmp.Compare(b.ID, a.ID))
 	})
 	out := make([]Decision, len(sorted))
 	for i, c := range sorted {
@@ -72,33 +73,36 @@ func Apply(policy Policy, points []Candidate, now time.Time) ([]Decision, error)
 		}
 	}
 	// Those of the future use up no rule: they are not what a rule is about.
-	past := 0
-	for past < len(out) && out[past].Keep {
-		past++
+	var past []int
+	for i, d := range out {
+		if !d.Keep {
+			past = append(past, i)
+		}
 	}
 	for _, r := range policy.rules() {
-		r.mark(sorted[past:], out[past:])
+		r.mark(past, sorted, out)
 	}
-	if past < len(out) && !out[past].Keep {
-		out[past].Keep, out[past].Reason = true, "newest"
+	if len(past) > 0 && !out[past[0]].Keep {
+		out[past[0]].Keep, out[past[0]].Reason = true, "newest"
 	}
 	return out, nil
 }
 
-func (r rule) mark(sorted []Candidate, out []Decision) {
-	used, current := 0, ""
-	for i, c := range sorted {
+func (r rule) mark(past []int, sorted []Candidate, out []Decision) {
+	used, seen := 0, map[string]bool{}
+	for _, i := range past {
 		slot := ""
 		if r.slot != nil {
-			slot = r.slot(c.Time.UTC())
-			if used > 0 && slot == current {
+			// A clock that was put back makes a period come twice.
+			if slot = r.slot(sorted[i].Time.UTC()); seen[slot] {
 				continue
 			}
+			seen[slot] = true
 		}
 		if used == r.count {
 			return
 		}
-		used, current = used+1, slot
+		used++
 		if out[i].Keep {
 			continue
 		}

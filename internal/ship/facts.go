@@ -23,6 +23,7 @@ type facts struct {
 	superseded []PointRecord // records with a higher one of the same point
 	pinned     map[point.ID]bool
 	adopted    string
+	orders     map[point.ID]int64 // see Order; nil until it is asked for
 
 	streams map[point.ID]StreamRef
 	makers  map[snapshotOf][]point.ID // streams that make a snapshot, ascending

@@ -1,0 +1,104 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"snapd/internal/advice"
+	"snapd/internal/ship"
+)
+
+// ErrOtherHost says that another host puts points into a repository that this
+// host ships to. Two machines that were one, cloned or put back from a backup,
+// would remove each other's points.
+var ErrOtherHost = errors.New("another host writes there")
+
+// checkWriters compares who put the newest points with what this host knows of
+// itself. Between what it put last and what it puts next there is nothing that
+// it did not put.
+func (a *Agent) checkWriters(o *opened) error {
+	since := o.cache.Seen().Put
+	if since == 0 {
+		return a.firstContact(o)
+	}
+	for _, w := range o.view.Writers(since) {
+		if _, err := a.record.Get(w.ID); err != nil {
+			return otherHost(o.name, w)
+		}
+	}
+	return nil
+}
+
+// firstContact is for a host that does not know what it put: it goes on when the
+// newest point is its own, or there is none.
+func (a *Agent) firstContact(o *opened) error {
+	newest := o.view.Writers(0)
+	ours := hostID(o.repo.ID)
+	if len(newest) > 0 && o.view.Adopted() != ours {
+		w := newest[len(newest)-1]
+		if _, err := a.record.Get(w.ID); err != nil && w.Host != ours {
+			return otherHost(o.name, w)
+		}
+	}
+	if len(newest) == 0 {
+		return nil
+	}
+	return o.cache.NotePut(o.view.Highest())
+}
+
+func otherHost(name string, w ship.PointRecord) error {
+	err := fmt.Errorf("%w: point number %d of %s in repository %s was put by host %s, and this host does not know it",
+		ErrOtherHost, w.Number, w.Time.UTC().Format(time.RFC3339), name, w.Host)
+	return advice.With(err, "if this is the host that goes on, run: snapd adopt %s; otherwise give this machine a signing key and a prefix of its own", name)
+}
+
+// Adopted is a repository that this host goes on with.
+type Adopted struct {
+	Repository string `json:"repository"`
+	Host       string `json:"host"`   // opaque id of this host
+	Number     int64  `json:"number"` // of the newest point there
+}
+
+// Adopt writes down, there and here, that this host is the one that goes on with
+// a repository; "" means all that are configured. It is what a person says after
+// a machine was cloned, renewed, or put back from a backup.
+func (a *Agent) Adopt(ctx context.Context, repository string) ([]Adopted, error) {
+	names := a.repositoryNames(repository)
+	if len(names) == 0 {
+		if repository != "" {
+			return nil, a.noRepository(repository)
+		}
+		return nil, advice.In(NoRepository, advice.Usagef("no repository is configured, so there is nothing to adopt"))
+	}
+	var out []Adopted
+	var faults []error
+	for _, name := range names {
+		one, err := a.adopt(ctx, name)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("repository %s: %w", name, err))
+			continue
+		}
+		out = append(out, one)
+	}
+	return out, errors.Join(faults...)
+}
+
+func (a *Agent) adopt(ctx context.Context, name string) (_ Adopted, err error) {
+	o, err := a.openFor(ctx, name, ship.Whole)
+	if err != nil {
+		return Adopted{}, err
+	}
+	defer func() { err = errors.Join(err, o.close()) }()
+	held, err := a.waitLock(ctx, pointsLock(o.repo), "the list of points in "+name, commitPatience)
+	if err != nil {
+		return Adopted{}, err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	host := hostID(o.repo.ID)
+	if err := o.repo.Adopt(ctx, o.view, host); err != nil {
+		return Adopted{}, err
+	}
+	return Adopted{Repository: name, Host: host, Number: o.view.Highest()}, o.cache.NotePut(o.view.Highest())
+}

@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"snapd/internal/point"
+	"snapd/internal/ship"
+)
+
+// opened is a repository with what was read of it. It is used by one goroutine
+// at a time.
+type opened struct {
+	name  string
+	repo  *ship.Repository
+	view  *ship.View
+	cache *ship.Cache // nil: this call remembers nothing
+
+	// placed are the streams that this process committed, for the points that
+	// will name them: so that their manifests are not read again.
+	placed map[point.ID]ship.PointStream
+	noted  bool // damage was noted since it was opened, or since it was last healed
+}
+
+// close may be called on nil.
+func (o *opened) close() error {
+	if o == nil {
+		return nil
+	}
+	return o.cache.Close()
+}
+
+// again reads what was put since.
+func (o *opened) again(ctx context.Context, look ship.Look) error {
+	view, err := o.repo.View(ctx, o.cache, look)
+	if err == nil {
+		o.view = view
+	}
+	return err
+}
+
+// openView opens a repository and reads what it holds. The caller closes the
+// cache, which is nil when somebody looks at a repository that is not this
+// host's. What the view has to tell is told.
+func (a *Agent) openView(ctx context.Context, name string, look ship.Look) (*ship.Repository, *ship.View, *ship.Cache, error) {
+	conf, known := a.Config.Repositories[name]
+	if !known {
+		return nil, nil, nil, a.noRepository(name)
+	}
+	repo, err := a.Open(ctx, conf, a.Report)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cache, err := a.cacheOf(repo)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	view, err := repo.View(ctx, cache, look)
+	if err == nil && look == ship.Known && len(view.Problems) > 0 {
+		// What is wrong may be more than such a look sees.
+		view, err = repo.View(ctx, cache, ship.Whole)
+	}
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, cache.Close())
+	}
+	for _, note := range view.Notes {
+		a.warn("", "repository %s: %s", name, note)
+	}
+	return repo, view, cache, nil
+}
+
+// cacheOf opens what this host remembers of a repository.
+func (a *Agent) cacheOf(repo *ship.Repository) (*ship.Cache, error) {
+	if a.OnlyRepositories {
+		return nil, nil //nolint:nilnil // a nil cache remembers nothing
+	}
+	return ship.OpenCache(filepath.Join(a.State, "repositories", repo.ID))
+}
+
+// openFor is openView for an operation of several steps.
+func (a *Agent) openFor(ctx context.Context, name string, look ship.Look) (*opened, error) {
+	repo, view, cache, err := a.openView(ctx, name, look)
+	if err != nil {
+		return nil, err
+	}
+	return &opened{name: name, repo: repo, view: view, cache: cache, placed: map[point.ID]ship.PointStream{}}, nil
+}
+
+// repositories are those that one operation has opened, so that its steps do
+// not each read them anew.
+type repositories struct {
+	agent *Agent
+	open  map[string]*opened
+}
+
+func (a *Agent) repositories() *repositories {
+	return &repositories{agent: a, open: map[string]*opened{}}
+}
+
+// get opens a repository, or gives the one that is open.
+func (r *repositories) get(ctx context.Context, name string) (*opened, error) {
+	if o := r.open[name]; o != nil {
+		return o, nil
+	}
+	o, err := r.agent.openFor(ctx, name, ship.Known)
+	if err == nil {
+		r.open[name] = o
+	}
+	return o, err
+}
+
+// forget has the next step read a repository anew: something failed there.
+func (r *repositories) forget(name string) {
+	if err := r.open[name].close(); err != nil {
+		r.agent.warnOfError("", fmt.Errorf("repository %s: %w", name, err))
+	}
+	delete(r.open, name)
+}
+
+func (r *repositories) close() {
+	for name := range r.open {
+		r.forget(name)
+	}
+}
