@@ -9,8 +9,8 @@ import (
 	"snapd/internal/advice"
 )
 
-// kitDocument is a recovery kit: what somebody needs, with the bucket, to
-// restore on an empty host.
+// kitDocument is a recovery kit: what a user needs, with the bucket, to restore
+// on an empty host.
 type kitDocument struct {
 	Repository map[string]struct {
 		URL      string `toml:"url"`
@@ -53,8 +53,8 @@ func FormatKit(host string, made time.Time, repositories []Repository) string {
 	fmt.Fprintf(&b, `# snapd recovery kit of host %s, %s.
 #
 # With this file and the bucket everything can be listed and restored on an
-# empty host; whoever has it can read all restore points. Keep it away from
-# the host: on paper, or in a password manager.
+# empty host. Every person who has it can read all restore points. Keep it away
+# from the host: on paper, or in a password manager.
 #
 #   snapd --kit THIS-FILE list
 #   snapd --kit THIS-FILE restore POINT --to btrfs:/srv/restored

@@ -51,13 +51,13 @@ func ParseDuration(s string) (time.Duration, error) {
 	return parsed, nil
 }
 
-// Freeze says how members are made to stand still.
+// Freeze says how members are frozen.
 type Freeze string
 
-// The ways to stand still.
+// The ways to freeze.
 const (
 	FreezeAuto  Freeze = "auto"   // as little as the datasets need
-	FreezeNone  Freeze = "none"   // nothing, even if that means separate
+	FreezeNone  Freeze = "none"   // nothing, even if the point is then separate
 	FreezeGroup Freeze = "freeze" // the members' cgroups
 	FreezePause Freeze = "pause"  // through the engine
 	FreezeStop  Freeze = "stop"   // shut down and started again
