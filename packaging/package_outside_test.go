@@ -12,7 +12,7 @@ import (
 )
 
 // TestInstalled is the package from its installation to its removal: what runs,
-// who may do what, and what it costs.
+// which user may do what, and what it costs.
 func TestInstalled(t *testing.T) {
 	h := newHost(t)
 	h.verified()

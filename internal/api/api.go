@@ -1,6 +1,6 @@
 // Package api is the agent's calls over HTTP and JSON on a Unix socket: a
 // server and a client of one Go interface, with the events of a call as they
-// happen. It decides who may call what. It knows neither systemd nor how a call
+// happen. It decides which user may call what. It knows neither systemd nor how a call
 // is carried out: the listener, the peers' names and the agent are given to it.
 //
 // One connection carries one call. A client that half-closes it cancels the

@@ -734,7 +734,7 @@ func TestWrongRequests(t *testing.T) {
 }
 
 // TestSlowAgentLooks: one whose loop takes longer than it may be idle still
-// answers who was waiting before it began, and then ends.
+// answers a client that waited before it began, and then ends.
 func TestSlowAgentLooks(t *testing.T) {
 	p := newPlace(t)
 	answered := make(chan error, 1)

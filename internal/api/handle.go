@@ -180,7 +180,7 @@ func (s *Server) admit(r *http.Request, o op) (who Caller, req request, err erro
 		return who, req, errors.New("the connection is not known")
 	}
 	if who, err = s.Caller(c.UnixConn); err != nil {
-		return who, req, fmt.Errorf("find out who calls: %w", err)
+		return who, req, fmt.Errorf("find out which user calls: %w", err)
 	}
 	if err := c.SetReadDeadline(time.Now().Add(headerPatience)); err != nil {
 		return who, req, err

@@ -35,7 +35,7 @@ func PeerOf(c *net.UnixConn) (Peer, error) {
 		p.Groups, asked = peerGroups(int(fd))
 	})
 	if err = errors.Join(err, asked); err != nil {
-		return Peer{}, fmt.Errorf("ask who is at the other end: %w", err)
+		return Peer{}, fmt.Errorf("ask for the process at the other end: %w", err)
 	}
 	return p, nil
 }
