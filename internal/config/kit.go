@@ -10,8 +10,8 @@ import (
 	"snapd/internal/advice"
 )
 
-// kitDocument is a recovery kit: what a person needs, with the bucket, to
-// restore on an empty host.
+// kitDocument is a recovery kit: what a user needs, with the bucket, to restore
+// on an empty host.
 type kitDocument struct {
 	Repository map[string]kitRepository `toml:"repository"`
 }

@@ -13,7 +13,7 @@ type Consistency string
 const (
 	Separate Consistency = "separate" // each dataset crash-consistent by itself, not among each other
 	Crash    Consistency = "crash"    // one instant over all datasets, as after a power cut
-	Frozen   Consistency = "frozen"   // members stood still as well
+	Frozen   Consistency = "frozen"   // the members were frozen as well
 	Quiesced Consistency = "quiesced" // the application agreed
 	Stopped  Consistency = "stopped"  // the members were shut down in order
 )
@@ -34,13 +34,14 @@ type Point struct {
 
 	Freeze   string   `json:"freeze,omitempty"`   // what was asked for: auto, none, freeze, …
 	Why      string   `json:"why,omitempty"`      // why this consistency and no other
-	Members  []Member `json:"members,omitempty"`  // what stood still
+	Members  []Member `json:"members,omitempty"`  // what was frozen
 	Warnings []string `json:"warnings,omitempty"` // what this point does not cover, and why
 	Quiesced []Quiet  `json:"quiesced,omitempty"` // which applications agreed, and how
 	Hooks    []Hook   `json:"hooks,omitempty"`    // what ran in the containers before and after
 
-	// Containers are the definitions of the members, for who rebuilds them. They
-	// may hold passwords: they are sealed in a repository and never shown.
+	// Containers are the definitions of the members, so that a user can make
+	// them again. They may hold passwords: a repository has them encrypted, and
+	// no command shows them.
 	Containers json.RawMessage `json:"containers,omitempty"`
 
 	// Properties are what was set on the datasets, by their guids (origin).
@@ -79,7 +80,7 @@ type Timings struct {
 	Thaw     int64 `json:"thaw"`
 }
 
-// Member is what stood still for a point.
+// Member is what was frozen for a point.
 type Member struct {
 	Kind string `json:"kind"` // container, unit
 	Name string `json:"name"`

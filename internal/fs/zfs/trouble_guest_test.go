@@ -26,13 +26,13 @@ func mapped(t *testing.T, name string) (pool string, fail, mend func()) {
 	pool = "p" + name
 	sh(t, "zpool", "create", "-O", "mountpoint=/mnt/"+pool, "-O", "compression=off", pool, disk.Device)
 	t.Cleanup(func() {
-		disk.Mend()
+		disk.Repair()
 		_ = exec.Command("zpool", "clear", pool).Run()
 		if out, err := exec.Command("zpool", "destroy", "-f", pool).CombinedOutput(); err != nil {
 			t.Errorf("destroy: %v: %s", err, out)
 		}
 	})
-	return pool, disk.Fail, func() { disk.Mend(); sh(t, "zpool", "clear", pool) }
+	return pool, disk.Fail, func() { disk.Repair(); sh(t, "zpool", "clear", pool) }
 }
 
 // suspend takes the device away and waits until ZFS has noticed.
