@@ -24,13 +24,13 @@ func needed() []string {
 	}
 }
 
-// neverFreeze refuses a cgroup in whose tree a process lies that snapd needs.
+// neverFreeze refuses a cgroup in whose tree a process runs that snapd needs.
 // A daemon of the same name inside a container, with process ids of its own,
 // is the container's business.
 func neverFreeze(dir string) error {
 	pids, err := pidsBelow(dir)
 	if err != nil {
-		return fmt.Errorf("read who is in %s: %w", dir, err)
+		return fmt.Errorf("read which processes are in %s: %w", dir, err)
 	}
 	ours, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil {

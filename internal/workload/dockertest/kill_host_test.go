@@ -24,7 +24,7 @@ import (
 
 // steps are those of a window with a guard and containers.
 func steps() []string {
-	return slices.DeleteFunc(freeze.AllSteps(), func(s string) bool { return s == freeze.StepSealing || s == freeze.StepUnsealing })
+	return slices.DeleteFunc(freeze.AllSteps(), func(s string) bool { return s == freeze.StepDiskFrozen || s == freeze.StepDiskThawed })
 }
 
 // nths are the occurrences of a step to be killed at.
