@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// waitDelay is how long output that a killed program's children hold open is
+// waitDelay is how long output that a killed program's children keep open is
 // waited for.
 const waitDelay = 5 * time.Second
 

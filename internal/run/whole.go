@@ -13,7 +13,7 @@ import (
 )
 
 // whole runs a program that nothing of ours ends. What it prints goes into
-// files that live as long as somebody has them open, so that it can also print
+// files that live as long as a process has them open, so that it can also print
 // when we are gone: a broken pipe would end it.
 func (p Program) whole(ctx context.Context) (_ []byte, err error) {
 	if len(p.Argv) == 0 || p.Stdin != nil || p.Thread != nil {
