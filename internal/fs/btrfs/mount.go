@@ -66,7 +66,7 @@ func newMount(f *os.File, id uint64) (*privateMount, error) {
 	)
 	if readOnly {
 		// Asking for a writable mount of a filesystem that is read-only
-		// would make it writable for everybody.
+		// would make it writable in every mount.
 		err = errors.Join(err, unix.FsconfigSetFlag(fsfd, "ro"))
 	}
 	if err != nil {
@@ -107,7 +107,7 @@ func isReadOnly(f *os.File) (bool, error) {
 	}
 	m, err := mounts.of(f)
 	if err != nil {
-		return true, nil //nolint:nilerr // a mount nobody lists: the careful answer
+		return true, nil //nolint:nilerr // a mount that no table lists: the careful answer
 	}
 	return m.FilesystemReadOnly, nil
 }

@@ -149,7 +149,7 @@ func TestReplaceMovesBack(t *testing.T) {
 	}
 }
 
-// The mount with which btrfs receive works is seen by nobody else, and a
+// The mount with which btrfs receive works is seen by no other process, and a
 // filesystem can be unmounted right after each call.
 func TestNothingIsMounted(t *testing.T) {
 	mnt := newFilesystem(t, 300<<20)

@@ -275,7 +275,7 @@ func (p *plan) extents(m mapping) []extent {
 	case same:
 		// What both have is known, but beyond the base's end: there the
 		// base may have blocks from before it was made smaller, which
-		// nobody has shipped.
+		// no stream has shipped.
 		if p.head.Increment() {
 			from := max(e.offset, p.head.BaseSize/p.block*p.block)
 			e.length -= from - e.offset

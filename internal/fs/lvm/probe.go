@@ -152,7 +152,7 @@ func probeLoop(ctx context.Context, dir string) (_ *os.File, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, control.Close()) }()
-	const tries = 10 // somebody else may take the free one
+	const tries = 10 // another process may take the free one
 	for range tries {
 		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {

@@ -37,7 +37,7 @@ func (w *work) thin() bool     { return w.pool.uuid != "" }
 func (w *work) data() []byte   { return w.buf[:lvmstream.DataMax:lvmstream.DataMax] }
 func (w *work) second() []byte { return w.buf[lvmstream.DataMax:] }
 
-// close deactivates the volume; drop leaves that to whoever removes it.
+// close deactivates the volume; drop leaves that to the caller, which removes it.
 func (w *work) close() error { return w.end(w.device.Close) }
 func (w *work) drop() error  { return w.end(w.device.shut) }
 
@@ -181,8 +181,8 @@ func (w *work) zeros(offset, length int64) error {
 }
 
 // settle prepares a pool that was told not to zero new blocks (lvcreate -Zn):
-// what is written to a part of such a block leaves in the rest what somebody
-// had there before. So one that reads as zeros, and may be new, gets zeros.
+// writing a part of such a block leaves in the rest what another volume had
+// there before. So a block that reads as zeros, and may be new, gets zeros.
 func (w *work) settle(offset, length int64) error {
 	if !w.thin() || w.pool.zero {
 		return nil

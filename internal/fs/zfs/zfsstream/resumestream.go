@@ -288,7 +288,7 @@ func (r *Rest) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close lets go of what is read from. It may be called twice.
+// Close closes what is read from. It may be called twice.
 func (r *Rest) Close() error {
 	if r.source == nil {
 		return nil
