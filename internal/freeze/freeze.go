@@ -156,7 +156,7 @@ type Timings struct {
 }
 
 var (
-	// ErrNeverFreeze is wrapped when a member holds what snapd itself needs.
+	// ErrNeverFreeze is wrapped when snapd itself needs what is in a member.
 	ErrNeverFreeze = errors.New("must never be frozen")
 	// ErrCannotFreeze is wrapped when a filesystem is not one that can be frozen.
 	ErrCannotFreeze = errors.New("cannot be frozen")

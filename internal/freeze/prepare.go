@@ -273,7 +273,7 @@ func (c checker) open(t *target) error {
 		return fmt.Errorf("cgroup %s does not carry its id %s: %w", dir, t.ID, ErrNeverFreeze)
 	}
 	if rel, err := filepath.Rel(dir, c.own); err == nil && filepath.IsLocal(rel) {
-		return fmt.Errorf("cgroup %s holds snapd itself: %w", dir, ErrNeverFreeze)
+		return fmt.Errorf("snapd itself is in cgroup %s: %w", dir, ErrNeverFreeze)
 	}
 	err := t.open(dir)
 	if errors.Is(err, os.ErrNotExist) {

@@ -42,8 +42,8 @@ func (p Program) whole(ctx context.Context) (_ []byte, err error) {
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "LANGUAGE=C")
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = out, said
-	if p.Hold != nil {
-		cmd.ExtraFiles = []*os.File{p.Hold}
+	if p.KeepOpen != nil {
+		cmd.ExtraFiles = []*os.File{p.KeepOpen}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C at the terminal is not for it
 	failed := cmd.Run()

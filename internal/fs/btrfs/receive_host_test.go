@@ -183,7 +183,7 @@ func TestNothingIsMounted(t *testing.T) {
 	command(t, "umount", mnt)
 	defer command(t, "mount", "-o", "loop", filepath.Join(filepath.Dir(mnt), "disk"), mnt) // as newFilesystem expects
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		// An exclusive open fails as long as anything holds the filesystem.
+		// An exclusive open fails as long as a process uses the filesystem.
 		node := command(t, "losetup", "-nO", "NAME", "-j", filepath.Join(filepath.Dir(mnt), "disk"))
 		fd, err := unix.Open(node, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
 		if err == nil {

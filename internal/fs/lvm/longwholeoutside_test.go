@@ -11,7 +11,7 @@ import (
 	"snapd/internal/vmtest"
 )
 
-// wholeVolumes are three that belong together, and what they hold.
+// wholeVolumes are three that belong together, and what is on them.
 const wholeVolumes = `set -e
 group() {
     truncate -s $2 /srv/$1.img

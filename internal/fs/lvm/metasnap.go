@@ -111,7 +111,7 @@ func (h *heldMetadata) awaitFree(ctx context.Context) (poolStatus, error) {
 		}
 		if time.Now().After(deadline) {
 			dev := poolDevice(h.pool)
-			return st, advice.With(fmt.Errorf("%w: the metadata snapshot of thin pool %s is held by another program, or was left behind by one, and snapd touches only its own", fs.ErrBusy, h.pool.full()),
+			return st, advice.With(fmt.Errorf("%w: another program uses the metadata snapshot of thin pool %s, or left it behind, and snapd releases only its own", fs.ErrBusy, h.pool.full()),
 				"when no other backup program is running, release it: dmsetup message %s 0 release_metadata_snap", dev)
 		}
 		if err := pause(ctx, metadataAgain); err != nil {
@@ -123,7 +123,7 @@ func (h *heldMetadata) awaitFree(ctx context.Context) (poolStatus, error) {
 // script runs one of the scripts to its end, whatever becomes of us.
 func (h *heldMetadata) script(ctx context.Context, text string) error {
 	argv := []string{"sh", "-c", text, "sh", poolDevice(h.pool), h.file}
-	_, err := run.Program{Argv: argv, Whole: true, Hold: h.lock}.Output(ctx)
+	_, err := run.Program{Argv: argv, Whole: true, KeepOpen: h.lock}.Output(ctx)
 	return err
 }
 

@@ -23,7 +23,7 @@ func inUse(t testing.TB, vg, pool, name string, mib string) {
 }
 
 // healthy fails the test unless the pool takes reads and writes and no program
-// holds its metadata snapshot.
+// has its metadata snapshot.
 func healthy(t testing.TB, d *Driver, vg, pool string) {
 	t.Helper()
 	st, err := poolStatusOf(t.Context(), volume{vg: vg, name: pool})

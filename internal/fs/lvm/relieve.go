@@ -17,7 +17,7 @@ import (
 const (
 	worthLimit = 20 * time.Second // to find out what dropping would free
 	fruitless  = 2                // drops in a row that freed nothing, after which the rest stays
-	reliefKept = 5 * time.Second  // what came of one relieve holds for so long
+	reliefKept = 5 * time.Second  // for so long relieve is not repeated, and its result is given again
 )
 
 // reliefMemory keeps what came of relieving a pool that is full all the same: a

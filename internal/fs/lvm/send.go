@@ -119,13 +119,13 @@ func (w *sending) openThin(all volumes, v volume, base *fs.Snapshot) error {
 	case base == nil && errors.Is(err, errThinDelta), base == nil && errors.Is(err, exec.ErrNotFound):
 		w.extents = once(v.size)
 		w.noteRead(v.size)
-		return w.driver.notice("%s was read whole, all %d MiB of it, since what it holds could not be asked for: %v", v.full(), v.size>>20, err)
+		return w.driver.notice("%s was read whole, all %d MiB of it, since the pool could not be asked which blocks it has: %v", v.full(), v.size>>20, err)
 	case errors.Is(err, errThinDelta), errors.Is(err, exec.ErrNotFound):
 		if err := w.compareWith(was); err != nil {
 			return err
 		}
 		w.noteRead(v.size + was.size)
-		return w.driver.notice("%s and its base were read whole, %d MiB, and compared, since what changed could not be asked for: %v", v.full(), (v.size+was.size)>>20, err)
+		return w.driver.notice("%s and its base were read whole, %d MiB, and compared, since the pool could not be asked which blocks changed: %v", v.full(), (v.size+was.size)>>20, err)
 	}
 	return err
 }

@@ -53,7 +53,7 @@ func TestFewest(t *testing.T) {
 			names += v.name
 		}
 		if err != nil || names != c.want {
-			t.Errorf("%q hold something alone: got %q, %v; want %q", c.alone, names, err, c.want)
+			t.Errorf("%q have something alone: got %q, %v; want %q", c.alone, names, err, c.want)
 		}
 	}
 	if got, err := fewest(three, func(volume) (bool, error) { return false, context.Canceled }); got != nil || !errors.Is(err, context.Canceled) {
@@ -160,7 +160,7 @@ func TestPoolIsNoTarget(t *testing.T) {
 	}
 }
 
-// The mark is there from before the first snapshot until some time after the
+// The file live is there from before the first snapshot until some time after the
 // last, and a call that finds it lost makes it again.
 func TestLive(t *testing.T) {
 	d := New(t.TempDir())
@@ -185,5 +185,5 @@ func TestLive(t *testing.T) {
 	note("just booted", none, time.Minute, true)
 	note("they live", live, long, true)
 	note("all gone", none, long, false)
-	note("the mark was lost", live, long, true)
+	note("the file live was lost", live, long, true)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/fs/lvm/lvmstream"
 
@@ -106,7 +107,7 @@ func (w *work) room(ctx context.Context, length int64) error {
 	}
 	left := int64((refuseData - pool.dataUse) / 100 * float64(pool.size))
 	if left < length {
-		return fmt.Errorf("%w: %s, and %d KiB more would bring it over %d %%: %s", fs.ErrNoSpace, pool.use(), length>>10, refuseData, pool.widen())
+		return advice.With(fmt.Errorf("%w: %s, and %d KiB more would bring it over %d %%", fs.ErrNoSpace, pool.use(), length>>10, refuseData), "%s", pool.widen())
 	}
 	w.budget = left / 2
 	return nil

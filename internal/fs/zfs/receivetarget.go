@@ -135,7 +135,7 @@ func rename(ctx context.Context, from, to string) error {
 	return command(ctx, poolOf(from), "zfs", "rename", from, to)
 }
 
-// setProperties sets again what a person had set. One that cannot be set here
+// setProperties sets again what a user had set. One that cannot be set here
 // is no reason to throw the data away; a note says so.
 func (r *receiver) setProperties(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(r.props)) {
@@ -156,7 +156,7 @@ func (r *receiver) setProperties(ctx context.Context) error {
 	return nil
 }
 
-// sayMore tells what a person has to do to use the dataset.
+// sayMore tells what a user has to do to use the dataset.
 func (r *receiver) sayMore(ctx context.Context) {
 	props, err := properties(ctx, r.target, "keystatus", "encryptionroot")
 	if err == nil && props["keystatus"] == "unavailable" {

@@ -131,7 +131,7 @@ func (d *Driver) Resume(ctx context.Context, s fs.Snapshot, base *fs.Snapshot, a
 }
 
 func (d *Driver) resume(ctx context.Context, s fs.Snapshot, base *fs.Snapshot, at int64, state string) (io.ReadCloser, error) {
-	p, err := zfsstream.ParsePlace(state, at)
+	p, err := zfsstream.ParsePosition(state, at)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ const (
 var ErrInvalid = errors.New("not a whole Btrfs stream")
 
 // commandReader reads a stream command by command and checks all that can be
-// checked without applying it. It holds one command at a time.
+// checked without applying it. It keeps one command at a time.
 type commandReader struct {
 	r       *bufio.Reader
 	Version uint32

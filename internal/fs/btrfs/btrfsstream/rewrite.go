@@ -118,7 +118,7 @@ func (w *Rewriter) clone(raw []byte) ([]byte, error) {
 	return w.scratch, err
 }
 
-// change returns what takes the place of a command.
+// change returns what replaces a command.
 func (w *Rewriter) change(kind uint16, raw []byte) ([]byte, error) {
 	switch kind {
 	case cmdClone:
