@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Prefix is what the names of files aside begin with. Whoever lists such a
-// directory passes over them.
+// Prefix is what the names of files aside begin with. A program that lists such
+// a directory skips them.
 const Prefix = ".new-"
 
 // Write puts content under a name, in place of what is there.
