@@ -49,7 +49,7 @@ func (w *world) ship(h *host, p *localPoint, stop int) error {
 	if err != nil {
 		return err
 	}
-	defer cache.Close() //nolint:errcheck // it may be lost
+	defer cache.Close()
 	h.busy = true
 	defer func() {
 		h.busy = false
@@ -211,7 +211,7 @@ func (w *world) prune(h *host, drop []point.ID, now time.Time, dry, orphans bool
 	if err != nil {
 		return "", err
 	}
-	defer cache.Close() //nolint:errcheck // it may be lost
+	defer cache.Close()
 	keep, err := h.records.Keep(repo.ID)
 	if err != nil {
 		return "", err
@@ -243,7 +243,7 @@ func (w *world) verify(h *host) error {
 	if err != nil {
 		return err
 	}
-	defer cache.Close() //nolint:errcheck // it may be lost
+	defer cache.Close()
 	got, problems, err := repo.Verify(ctx, ship.VerifyOptions{}, nil)
 	if err != nil {
 		return err
@@ -266,7 +266,7 @@ func (w *world) giveUpUploads() error {
 	if err != nil {
 		return err
 	}
-	defer cache.Close() //nolint:errcheck // it may be lost
+	defer cache.Close()
 	view, err := repo.View(ctx, cache, ship.Whole)
 	if err != nil {
 		return err

@@ -83,7 +83,7 @@ func (w *world) lookAt() (s said) {
 		s.list = "refuses"
 		return said{"refuses", "refuses", "refuses", "refuses", "refuses", "no", "stops"}
 	}
-	defer cache.Close() //nolint:errcheck // only read
+	defer cache.Close()
 	if v, err := repo.View(ctx, nil, ship.Whole); err != nil {
 		s.list = "refuses"
 	} else {
@@ -164,7 +164,7 @@ func TestDamageMatrix(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					defer cache.Close() //nolint:errcheck // not used
+					defer cache.Close()
 					s.after = w.prunesNow(repo)
 				}
 				if len(w.truth.faults) > 0 {
