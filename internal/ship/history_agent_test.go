@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"snapd/internal/point"
@@ -21,7 +22,8 @@ import (
 // agentState is what it keeps between two steps: its cache is on disk, and may
 // be lost.
 type agentState struct {
-	busy bool // one ship at a time
+	busy  bool // one ship at a time
+	doubt bool // a verify found a point's record damaged: the cache is not asked until it was put again
 }
 
 // repo opens the repository and what the host remembers of it, as a process
@@ -47,7 +49,7 @@ func (w *world) ship(h *host, p *localPoint, stop int) error {
 	if err != nil {
 		return err
 	}
-	defer cache.Close() //nolint:errcheck // it may be lost
+	defer cache.Close()
 	h.busy = true
 	defer func() {
 		h.busy = false
@@ -55,7 +57,7 @@ func (w *world) ship(h *host, p *localPoint, stop int) error {
 			w.truth.end()
 		}
 	}()
-	view, err := repo.View(ctx, cache, ship.Look(w.rng.IntN(2)))
+	view, err := w.view(ctx, repo, cache, h)
 	if err != nil {
 		return err
 	}
@@ -91,13 +93,20 @@ func (w *world) ship(h *host, p *localPoint, stop int) error {
 	return w.commit(ctx, repo, cache, h, p)
 }
 
+func (w *world) view(ctx context.Context, repo *ship.Repository, cache *ship.Cache, h *host) (*ship.View, error) {
+	if h.doubt {
+		return repo.View(ctx, nil, ship.Whole)
+	}
+	return repo.View(ctx, cache, ship.Look(w.rng.IntN(2)))
+}
+
 var (
 	errDropped = errors.New("the point was dropped")
 	errClone   = errors.New("another host writes here")
 )
 
 func (w *world) commit(ctx context.Context, repo *ship.Repository, cache *ship.Cache, h *host, p *localPoint) error {
-	view, err := repo.View(ctx, cache, ship.Look(w.rng.IntN(2)))
+	view, err := w.view(ctx, repo, cache, h)
 	if err != nil {
 		return err
 	}
@@ -202,7 +211,7 @@ func (w *world) prune(h *host, drop []point.ID, now time.Time, dry, orphans bool
 	if err != nil {
 		return "", err
 	}
-	defer cache.Close() //nolint:errcheck // it may be lost
+	defer cache.Close()
 	keep, err := h.records.Keep(repo.ID)
 	if err != nil {
 		return "", err
@@ -234,11 +243,12 @@ func (w *world) verify(h *host) error {
 	if err != nil {
 		return err
 	}
-	defer cache.Close() //nolint:errcheck // it may be lost
-	got, _, err := repo.Verify(ctx, ship.VerifyOptions{}, nil)
+	defer cache.Close()
+	got, problems, err := repo.Verify(ctx, ship.VerifyOptions{}, nil)
 	if err != nil {
 		return err
 	}
+	h.doubt = slices.ContainsFunc(problems, func(p ship.Problem) bool { return strings.HasPrefix(p.Object, "meta/points/") })
 	view, err := repo.View(ctx, cache, ship.Known)
 	if err != nil {
 		return err
@@ -256,7 +266,7 @@ func (w *world) giveUpUploads() error {
 	if err != nil {
 		return err
 	}
-	defer cache.Close() //nolint:errcheck // it may be lost
+	defer cache.Close()
 	view, err := repo.View(ctx, cache, ship.Whole)
 	if err != nil {
 		return err

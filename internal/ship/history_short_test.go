@@ -3,4 +3,4 @@
 package ship_test
 
 // histories is how many of them TestHistories plays, over all diets.
-const histories = 2200
+const histories = 110

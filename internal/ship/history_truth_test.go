@@ -171,7 +171,7 @@ func (t *truth) learnPoint(key string, body []byte) error {
 	if want := fmt.Sprintf("meta/points/%010d", doc.Number); key != want {
 		return fmt.Errorf("it is number %d", doc.Number)
 	}
-	if old := t.points[doc.Number]; old != nil && old.id == doc.Point {
+	if old := t.points[doc.Number]; old != nil && old.id == doc.Point && !t.attacked[key] {
 		return nil // put again, the same
 	}
 	p := &pointFact{number: doc.Number, id: doc.Point, group: doc.GroupTag}

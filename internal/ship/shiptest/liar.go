@@ -127,7 +127,7 @@ func (l *Liar) chance(op, key string) *rand.Rand {
 	l.asked[question]++
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%d %s %d", l.step, question, l.asked[question])
-	return rand.New(rand.NewPCG(l.seed, h.Sum64())) //nolint:gosec // to be played again
+	return rand.New(rand.NewPCG(l.seed, h.Sum64()))
 }
 
 func (l *Liar) tell(format string, args ...any) {
