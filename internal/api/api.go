@@ -1,7 +1,7 @@
 // Package api is the agent's calls over HTTP and JSON on a Unix socket: a
 // server and a client of one Go interface, with the events of a call as they
-// happen. It decides which user may call what. It knows neither systemd nor how a call
-// is carried out: the listener, the peers' names and the agent are given to it.
+// happen. It decides which user may call what. It knows neither systemd nor how a
+// call is carried out: it is given the listener, the callers and the agent.
 //
 // One connection carries one call. A client that half-closes it cancels the
 // call and still gets its answer. A client that goes away cancels it too.
@@ -19,8 +19,8 @@ import (
 // socket. *agent.Agent is one; a Client is another. All of them may be called
 // at once.
 type Calls interface {
-	// Do takes, ships and prunes, as the steps say. No groups means all, but
-	// for a snapshot.
+	// Do takes, ships and prunes, as the steps say. No groups means all, except
+	// for a snapshot, which needs their names.
 	Do(ctx context.Context, groups []string, steps agent.Steps) (agent.Done, error)
 	// Prune applies retention, or only says what it would do.
 	Prune(ctx context.Context, groups []string, dryRun bool) (agent.Pruned, error)

@@ -47,20 +47,20 @@ func (c calls) List(ctx context.Context, group string) ([]point.Point, error) {
 func (c calls) Show(_ context.Context, wanted string) (point.Point, error) { return c.show(wanted) }
 func (c calls) Status(context.Context) (agent.Status, error)               { return c.status() }
 
-// place is a socket as systemd holds it: it stays while agents come and go.
-type place struct {
+// socket is the agent's, as systemd holds it: it stays while agents come and go.
+type socket struct {
 	t    *testing.T
 	path string
 	held *os.File
 }
 
-func newPlace(t *testing.T) *place {
+func newSocket(t *testing.T) *socket {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "api") // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &place{t: t, path: filepath.Join(dir, "s")}
+	p := &socket{t: t, path: filepath.Join(dir, "s")}
 	p.listen()
 	t.Cleanup(func() {
 		p.held.Close()
@@ -70,7 +70,7 @@ func newPlace(t *testing.T) *place {
 }
 
 // listen makes the socket.
-func (p *place) listen() {
+func (p *socket) listen() {
 	p.t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.path})
 	if err != nil {
@@ -84,7 +84,7 @@ func (p *place) listen() {
 }
 
 // listener is what systemd passes to one agent.
-func (p *place) listener() *net.UnixListener {
+func (p *socket) listener() *net.UnixListener {
 	l, err := net.FileListener(p.held)
 	if err != nil {
 		p.t.Fatal(err)
@@ -93,7 +93,7 @@ func (p *place) listener() *net.UnixListener {
 }
 
 // pending waits until a client has connected, as systemd does.
-func (p *place) pending(within time.Duration) bool {
+func (p *socket) pending(within time.Duration) bool {
 	fds := []unix.PollFd{{Fd: int32(p.held.Fd()), Events: unix.POLLIN}}
 	for end := time.Now().Add(within); time.Now().Before(end); {
 		n, err := unix.Poll(fds, 20)
@@ -111,7 +111,7 @@ func (p *place) pending(within time.Duration) bool {
 func root(*net.UnixConn) (Caller, error) { return Caller{Root: true}, nil }
 
 // serve runs one agent until the test ends.
-func (p *place) serve(c calls, change func(*Options)) {
+func (p *socket) serve(c calls, change func(*Options)) {
 	p.t.Helper()
 	o := Options{
 		Calls: func(report agent.Report) (Calls, error) {
@@ -136,7 +136,7 @@ func (p *place) serve(c calls, change func(*Options)) {
 	})
 }
 
-func (p *place) client(report agent.Report) *Client {
+func (p *socket) client(report agent.Report) *Client {
 	p.t.Helper()
 	c, err := Connect(p.t.Context(), p.path, report)
 	if err != nil {
@@ -147,7 +147,7 @@ func (p *place) client(report agent.Report) *Client {
 }
 
 func TestEveryCall(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	secret := point.Point{ID: "0000000000000001", Group: "shop", Containers: []byte(`{"web":{"Env":["PASSWORD=x"]}}`)}
 	p.serve(calls{
 		do: func(_ context.Context, report agent.Report, groups []string, steps agent.Steps) (agent.Done, error) {
@@ -222,7 +222,7 @@ func TestErrorsAreWhatTheyWere(t *testing.T) {
 		"plain":     {errors.New("something"), nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPlace(t)
+			p := newSocket(t)
 			p.serve(calls{list: func(context.Context, string) ([]point.Point, error) {
 				return []point.Point{{ID: "0000000000000001"}}, test.err
 			}}, nil)
@@ -238,7 +238,7 @@ func TestErrorsAreWhatTheyWere(t *testing.T) {
 }
 
 func TestACancelledCallIsWaitedFor(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	began := make(chan struct{})
 	undone := atomic.Bool{}
 	p.serve(calls{list: func(ctx context.Context, _ string) ([]point.Point, error) {
@@ -260,7 +260,7 @@ func TestACancelledCallIsWaitedFor(t *testing.T) {
 }
 
 func TestACallerThatGoesAwayCancels(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	began, ended := make(chan struct{}), make(chan struct{})
 	p.serve(calls{list: func(ctx context.Context, _ string) ([]point.Point, error) {
 		close(began)
@@ -284,7 +284,7 @@ func TestACallerThatGoesAwayCancels(t *testing.T) {
 
 // TestACallerThatDoesNotRead: a user pressed Ctrl-Z. The call must not wait.
 func TestACallerThatDoesNotRead(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	ended := make(chan struct{})
 	p.serve(calls{
 		list: func(context.Context, string) ([]point.Point, error) { return nil, nil },
@@ -343,7 +343,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 	for name, who := range map[string]Caller{"root": {Root: true}, "member": {UID: 1000, Member: true}, "other": {UID: 1001}, "unknown": {UID: 1002}} {
 		t.Run(name, func(t *testing.T) {
-			p := newPlace(t)
+			p := newSocket(t)
 			var reached atomic.Int32
 			p.serve(calls{
 				do: func(context.Context, agent.Report, []string, agent.Steps) (agent.Done, error) {
@@ -384,7 +384,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 }
 
 func TestMembersAreLimited(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	newest := map[string]time.Time{"fresh": time.Now().Add(-10 * time.Second), "old": time.Now().Add(-2 * time.Minute), "future": time.Now().Add(time.Hour)}
 	hold := make(chan struct{})
 	p.serve(calls{
@@ -450,7 +450,7 @@ func TestMembersAreLimited(t *testing.T) {
 // TestSilentMembersKeepNoCallOut: a user who connects as often as can be, and says
 // nothing, takes root no connection.
 func TestSilentMembersKeepNoCallOut(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	var silent atomic.Int32
 	p.serve(calls{status: func() (agent.Status, error) { return agent.Status{}, nil }}, func(o *Options) {
 		o.Caller = func(*net.UnixConn) (Caller, error) {
@@ -482,7 +482,7 @@ func TestSilentMembersKeepNoCallOut(t *testing.T) {
 // TestNoCallIsLostAroundTheIdleMoment plays systemd with agents that are idle
 // after two milliseconds, and 50 callers that pause about as long.
 func TestNoCallIsLostAroundTheIdleMoment(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	const callers, each = 50, 40
 	var served, agents atomic.Int32
 	stop := make(chan struct{})
@@ -552,7 +552,7 @@ func TestNoCallIsLostAroundTheIdleMoment(t *testing.T) {
 // TestARestartGoesOn: the first agent is told to restart in the middle of a
 // ship, the second one goes on with what is left.
 func TestARestartGoesOn(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	taken := point.Point{ID: "0000000000000001", Group: "shop"}
 	began := make(chan struct{})
 	first := calls{do: func(ctx context.Context, _ agent.Report, _ []string, _ agent.Steps) (agent.Done, error) {
@@ -613,7 +613,7 @@ func TestARestartGoesOn(t *testing.T) {
 }
 
 func TestAPanicIsAnAnswerAndEndsTheAgent(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	ended := make(chan error, 1)
 	l := p.listener()
 	go func() {
@@ -635,7 +635,7 @@ func TestAPanicIsAnAnswerAndEndsTheAgent(t *testing.T) {
 
 // An agent that has something to look after stays although no call comes.
 func TestNeededStays(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	var needed atomic.Bool
 	needed.Store(true)
 	asked := make(chan struct{}, 1)
@@ -674,7 +674,7 @@ func TestNeededStays(t *testing.T) {
 }
 
 func TestNoAgentThere(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	if _, err := Connect(t.Context(), p.path+"none", nil); !errors.Is(err, ErrNoAgent) {
 		t.Errorf("without a socket: %v", err)
 	}
@@ -705,7 +705,7 @@ func TestNoAgentThere(t *testing.T) {
 }
 
 func TestWrongRequests(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	p.serve(calls{}, nil)
 	for body, want := range map[string]string{
 		`{"gropus":["a"]}`: "unknown field",
@@ -736,7 +736,7 @@ func TestWrongRequests(t *testing.T) {
 // TestSlowAgentLooks: one whose loop takes longer than it may be idle still
 // answers a client that waited before it began, and then ends.
 func TestSlowAgentLooks(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	answered := make(chan error, 1)
 	go func() {
 		c, err := Connect(t.Context(), p.path, nil)
@@ -767,7 +767,7 @@ func TestSlowAgentLooks(t *testing.T) {
 // TestSocketTakenAway: after a restart the call waits in the queue of a socket
 // that an upgrade then closes and makes anew. It is called again, once.
 func TestSocketTakenAway(t *testing.T) {
-	p := newPlace(t)
+	p := newSocket(t)
 	done := make(chan error, 1)
 	var steps []agent.Steps
 	go func() {

@@ -31,7 +31,7 @@ type op struct {
 	path string
 	may  func(request) right
 	name func(request) string // what it is, for people
-	// queue holds calls of a kind that only so many may make at once; nil does not.
+	// queue limits how many calls of a kind run at once; nil sets no limit.
 	queue func(*Server) chan struct{}
 	do    func(ctx context.Context, s *Server, c Calls, r request) (any, error)
 }

@@ -23,9 +23,9 @@ const (
 	memberConns = 4 * memberCalls
 )
 
-// limits count what was asked for. Its memory is that of one agent, which
-// lives for a minute after the last call; what was taken before that stands in
-// the record of points, which is asked as well.
+// limits count what was asked for. They know only the calls of this agent, which
+// lives for a minute after the last one. The record of points knows what was taken
+// before, and is asked as well.
 type limits struct {
 	mu    sync.Mutex
 	taken map[string]time.Time // by group: when a member was last let through

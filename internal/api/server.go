@@ -55,8 +55,8 @@ type Options struct {
 type Server struct {
 	Options
 	limits *limits
-	looks  chan struct{} // holds calls that ask the engine about every container
-	lists  chan struct{} // holds calls that read the points of repositories
+	looks  chan struct{} // limits calls that ask the engine about every container
+	lists  chan struct{} // limits calls that read the points of repositories
 
 	mu     sync.Mutex
 	active int       // connections

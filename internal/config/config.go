@@ -93,7 +93,7 @@ func (c *Config) defaults() Settings {
 	}
 }
 
-// Group is what applies to a group once file, labels and defaults are joined.
+// Group is the settings of a group once file, labels and defaults are joined.
 type Group struct {
 	Name string
 	Settings

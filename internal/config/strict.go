@@ -73,9 +73,9 @@ func withArticle(kind string) string {
 	return "a " + kind
 }
 
-// checkTexts has every value that is read from a text read it, before the
-// decoder does. The decoder would put a number into a duration and a list into
-// the words of a command, and keeps of an error only its text.
+// checkTexts reads every value of a type that is written as text, before the
+// decoder does. The decoder would put a number into a duration, and a list into
+// the words of a command. And it keeps only the text of an error.
 func checkTexts(file string, content []byte, root reflect.Type) error {
 	var p unstable.Parser
 	p.Reset(content)
@@ -165,7 +165,7 @@ func nearestTable(root reflect.Type, key []string) reflect.Type {
 	return root
 }
 
-// child is what the decoder decodes a key of a table into, nil when that knows
+// child is what the decoder decodes a key of a table into, nil when the table has
 // no such key. Like the decoder, it takes capitals for small letters.
 func child(table reflect.Type, key string) reflect.Type {
 	switch table.Kind() {

@@ -9,8 +9,8 @@ import (
 	"snapd/internal/agent"
 )
 
-// watchEvery is how often the agent looks after what snapshots endanger: as
-// often as LVM's own monitor.
+// watchEvery is how often the agent looks at the pools that snapshots may fill: as
+// often as LVM's own monitor does.
 const watchEvery = 10 * time.Second
 
 // watch looks after pools and classic snapshots of LVM, during calls and

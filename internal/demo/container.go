@@ -19,7 +19,7 @@ type container struct {
 
 // newWriter starts a container, or a process where there is no engine.
 func (s *show) newWriter(ctx context.Context, volume string) (writer, error) {
-	c, err := startContainer(ctx, s.place.path("docker"), volume)
+	c, err := startContainer(ctx, s.workdir.path("docker"), volume)
 	if err == nil {
 		s.undo = append(s.undo, c.stop)
 		return c, nil

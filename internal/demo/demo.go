@@ -66,11 +66,11 @@ type Restored struct {
 // show is one run of the demo.
 type show struct {
 	Options
-	place  *place
-	writer writer
-	agent  *agent.Agent
-	result Result
-	undo   []func(context.Context) error
+	workdir *workdir
+	writer  writer
+	agent   *agent.Agent
+	result  Result
+	undo    []func(context.Context) error
 }
 
 // Run shows it all. Whatever happens, it removes what it made before it
@@ -106,11 +106,11 @@ func Run(ctx context.Context, o Options) (_ Result, err error) {
 
 // prepare makes the storage, the writer and the repository.
 func (s *show) prepare(ctx context.Context) (err error) {
-	if s.place, err = newPlace(ctx); err != nil {
-		return fmt.Errorf("make a place for the demo: %w", err)
+	if s.workdir, err = newWorkdir(ctx); err != nil {
+		return fmt.Errorf("make a directory for the demo: %w", err)
 	}
-	s.undo = append(s.undo, s.place.remove)
-	mount, err := s.place.filesystem(ctx, "host")
+	s.undo = append(s.undo, s.workdir.remove)
+	mount, err := s.workdir.filesystem(ctx, "host")
 	if err != nil {
 		return fmt.Errorf("make a Btrfs on a loop file: %w", err)
 	}
@@ -158,7 +158,7 @@ func (s *show) begin(ctx context.Context, file string, r repository) error {
 		return err
 	}
 	s.agent, err = agent.New(agent.Options{
-		Config: conf, Drivers: s.Drivers, State: s.place.path("state"), Run: s.place.path("run"), Now: time.Now,
+		Config: conf, Drivers: s.Drivers, State: s.workdir.path("state"), Run: s.workdir.path("run"), Now: time.Now,
 		Engine: s.writer.engine, Processes: s.writer.processes,
 		Open: func(ctx context.Context, r config.Repository, report agent.Report) (*ship.Repository, error) {
 			r.Identity = reader.Repositories[r.Name].Identity
@@ -188,7 +188,7 @@ func (s *show) first(ctx context.Context) error {
 
 // second changes one per cent and ships the increment.
 func (s *show) second(ctx context.Context) error {
-	changed, err := change(s.place.path("host", "volume"), s.Files, fileSize)
+	changed, err := change(s.workdir.path("host", "volume"), s.Files, fileSize)
 	if err != nil {
 		return fmt.Errorf("change files: %w", err)
 	}
@@ -216,11 +216,11 @@ func (s *show) disaster(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the snapshot to compare with: %w", err)
 	}
-	if err := errors.Join(s.writer.stop(ctx), s.place.destroy("host")); err != nil {
+	if err := errors.Join(s.writer.stop(ctx), s.workdir.destroy("host")); err != nil {
 		return fmt.Errorf("destroy the volume: %w", err)
 	}
 	s.Say("Destroyed the filesystem: the volume and all its snapshots are gone.")
-	mount, err := s.place.filesystem(ctx, "new")
+	mount, err := s.workdir.filesystem(ctx, "new")
 	if err != nil {
 		return fmt.Errorf("make a new Btrfs: %w", err)
 	}
@@ -250,7 +250,7 @@ func (s *show) compare(want tree, target string) error {
 
 // truth reads what the point's snapshot holds, before it is destroyed.
 func (s *show) truth(p point.Point) (tree, error) {
-	found, err := filepath.Glob(s.place.path("host", fs.BtrfsDir, "*", p.Datasets[0].Snapshot))
+	found, err := filepath.Glob(s.workdir.path("host", fs.BtrfsDir, "*", p.Datasets[0].Snapshot))
 	if err != nil || len(found) != 1 {
 		return nil, errors.Join(fmt.Errorf("%d snapshots are called %s", len(found), p.Datasets[0].Snapshot), err)
 	}
@@ -289,7 +289,7 @@ func (s *show) volume(ctx context.Context, mount string) (string, error) {
 }
 
 func (s *show) configure(r repository) (string, error) {
-	return s.place.path("snapd.toml"), os.MkdirAll(s.place.path("repository"), 0o700)
+	return s.workdir.path("snapd.toml"), os.MkdirAll(s.workdir.path("repository"), 0o700)
 }
 
 func ms(us int64) float64 { return float64(us) / 1000 }

@@ -23,18 +23,18 @@ type repository struct {
 // repository is a directory, or a bucket on a MinIO server of its own.
 func (s *show) repository(ctx context.Context) (repository, error) {
 	if s.MinIO == "" {
-		return repository{name: "a directory", url: "file://" + s.place.path("repository")}, nil
+		return repository{name: "a directory", url: "file://" + s.workdir.path("repository")}, nil
 	}
 	addr, err := freeAddress(ctx)
 	if err != nil {
 		return repository{}, err
 	}
 	// MinIO takes a directory that is there for a bucket.
-	if err := os.MkdirAll(s.place.path("minio", "snapd-demo"), 0o700); err != nil {
+	if err := os.MkdirAll(s.workdir.path("minio", "snapd-demo"), 0o700); err != nil {
 		return repository{}, err
 	}
 	const user, password = "snapd-demo", "only-for-this-demo"
-	server := exec.CommandContext(context.WithoutCancel(ctx), s.MinIO, "server", "--quiet", "--address", addr, s.place.path("minio")) // ends in undo
+	server := exec.CommandContext(context.WithoutCancel(ctx), s.MinIO, "server", "--quiet", "--address", addr, s.workdir.path("minio")) // ends in undo
 	server.Env = append(os.Environ(), "MINIO_ROOT_USER="+user, "MINIO_ROOT_PASSWORD="+password, "MINIO_BROWSER=off")
 	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
 	if err := server.Start(); err != nil {

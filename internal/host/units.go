@@ -151,12 +151,12 @@ func InForce(w Wanted) (bool, error) {
 // Changes are what Apply did, for people.
 type Changes []string
 
-// Apply makes systemd's timers those that are wanted: those of the
-// configuration, which the generator writes, and those of labels, which are
-// runtime units, as is what orders the agent after the mounts that containers
-// write to. Timers that an administrator wrote are not touched. lastGood keeps
-// what the configuration asked for, for the generator to go by when it finds a
-// broken configuration.
+// Apply makes systemd's timers those that are wanted. The generator writes those
+// of the configuration. Those of labels are runtime units, and so are the
+// drop-ins that order the agent after the mounts that containers write to. Timers
+// that an administrator wrote are not touched. lastGood keeps what the
+// configuration asked for: the generator uses it when the configuration is
+// broken.
 func (u *Units) Apply(ctx context.Context, w Wanted, labels []Timer, mountPoints []string, lastGood string) (Changes, error) {
 	a := &apply{units: u}
 	faults := []error{a.remember(w, lastGood)}
@@ -227,7 +227,8 @@ func (a *apply) runtimeUnits(files map[string]string) error {
 	return errors.Join(faults...)
 }
 
-// stopOthers stops timers of ours that nothing asks for any more.
+// stopOthers stops those of our timers that neither configuration nor labels ask
+// for any more.
 func (a *apply) stopOthers(ctx context.Context, wanted []string) error {
 	units, err := a.units.conn.ListUnitsByPatternsContext(ctx, []string{"active"}, []string{timersTarget})
 	if err != nil {

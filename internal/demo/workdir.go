@@ -14,23 +14,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place is a directory of its own with a Btrfs on a loop file in it.
-type place struct {
+// workdir is a directory of its own with a Btrfs on a loop file in it.
+type workdir struct {
 	dir  string
-	lock *os.File // held while the demo lives; a place whose lock is free was left by a killed demo
+	lock *os.File // held while the demo lives; a directory whose lock is free was left by a killed demo
 }
 
-const placePattern = "snapd-demo-"
+const workdirPattern = "snapd-demo-"
 
-func newPlace(ctx context.Context) (*place, error) {
+func newWorkdir(ctx context.Context) (*workdir, error) {
 	if err := sweep(ctx); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", placePattern)
+	dir, err := os.MkdirTemp("", workdirPattern)
 	if err != nil {
 		return nil, err
 	}
-	p := &place{dir: dir}
+	p := &workdir{dir: dir}
 	if p.lock, err = os.Create(p.path("lock")); err != nil {
 		return nil, errors.Join(err, p.remove(ctx))
 	}
@@ -45,13 +45,13 @@ func newPlace(ctx context.Context) (*place, error) {
 	return p, nil
 }
 
-func (p *place) path(name ...string) string {
+func (p *workdir) path(name ...string) string {
 	return filepath.Join(append([]string{p.dir}, name...)...)
 }
 
 // filesystem makes and mounts a Btrfs of 2 GiB on a sparse file. The loop
 // device goes with the mount.
-func (p *place) filesystem(ctx context.Context, name string) (string, error) {
+func (p *workdir) filesystem(ctx context.Context, name string) (string, error) {
 	image, mount := p.path(name+".img"), p.path(name)
 	if err := os.Mkdir(mount, 0o755); err != nil {
 		return "", err
@@ -73,14 +73,14 @@ func (p *place) filesystem(ctx context.Context, name string) (string, error) {
 }
 
 // destroy takes a filesystem away, with everything on it.
-func (p *place) destroy(name string) error {
+func (p *workdir) destroy(name string) error {
 	return errors.Join(unix.Unmount(p.path(name), 0), os.Remove(p.path(name)), os.Remove(p.path(name+".img")))
 }
 
 // remove takes everything away. It works on when the demo was interrupted.
 // While something could not be taken away the lock stays, so that the next
 // demo tries again.
-func (p *place) remove(context.Context) error {
+func (p *workdir) remove(context.Context) error {
 	var faults []error
 	images, err := filepath.Glob(p.path("*.img"))
 	faults = append(faults, err)
@@ -102,7 +102,7 @@ func (p *place) remove(context.Context) error {
 // sweep removes what killed demos left: their engines and containers, mounts,
 // cgroups and files.
 func sweep(ctx context.Context) error {
-	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), placePattern+"*"))
+	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), workdirPattern+"*"))
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func sweep(ctx context.Context) error {
 	for _, dir := range dirs {
 		lock, err := os.Open(filepath.Join(dir, "lock"))
 		if err != nil {
-			continue // not a place, or one that another demo just makes or removes
+			continue // no such directory, or one that another demo just makes or removes
 		}
 		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			faults = append(faults, sweepPlace(ctx, dir))
@@ -122,7 +122,7 @@ func sweep(ctx context.Context) error {
 }
 
 func sweepPlace(ctx context.Context, dir string) error {
-	p := &place{dir: dir}
+	p := &workdir{dir: dir}
 	err := dockertest.Clear(p.path("docker"))
 	if err == nil {
 		err = p.remove(ctx)
