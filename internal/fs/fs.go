@@ -52,7 +52,7 @@ type Filesystem struct {
 }
 
 // Errors that every driver wraps, so that callers can tell them apart with
-// errors.Is. The message around them says what to do.
+// errors.Is. Advice for the user stands beside them (package advice).
 var (
 	ErrNotMine  = errors.New("not on this driver's storage")
 	ErrNotFound = errors.New("not found")

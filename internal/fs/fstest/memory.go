@@ -232,7 +232,7 @@ func (m *Memory) Delete(ctx context.Context, snapshot fs.Snapshot) error {
 			continue
 		}
 		if s.Name != snapshot.Name || s.GUID != snapshot.GUID {
-			return fmt.Errorf("delete %s (%s): there is %s (%s) in its place", snapshot.Name, snapshot.GUID, s.Name, s.GUID)
+			return fmt.Errorf("delete %s (%s): another snapshot has that name now: %s (%s)", snapshot.Name, snapshot.GUID, s.Name, s.GUID)
 		}
 		if m.held(s.GUID) {
 			return fmt.Errorf("delete %s: it is held: %w", snapshot.Name, fs.ErrBusy)

@@ -114,7 +114,7 @@ func (r *receiver) checkTarget(all volumes) error {
 	if !there {
 		return nil
 	}
-	// Neither beside it nor in its place is what was meant.
+	// A restore beside a pool, or instead of it, is not what the user meant.
 	if v.isPool() {
 		return advice.With(fmt.Errorf("%s is a thin pool", v.full()), "to restore into it, write %s:%s/NAME", fs.LVM, v.full())
 	}
