@@ -40,8 +40,8 @@ type Program struct {
 	// Pipe and Stdin are not for it.
 	Whole bool
 	// KeepOpen, if not nil, stays open in a program that is Whole: what is
-		// locked by it stays locked until that program ends, even if this process
-		// is killed before.
+	// locked by it stays locked until that program ends, even if this process
+	// is killed before.
 	KeepOpen *os.File
 }
 
