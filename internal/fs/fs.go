@@ -14,7 +14,7 @@ import (
 // volume, a Btrfs subvolume, an LVM logical volume.
 type Dataset struct {
 	Driver string // Btrfs, ZFS or LVM
-	Name   string // what a person calls it: "tank/data", the path of a subvolume on this host, "vg/lv"
+	Name   string // what a user calls it: "tank/data", the path of a subvolume on this host, "vg/lv"
 	GUID   string // the storage's own identity, which survives a rename: subvolume UUID, ZFS guid, LV UUID
 	Domain string // datasets with an equal Domain are taken at one instant by one Take
 }

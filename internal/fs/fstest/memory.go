@@ -111,7 +111,7 @@ func (m *Memory) Remove(guid string, forget bool) error {
 	return os.RemoveAll(d.Name)
 }
 
-// Destroy removes snapshots as a person does by hand: those for which keep says
+// Destroy removes snapshots as a user does by hand: those for which keep says
 // no, counted from the oldest.
 func (m *Memory) Destroy(keep func(i int) bool) {
 	m.mu.Lock()

@@ -268,7 +268,7 @@ func (r *receiver) discard(ctx context.Context, w *work) error {
 	return errors.Join(err, r.driver.remove(context.WithoutCancel(ctx), w.volume))
 }
 
-// Notes says, after Finish, what is left to the person who restored.
+// Notes says, after Finish, what is left to the user who restored.
 func (r *receiver) Notes() []string { return r.notes }
 
 // Close implements fs.Receiver.
