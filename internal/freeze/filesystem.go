@@ -21,7 +21,7 @@ type Filesystem struct {
 	Dir    string // where it is mounted on this host
 	Type   string // ext4 or xfs
 	Device uint64 // as st_dev of Dir has it
-	Name   string // of the volume it lies on, for people
+	Name   string // of the volume it lies on, for users
 }
 
 func (f Filesystem) String() string {

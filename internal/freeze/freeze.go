@@ -29,7 +29,7 @@ const (
 type Member struct {
 	Kind   string // Container, Unit or Process
 	ID     string // container id, unit name
-	Name   string // for people
+	Name   string // for users
 	Cgroup string // absolute directory in the cgroup v2 tree; "" when there is none: then Engine.Pause serves
 	Pid    int    // its first process; 0 when not known
 	Pause  bool   // ask the engine although there is a cgroup

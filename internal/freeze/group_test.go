@@ -113,7 +113,7 @@ func eventually(t testing.TB, what string, is func() bool) {
 	deadline := time.Now().Add(10 * time.Second)
 	for !is() {
 		if time.Now().After(deadline) {
-			t.Fatalf("after 10 s it is still not so that %s", what)
+			t.Fatalf("after 10 s this is still not so: %s", what)
 		}
 		time.Sleep(200 * time.Microsecond)
 	}

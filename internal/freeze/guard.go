@@ -254,7 +254,7 @@ var errGuardThawed = errors.New("the guard thawed everything: it was told to end
 func guardHolding(j *journal) (int, error) {
 	lock := unix.Flock_t{Type: unix.F_WRLCK}
 	if err := unix.FcntlFlock(j.file.Fd(), unix.F_GETLK, &lock); err != nil {
-		return 0, &os.PathError{Op: "ask who has locked", Path: j.path, Err: err}
+		return 0, &os.PathError{Op: "ask which process has locked", Path: j.path, Err: err}
 	}
 	if lock.Type == unix.F_UNLCK {
 		return 0, nil

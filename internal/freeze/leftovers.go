@@ -54,7 +54,7 @@ func leftover(path string) (_ Left, err error) {
 	}
 	defer func() { err = errors.Join(err, j.close()) }()
 	if pid, err := guardHolding(j); err != nil || pid != 0 {
-		return Left{}, errors.Join(err, errAlive) // its guard is at it
+		return Left{}, errors.Join(err, errAlive) // its guard is thawing
 	}
 	c, err := j.read()
 	if err != nil {

@@ -93,7 +93,7 @@ func (e *engine) Health(_ context.Context, id string) (string, error) {
 	return "", nil
 }
 
-func (e *engine) standing() []string {
+func (e *engine) pausedNow() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var out []string
@@ -140,7 +140,7 @@ func TestPauseThroughTheEngine(t *testing.T) {
 		t.Error("no journal before the first pause")
 	}
 	_, err := w.Run(func() error {
-		if got := e.standing(); len(got) != 3 {
+		if got := e.pausedNow(); len(got) != 3 {
 			t.Errorf("paused: %v", got)
 		}
 		return nil
@@ -148,7 +148,7 @@ func TestPauseThroughTheEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := e.standing(); len(got) != 1 || got[0] != "before" {
+	if got := e.pausedNow(); len(got) != 1 || got[0] != "before" {
 		t.Errorf("still paused: %v", got)
 	}
 	for i, want := range []How{LeftAlone, ByPause, ByPause, NotRunning} {
@@ -176,7 +176,7 @@ func TestPauseFails(t *testing.T) {
 	if !errors.Is(err, broken) || !strings.Contains(err.Error(), "container bad") {
 		t.Errorf("got %v", err)
 	}
-	if got := e.standing(); len(got) != 0 {
+	if got := e.pausedNow(); len(got) != 0 {
 		t.Errorf("still paused: %v", got)
 	}
 	if err := w.Close(); err != nil || journals(t, o) != 0 {
@@ -200,7 +200,7 @@ func TestPauseComesLate(t *testing.T) {
 	if !errors.As(err, &overrun) || len(overrun.Waiting) != 1 || !strings.Contains(overrun.Waiting[0], "late") {
 		t.Errorf("got %v", err)
 	}
-	if got := e.standing(); len(got) != 0 {
+	if got := e.pausedNow(); len(got) != 0 {
 		t.Errorf("still paused: %v", got)
 	}
 	if err := w.Close(); err != nil {
@@ -224,7 +224,7 @@ func TestUnpauseFails(t *testing.T) {
 	}
 	e.unpause = nil
 	got, err := Recover(t.Context(), o)
-	if err != nil || len(got) != 1 || got[0].Outcome != Thawed || journals(t, o) != 0 || len(e.standing()) != 0 {
+	if err != nil || len(got) != 1 || got[0].Outcome != Thawed || journals(t, o) != 0 || len(e.pausedNow()) != 0 {
 		t.Errorf("%+v, %v, %d journals left", got, err, journals(t, o))
 	}
 }

@@ -14,7 +14,7 @@ import (
 // volume, a Btrfs subvolume, an LVM logical volume.
 type Dataset struct {
 	Driver string // Btrfs, ZFS or LVM
-	Name   string // what a person calls it: "tank/data", the path of a subvolume on this host, "vg/lv"
+	Name   string // what a user calls it: "tank/data", the path of a subvolume on this host, "vg/lv"
 	GUID   string // the storage's own identity, which survives a rename: subvolume UUID, ZFS guid, LV UUID
 	Domain string // datasets with an equal Domain are taken at one instant by one Take
 }
@@ -52,7 +52,7 @@ type Filesystem struct {
 }
 
 // Errors that every driver wraps, so that callers can tell them apart with
-// errors.Is. The message around them says what to do.
+// errors.Is. Advice for the user stands beside them (package advice).
 var (
 	ErrNotMine  = errors.New("not on this driver's storage")
 	ErrNotFound = errors.New("not found")

@@ -30,7 +30,7 @@ type Bookmarker interface {
 	// Shipped ends what Protect began, and leaves a base behind.
 	Shipped(ctx context.Context, purpose string, snapshot Snapshot) error
 	// Tidy removes bases and holds for which needed and held say no, and
-	// returns what it removed, for people.
+	// returns what it removed, for users.
 	Tidy(ctx context.Context, dataset Dataset, needed func(guid string) bool, held func(purpose, guid string) bool) ([]string, error)
 }
 
@@ -50,7 +50,7 @@ type Estimator interface {
 	Estimate(ctx context.Context, snapshot Snapshot, base *Snapshot) (bytes int64, err error)
 }
 
-// Describer is a driver whose datasets have properties that people set.
+// Describer is a driver whose datasets have properties that users set.
 type Describer interface {
 	// Properties are those that were set on the datasets themselves, by the
 	// datasets' guids. They are kept in a point, and an Expecter is told them.
@@ -68,7 +68,7 @@ type Sweeper interface {
 // Tender is a driver whose storage is endangered by snapshots while they live,
 // as a pool is that they fill.
 type Tender interface {
-	// Tend looks after that, and returns what people have to be told, also of
+	// Tend looks after that, and returns what users have to be told, also of
 	// what other calls did since the last Tend of any process.
 	Tend(ctx context.Context) (told []string, err error)
 	// Watch is Tend for a caller that comes every few seconds, on one Driver: it
@@ -137,7 +137,7 @@ type Continuer interface {
 	Kept() string
 }
 
-// Noter is a receiver or a stream with something that people should know.
+// Noter is a receiver or a stream with something that users should know.
 type Noter interface {
 	// Notes are sentences: of a receiver after Finish what is locked, not mounted
 	// or could not be set again; of a stream, once it is open, what it costs to

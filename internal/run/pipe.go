@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeSize is how much of a program's output is buffered while the reader is busy, in bytes. More
-// than /proc/sys/fs/pipe-max-size is refused, and then the default serves.
+// pipeSize is how much of a program's output is buffered while the reader is
+// busy, in bytes. More than /proc/sys/fs/pipe-max-size is refused, and then the
+// default serves.
 const pipeSize = 1 << 20
 
 // Pipe starts the program and returns what it writes to standard output. The

@@ -39,9 +39,9 @@ type Program struct {
 	// (LVM's suspend a volume and resume it). Output then waits for it, and
 	// Pipe and Stdin are not for it.
 	Whole bool
-	// KeepOpen, if not nil, stays open in a program that is Whole: what is locked
-	// by it stays locked until that program ends, even if this process does
-	// not live to see it.
+	// KeepOpen, if not nil, stays open in a program that is Whole: what is
+	// locked by it stays locked until that program ends, even if this process
+	// is killed before.
 	KeepOpen *os.File
 }
 

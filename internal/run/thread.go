@@ -14,7 +14,7 @@ func onOwnThread(prepare func() error, started chan<- error, start func() error,
 		defer runtime.UnlockOSThread()
 	} else if syscall.Gettid() == os.Getpid() {
 		// The main thread cannot end, and what prepare does to a thread
-		// would show in /proc/self: take another one while this is held.
+		// would show in /proc/self: take another one while this is kept busy.
 		defer runtime.UnlockOSThread()
 		done := make(chan struct{})
 		go func() {

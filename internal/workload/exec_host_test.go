@@ -155,7 +155,7 @@ func TestMarkedProcessesAreEnded(t *testing.T) {
 		t.Errorf("%q is dead, %v", self, err)
 	}
 	if !workload.MarkOfDead("1-0") || !workload.MarkOfDead("4194305-7") || workload.MarkOfDead("nonsense") {
-		t.Error("who is dead is not told")
+		t.Error("MarkOfDead does not tell a dead process from a living one")
 	}
 }
 

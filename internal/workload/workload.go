@@ -48,7 +48,7 @@ type Mount struct {
 	FSType   string // what the volume's options or its driver name: nfs, cifs, …; "" when they say nothing
 }
 
-// String names the mount as people do.
+// String names the mount as users do.
 func (m Mount) String() string {
 	switch {
 	case m.Volume != "":

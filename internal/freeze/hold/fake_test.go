@@ -19,7 +19,7 @@ type runner struct {
 	t        *testing.T
 	mu       sync.Mutex
 	programs []program
-	never    bool // the engine cannot start them, and says so in their place
+	never    bool // the engine cannot start them, and says so instead of them
 	started  []*session
 }
 

@@ -57,7 +57,7 @@ type Session interface {
 // Lock is one lock to be held.
 type Lock struct {
 	Target
-	By   string   // for people: "mariadb" or "command"
+	By   string   // for users: "mariadb" or "command"
 	Args []string // the command; nil for those built in
 }
 

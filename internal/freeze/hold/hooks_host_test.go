@@ -71,7 +71,7 @@ func TestHooksRunAroundAPoint(t *testing.T) {
 		err = json.Unmarshal(text, &kept)
 	}
 	if err != nil || len(kept.Hooks) != 2 {
-		t.Errorf("in the record: %+v, %v", kept.Hooks, err)
+		t.Errorf("in the restore point: %+v, %v", kept.Hooks, err)
 	}
 	b.nothingOwed()
 }

@@ -38,7 +38,7 @@ func TestMariaDBIsQuiesced(t *testing.T) {
 		}
 		p.Containers = nil // what the engine says of them has the environment, and is encrypted
 		if text, _ := json.Marshal(p); strings.Contains(string(text), "secret") {
-			t.Error("the password stands in the record")
+			t.Error("the password stands in the restore point")
 		}
 	}
 }

@@ -66,7 +66,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	b.ReportMetric(median(take), "take-ms")
 }
 
-// ioctlAlone is what a person would run: flush, then the ioctl.
+// ioctlAlone is what a user would run: flush, then the ioctl.
 func ioctlAlone(b *testing.B, mnt, name string) time.Duration {
 	b.Helper()
 	source, err := os.Open(mnt + "/source")

@@ -84,7 +84,7 @@ func checkBtrfs(f *os.File) error {
 	return nil
 }
 
-// kindOf names the filesystems that people most often have by mistake.
+// kindOf names the filesystems that users most often have by mistake.
 func kindOf(magic int64) string {
 	switch magic {
 	case unix.EXT4_SUPER_MAGIC:

@@ -111,7 +111,7 @@ func (m *Memory) Remove(guid string, forget bool) error {
 	return os.RemoveAll(d.Name)
 }
 
-// Destroy removes snapshots as a person does by hand: those for which keep says
+// Destroy removes snapshots as a user does by hand: those for which keep says
 // no, counted from the oldest.
 func (m *Memory) Destroy(keep func(i int) bool) {
 	m.mu.Lock()
@@ -232,7 +232,7 @@ func (m *Memory) Delete(ctx context.Context, snapshot fs.Snapshot) error {
 			continue
 		}
 		if s.Name != snapshot.Name || s.GUID != snapshot.GUID {
-			return fmt.Errorf("delete %s (%s): there is %s (%s) in its place", snapshot.Name, snapshot.GUID, s.Name, s.GUID)
+			return fmt.Errorf("delete %s (%s): another snapshot has that name now: %s (%s)", snapshot.Name, snapshot.GUID, s.Name, s.GUID)
 		}
 		if m.held(s.GUID) {
 			return fmt.Errorf("delete %s: it is held: %w", snapshot.Name, fs.ErrBusy)

@@ -49,7 +49,7 @@ func (k *Marks) of(dataset string) []*memorySnapshot {
 	return out
 }
 
-// Destroy removes bookmarks as a person does by hand: those for which keep says
+// Destroy removes bookmarks as a user does by hand: those for which keep says
 // no, counted from the oldest.
 func (k *Marks) Destroy(keep func(i int) bool) {
 	k.m.mu.Lock()

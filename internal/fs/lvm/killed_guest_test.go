@@ -156,7 +156,7 @@ func cycle(t *testing.T, d *Driver, vg string) {
 // afterDeath is what the next call finds and puts right.
 func afterDeath(t *testing.T, d *Driver, vg string) {
 	t.Helper()
-	awaitNobody(t)
+	awaitCommands(t)
 	removed, err := d.Sweep(t.Context())
 	if err != nil {
 		t.Error(err)
@@ -209,8 +209,8 @@ func afterDeath(t *testing.T, d *Driver, vg string) {
 	command(t, "sh", "-c", "lvs --noheadings -o lv_full_name "+vg+" | grep restored | xargs -r lvremove -q -f -y")
 }
 
-// awaitNobody waits for LVM commands that outlived the process that started them.
-func awaitNobody(t *testing.T) {
+// awaitCommands waits for LVM commands that outlived the process that had started them.
+func awaitCommands(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		out, err := exec.Command("pgrep", "-x", "lvcreate|lvremove|lvchange|lvrename|lvextend|lvreduce|dmsetup|vgcfgbackup").Output()

@@ -16,8 +16,8 @@ import (
 	"snapd/internal/fs/lvm/lvmstream"
 )
 
-// TestLongStepsOnClassic restores onto what another volume had there before: a classic
-// volume is not zeroed.
+// TestLongStepsOnClassic restores onto what another volume had there before: a
+// classic volume is not zeroed.
 func TestLongStepsOnClassic(t *testing.T) {
 	vg := newGroup(t, 720<<20)
 	dirty(t, newVolume(t, vg, "", "dirty", 700<<20), 700)
@@ -114,8 +114,8 @@ func removeIfClassic(t testing.TB, pool string, k *desk, made []fs.Snapshot) {
 	}
 }
 
-// TestLongUUIDStaysWithTheOrigin sees that no mount by UUID gets a
-// snapshot that is being read, or a volume that is being restored.
+// TestLongUUIDStaysWithTheOrigin sees that no mount by UUID gets a snapshot that
+// is being read, or a volume that is being restored.
 func TestLongUUIDStaysWithTheOrigin(t *testing.T) {
 	vg := newGroup(t, 1<<30)
 	newPool(t, vg, "pool", 600<<20)

@@ -98,7 +98,7 @@ for v in thin-ext4 thin-xfs classic; do
     lvremove -q -f -y plain/hand-$v
 done`
 
-// wholeDamage ships a volume whose filesystem is damaged, by its node: what is
+// wholeDamage ships a volume with a damaged filesystem, by its node: what is
 // restored is what was there, and the check says so.
 const wholeDamage = `set -e
 umount /srv/classic
@@ -111,7 +111,7 @@ cat /root/restored.json
 [ $status = 4 ] && [ "$(jq -r '.restored[].checked' /root/restored.json)" = damaged ] &&
     lvchange -q -a y -K plain/damaged && cmp /dev/vg/classic /dev/plain/damaged`
 
-// TestLongWholeWay is what a person does: three volumes of one group, taken at
+// TestLongWholeWay is what a user does: three volumes of one group, taken at
 // one instant, shipped twice, restored and checked; the same without snapd.
 func TestLongWholeWay(t *testing.T) {
 	dir := t.TempDir()

@@ -52,7 +52,7 @@ type heldMetadata struct {
 
 // reservation is what is written down before the metadata snapshot is made.
 type reservation struct {
-	Pool        string `json:"pool"`        // vg/name, for people
+	Pool        string `json:"pool"`        // vg/name, for users
 	Transaction uint64 `json:"transaction"` // of the pool
 	Boot        string `json:"boot"`
 }

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// noticeMax bounds what is kept for people to read, in bytes.
+	// noticeMax bounds what is kept for users to read, in bytes.
 	noticeMax = 64 << 10
 	// saidAgain is after how long a state that lasts is told of again.
 	saidAgain = 6 * time.Hour
@@ -25,7 +25,7 @@ const (
 )
 
 // notice keeps a line for the next call of Tend, in this process or another:
-// what is said here must reach a person.
+// what is said here must reach a user.
 func (d *Driver) notice(format string, args ...any) error {
 	dir, err := d.stateDir()
 	if err != nil {

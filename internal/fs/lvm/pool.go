@@ -22,7 +22,7 @@ const (
 	dropMeta   = 92
 )
 
-// use says how full the pool is, for people.
+// use says how full the pool is, for users.
 func (v volume) use() string {
 	return fmt.Sprintf("thin pool %s is at %.1f %% of its data and %.1f %% of its metadata", v.full(), v.dataUse, v.metaUse)
 }

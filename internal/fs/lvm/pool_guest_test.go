@@ -33,7 +33,7 @@ func healthy(t testing.TB, d *Driver, vg, pool string) {
 }
 
 // TestPoolNearlyFull sees at 95 % that nothing is begun which needs room, that
-// our oldest snapshots go first and that it is said.
+// our oldest snapshots go first and that a notice says so.
 func TestPoolNearlyFull(t *testing.T) {
 	vg := newGroup(t, 2<<30)
 	newPool(t, vg, "pool", 400<<20)

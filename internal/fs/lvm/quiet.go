@@ -63,7 +63,7 @@ func (d *Driver) beQuiet(ctx context.Context) error {
 			return ctx.Err()
 		}
 		d.quiet.done = true
-		return d.notice("udev's rules for snapd's volumes cannot be put in place (%v): while one is being read, /dev/disk/by-uuid can point to it", err)
+		return d.notice("udev's rules for snapd's volumes cannot be written (%v): while one is being read, /dev/disk/by-uuid can point to it", err)
 	}
 	d.quiet.done = true
 	return nil

@@ -114,7 +114,7 @@ func (r *receiver) checkTarget(all volumes) error {
 	if !there {
 		return nil
 	}
-	// Neither beside it nor in its place is what was meant.
+	// A restore beside a pool, or instead of it, is not what the user meant.
 	if v.isPool() {
 		return advice.With(fmt.Errorf("%s is a thin pool", v.full()), "to restore into it, write %s:%s/NAME", fs.LVM, v.full())
 	}
@@ -268,7 +268,7 @@ func (r *receiver) discard(ctx context.Context, w *work) error {
 	return errors.Join(err, r.driver.remove(context.WithoutCancel(ctx), w.volume))
 }
 
-// Notes says, after Finish, what is left to the person who restored.
+// Notes says, after Finish, what is left to the user who restored.
 func (r *receiver) Notes() []string { return r.notes }
 
 // Close implements fs.Receiver.

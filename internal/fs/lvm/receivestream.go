@@ -76,8 +76,8 @@ func orNothing(s string) string {
 	return s
 }
 
-// replace plays a stream into a new volume, which takes the place of what was
-// built before only when it is whole.
+// replace plays a stream into a new volume, which replaces what was built before
+// only when it is whole.
 func (r *receiver) replace(ctx context.Context, d *lvmstream.Decoder, known int64, make func() (*work, error)) error {
 	w, err := make()
 	if err != nil {

@@ -157,7 +157,7 @@ func (d *Driver) dropOne(ctx context.Context, v, pool volume) error {
 func (d *Driver) sayStays(pool volume, idle, reading int) error {
 	switch {
 	case idle > 0:
-		return d.noticeOnce(stays+pool.uuid, "%s; snapd keeps its snapshots there (%d), since without them it would be as full: %s", pool.use(), idle, pool.widen())
+		return d.noticeOnce(stays+pool.uuid, "%s; snapd's snapshots there (%d) stay, since dropping them would free nothing: %s", pool.use(), idle, pool.widen())
 	case reading > 0:
 		return nil // the streams that read from them give up and say so
 	}

@@ -2,8 +2,6 @@ package lvm
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"testing"
 
 	"snapd/internal/fs/lvm/lvmstream"
@@ -48,24 +46,6 @@ func encodeAll(t testing.TB, h lvmstream.Header, changes ...change) []byte {
 		t.Fatal(err)
 	}
 	return out
-}
-
-func decodeAll(r io.Reader) (lvmstream.Header, []change, error) {
-	d, err := lvmstream.NewDecoder(r, nil)
-	if err != nil {
-		return lvmstream.Header{}, nil, err
-	}
-	var changes []change
-	for {
-		r, data, err := d.Next()
-		if errors.Is(err, io.EOF) {
-			return d.Head, changes, nil
-		}
-		if err != nil {
-			return lvmstream.Header{}, nil, err
-		}
-		changes = append(changes, change{r.Offset, r.Length, bytes.Clone(data)})
-	}
 }
 
 func filled(n int, with byte) []byte { return bytes.Repeat([]byte{with}, n) }

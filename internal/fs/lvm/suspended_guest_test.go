@@ -14,9 +14,9 @@ import (
 	"snapd/internal/fs"
 )
 
-// TestKilledCommandIsMended kills LVM's own command between the moment in which
+// TestKilledCommandIsResumed kills LVM's own command between the moment in which
 // it suspends a volume and that in which it resumes it.
-func TestKilledCommandIsMended(t *testing.T) {
+func TestKilledCommandIsResumed(t *testing.T) {
 	vg := newGroup(t, 512<<20)
 	newPool(t, vg, "pool", 128<<20)
 	for name, c := range map[string]struct{ pool, kind string }{

@@ -24,7 +24,7 @@ const classicSoon = 50
 
 // Tend looks after everything that snapshots can endanger: it drops our oldest
 // snapshots from pools that are about to be full, extends classic snapshots
-// that fill, and removes those that overflowed. It returns what people have to
+// that fill, and removes those that overflowed. It returns what users have to
 // be told, also of what other calls did since the last time. A stream that is
 // open does the same by itself.
 func (d *Driver) Tend(ctx context.Context) ([]string, error) {

@@ -134,7 +134,7 @@ func TestUnreadStays(t *testing.T) {
 }
 
 // A name where a pool stands is what a user writes who restores several
-// volumes to one name: it is said what would be right.
+// volumes to one name: the advice says what would be right.
 func TestChoosePoolSaysWhatWouldBeRight(t *testing.T) {
 	all := volumes{{vg: "vg", name: "pool", segtype: "thin-pool"}, {vg: "vg", name: "data", segtype: "thin"}}
 	for wanted, says := range map[string]string{"new": "there is no thin pool vg/new", "data": "vg/data is no thin pool"} {
@@ -149,7 +149,7 @@ func TestChoosePoolSaysWhatWouldBeRight(t *testing.T) {
 	}
 }
 
-// Into a pool is neither beside it nor in its place.
+// A restore into a pool is neither beside it nor instead of it.
 func TestPoolIsNoTarget(t *testing.T) {
 	all := volumes{{vg: "vg", name: "pool", segtype: "thin-pool"}}
 	for _, suffix := range []string{"", ".before"} {

@@ -120,7 +120,7 @@ func TestEncrypted(t *testing.T) {
 		target := fmt.Sprint(to, "/as at ", step)
 		_, notes := receiveAll(t, target, c.props[step], c.streams[:step+1]...)
 		if !strings.Contains(strings.Join(notes, "\n"), "stays locked") {
-			t.Errorf("it is not said that it stays locked: %q", notes)
+			t.Errorf("no note says that it stays locked: %q", notes)
 		}
 		if got := sh(t, "zfs", "get", "-H", "-o", "value", "keystatus,keylocation", target); got != "unavailable\nprompt" {
 			t.Errorf("keystatus and keylocation are %q", got)
@@ -132,7 +132,7 @@ func TestEncrypted(t *testing.T) {
 	}
 }
 
-// TestVolume does the same with a volume that holds ext4.
+// TestVolume does the same with a volume with ext4 on it.
 func TestVolume(t *testing.T) {
 	from, to := newPool(t, 1<<30), newPool(t, 1<<30)
 	name := from + "/vol ume"
@@ -175,7 +175,7 @@ func TestVolume(t *testing.T) {
 		target := fmt.Sprint(to, "/restored ", step)
 		_, notes := receiveAll(t, target, props[step], streams[:step+1]...)
 		if _, err := os.Stat(devicePath(target)); err == nil || !strings.Contains(strings.Join(notes, "\n"), "volmode") {
-			t.Errorf("its device shows by itself (%v), or it is not said how to show it: %q", err, notes)
+			t.Errorf("its device shows by itself (%v), or no note says how to show it: %q", err, notes)
 		}
 		if got := sh(t, "zfs", "get", "-Hp", "-o", "value", "type,volsize,volblocksize", target); got != fmt.Sprint("volume\n", 256<<20, "\n", 16<<10) {
 			t.Errorf("got %q", got)

@@ -145,7 +145,7 @@ func healthyPools(ctx context.Context) ([]string, error) {
 }
 
 // checkName refuses what cannot be the name of a dataset, so that no name out
-// of a bucket or a person's hand is taken for an option or another thing.
+// of a bucket or a user's hand is taken for an option or another thing.
 func checkName(name string) error {
 	switch {
 	case name == "":

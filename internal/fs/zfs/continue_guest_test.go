@@ -31,7 +31,7 @@ func baseOf(s sample) string {
 	return s.base.GUID
 }
 
-// interrupt begins a restore of a chain, whose last stream fails at a byte.
+// interrupt begins a restore of a chain and has its last stream fail at a byte.
 func interrupt(t *testing.T, target string, chain []sample, at int) (stage string) {
 	t.Helper()
 	r := opened(t, target)
@@ -72,7 +72,7 @@ func guids(chain []sample) (out []string) {
 }
 
 // goOnAt interrupts a restore at a byte of its last stream and goes on with it.
-// What zfs receive is given is what zfs send -t makes of the same place.
+// What zfs receive is given is what zfs send -t makes of the same position.
 func goOnAt(t *testing.T, target string, chain []sample, at int) (r *receiver, part bool) {
 	t.Helper()
 	last := chain[len(chain)-1]

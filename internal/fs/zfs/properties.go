@@ -17,7 +17,7 @@ const (
 	keyEncryption = "encryption"
 )
 
-// Properties are what a person has set on datasets, by their guids, and a few
+// Properties are what a user has set on datasets, by their guids, and a few
 // facts about each. They go into the encrypted part of a restore point.
 func (d *Driver) Properties(ctx context.Context, datasets []fs.Dataset) (map[string]map[string]string, error) {
 	found, err := d.find(ctx, datasets...)

@@ -182,7 +182,7 @@ func properties(ctx context.Context, name string, wanted ...string) (map[string]
 
 // Expect says before the first stream what the restored dataset will be like:
 // what Properties said when its snapshot was taken. Room is checked by it, and
-// what a person had set is set again by Finish.
+// what a user had set is set again by Finish.
 func (r *receiver) Expect(ctx context.Context, props map[string]string) error {
 	r.props = props
 	size, err := strconv.ParseUint(props[keyReferenced], 10, 64)
@@ -200,7 +200,7 @@ func (r *receiver) Expect(ctx context.Context, props map[string]string) error {
 	return nil
 }
 
-// Notes are what a person should know about what was restored.
+// Notes are what a user should know about what was restored.
 func (r *receiver) Notes() []string { return r.notes }
 
 func (r *receiver) note(format string, args ...any) {

@@ -126,8 +126,8 @@ func killOnce(t *testing.T, e *workload.Engine, members []freeze.Member, how fre
 	return took
 }
 
-// allRun tells whether every container runs, is not paused, and its cgroup
-// stands not still.
+// allRun tells whether every container runs, is not paused, and its cgroup is
+// not frozen.
 func allRun(t *testing.T, e *workload.Engine, members []freeze.Member) bool {
 	t.Helper()
 	for _, m := range members {

@@ -86,7 +86,7 @@ func (w *Rewriter) begin(kind uint16, raw []byte) ([]byte, error) {
 	return out, nil
 }
 
-// OrNothing is a UUID for a person to read.
+// OrNothing is a UUID for a user to read.
 func OrNothing(u UUID) string {
 	if u.IsZero() {
 		return "nothing"
