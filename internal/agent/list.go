@@ -35,6 +35,7 @@ func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
 		}
 		points = slices.DeleteFunc(points, func(p point.Point) bool { return p.Group != group })
 	}
+	points = withStatesHere(points, a.Now())
 	err := errors.Join(faults...)
 	if answered || len(local) > 0 {
 		err = advice.In(advice.Partial, err)
@@ -62,7 +63,8 @@ func (a *Agent) withRepository(ctx context.Context, name string, points []point.
 		return nil, err
 	}
 	a.warnOf(name, view.Problems)
-	return joinPoints(name, view.Points, points, a.tags(repo, points, nil)), cache.Close()
+	tags := a.tags(repo, points, nil)
+	return withStates(name, view, joinPoints(name, view.Points, points, tags), tags), cache.Close()
 }
 
 // repositoryNames is the one named, or all that are configured.

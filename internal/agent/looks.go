@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"snapd/internal/durable"
@@ -25,7 +26,7 @@ type found struct {
 	Problems   []string     `json:"problems"` // what is unexplained there
 	Damaged    []foundPoint `json:"damaged"`
 	Lost       []foundPoint `json:"lost"`
-	Future     []foundPoint `json:"future"` // were in the future when they were looked at
+	Future     []foundPoint `json:"future"`   // were in the future when they were looked at
 	Verified   *time.Time   `json:"verified"` // when all of it was last read
 	Orphans    *Orphans     `json:"orphans"`  // as that found them
 }
@@ -80,7 +81,10 @@ func (a *Agent) fillFound(f *found, name string, repo *ship.Repository, view *sh
 		}
 		return foundPoint{ID: r.ID, Group: group, Time: r.Time}
 	}
-	problems, lost := f.Problems, f.Lost
+	problems, lost := slices.DeleteFunc(f.Problems, func(p string) bool {
+		object, _, _ := strings.Cut(p, ": ")
+		return view.Explains(object)
+	}), f.Lost
 	f.Looked, f.Problems, f.Damaged, f.Lost, f.Future = a.Now().UTC(), []string{}, []foundPoint{}, []foundPoint{}, []foundPoint{}
 	for _, p := range view.Problems {
 		f.Problems = append(f.Problems, p.Object+": "+p.Problem)

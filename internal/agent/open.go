@@ -22,6 +22,7 @@ type opened struct {
 	// will name them: so that their manifests are not read again.
 	placed map[point.ID]ship.PointStream
 	noted  bool // damage was noted since it was opened, or since it was last healed
+	ending func(*opened)
 }
 
 // close may be called on nil.
@@ -29,6 +30,7 @@ func (o *opened) close() error {
 	if o == nil {
 		return nil
 	}
+	o.ending(o)
 	return o.cache.Close()
 }
 
@@ -60,7 +62,8 @@ func (a *Agent) openView(ctx context.Context, name string, look ship.Look) (*shi
 	view, err := repo.View(ctx, cache, look)
 	if err == nil && look == ship.Known && len(view.Problems) > 0 {
 		// What is wrong may be more than such a look sees.
-		view, err = repo.View(ctx, cache, ship.Whole)
+		look = ship.Whole
+		view, err = repo.View(ctx, cache, look)
 	}
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, cache.Close())
@@ -68,6 +71,7 @@ func (a *Agent) openView(ctx context.Context, name string, look ship.Look) (*shi
 	for _, note := range view.Notes {
 		a.warn("", "repository %s: %s", name, note)
 	}
+	a.noteLook(name, repo, view, cache, look)
 	return repo, view, cache, nil
 }
 
@@ -85,7 +89,9 @@ func (a *Agent) openFor(ctx context.Context, name string, look ship.Look) (*open
 	if err != nil {
 		return nil, err
 	}
-	return &opened{name: name, repo: repo, view: view, cache: cache, placed: map[point.ID]ship.PointStream{}}, nil
+	// What the operation made of it is what status says from now on.
+	ending := func(o *opened) { a.noteLook(o.name, o.repo, o.view, o.cache, ship.Known) }
+	return &opened{name: name, repo: repo, view: view, cache: cache, placed: map[point.ID]ship.PointStream{}, ending: ending}, nil
 }
 
 // repositories are those that one operation has opened, so that its steps do
