@@ -234,7 +234,7 @@ func TestAPointOfTheFuture(t *testing.T) {
 	if !slices.Equal(g.Future, []point.ID{wrong.ID}) || g.NewestLocal.After(b.now) || g.NewestShipped.After(b.now) {
 		t.Errorf("status: %+v", g)
 	}
-	if e, err := b.Examine(t.Context(), "main"); err != nil || len(e.Future) != 1 || !e.CanTell {
+	if e, err := b.Examine(t.Context(), "main"); err != nil || len(e.Future) != 1 || !e.Room.Known() {
 		t.Errorf("examined: %+v, %v", e, err)
 	}
 	if _, err := b.Drop(t.Context(), DropOptions{Points: []string{string(wrong.ID)}}); err != nil {

@@ -29,6 +29,7 @@ type found struct {
 	Future     []foundPoint `json:"future"`   // were in the future when they were looked at
 	Verified   *time.Time   `json:"verified"` // when all of it was last read
 	Orphans    *Orphans     `json:"orphans"`  // as that found them
+	Room       *Room        `json:"room"`     // null: it cannot tell
 }
 
 // foundPoint is a point that something is to be said of.

@@ -72,6 +72,7 @@ func (a *Agent) openView(ctx context.Context, name string, look ship.Look) (*shi
 		a.warn("", "repository %s: %s", name, note)
 	}
 	a.noteLook(name, repo, view, cache, look)
+	a.noteRoom(ctx, name, repo)
 	return repo, view, cache, nil
 }
 
