@@ -88,7 +88,7 @@ To see it all: snapd demo`,
 		c.dropCommand(), c.pinCommand(), c.unpinCommand(),
 		c.listCommand(), c.showCommand(), c.statusCommand(),
 		c.restoreCommand(), c.verifyCommand(), c.repairCommand(),
-		c.initCommand(), c.doctorCommand(), c.scheduleCommand(), c.serveCommand(), c.thawCommand(), c.demoCommand(), c.versionCommand(), c.manCommand(),
+		c.initCommand(), c.doctorCommand(), c.adoptCommand(), c.scheduleCommand(), c.serveCommand(), c.thawCommand(), c.demoCommand(), c.versionCommand(), c.manCommand(),
 		c.generateCommand(), c.reloadCommand(),
 	)
 	return root

@@ -138,12 +138,8 @@ func damagedPoints(view *ship.View) map[point.ID][]ship.Damage {
 	return out
 }
 
-// clockSlack is by how much the clocks of two hosts may differ.
-const clockSlack = 5 * time.Minute
-
-// isFuture tells whether a point was taken while a clock was wrong: then it is
-// newer than all that come, and must not count as the newest.
-func isFuture(t, now time.Time) bool { return t.Sub(now) > clockSlack }
+// isFuture is InFuture for a time.
+func isFuture(t, now time.Time) bool { return InFuture(point.Point{Time: t}, now) }
 
 func anyFuture(view *ship.View, now time.Time) bool {
 	return slices.ContainsFunc(view.Points, func(r ship.PointRecord) bool { return isFuture(r.Time, now) })
