@@ -36,6 +36,8 @@ func answers() []answer {
 		{agent.OneByOne, "restore the others one by one with --dataset; what was restored stays"},
 		{agent.NoCheck, "leave --check out"},
 		{agent.FileThere, "edit that file, then run snapd init without --repository"},
+		{agent.NotAccepted, "see what snapd repair says of it; if it is gone for good, run: snapd repair --accept-loss"},
+		{agent.NotRemoved, "see what snapd repair says of it; if nothing needs it, run: snapd repair --remove-junk"},
 		{agent.LastOfGroup, "say --last if it may go all the same"},
 		{agent.NoRepository, "run: snapd init --repository s3://bucket/prefix --endpoint https://minio:9000 --kit kit.txt"},
 		{agent.NoTmpfs, "mount a tmpfs on /run, as every systemd host has, or name another directory with --run-dir"},

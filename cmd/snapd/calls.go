@@ -39,7 +39,7 @@ func (c *cli) calls(ctx context.Context, needRoot bool) (_ api.Calls, done func(
 
 // do carries out a run and shows what came of it.
 func (c *cli) do(ctx context.Context, groups []string, steps agent.Steps) (agent.Done, error) {
-	calls, end, err := c.calls(ctx, steps != agent.Steps{Ship: true})
+	calls, end, err := c.calls(ctx, steps.Snapshot || steps.Prune || !steps.Ship)
 	if err != nil {
 		return agent.Done{}, err
 	}

@@ -87,8 +87,8 @@ To see it all: snapd demo`,
 		c.snapshotCommand(), c.shipCommand(), c.runCommand(), c.pruneCommand(),
 		c.dropCommand(), c.pinCommand(), c.unpinCommand(),
 		c.listCommand(), c.showCommand(), c.statusCommand(),
-		c.restoreCommand(), c.verifyCommand(),
-		c.initCommand(), c.doctorCommand(), c.scheduleCommand(), c.serveCommand(), c.thawCommand(), c.demoCommand(), c.versionCommand(), c.manCommand(),
+		c.restoreCommand(), c.verifyCommand(), c.repairCommand(),
+		c.initCommand(), c.doctorCommand(), c.adoptCommand(), c.scheduleCommand(), c.serveCommand(), c.thawCommand(), c.demoCommand(), c.versionCommand(), c.manCommand(),
 		c.generateCommand(), c.reloadCommand(),
 	)
 	return root

@@ -140,3 +140,6 @@ func (b *bench) lose(pattern string) {
 		b.check(os.Remove(f))
 	}
 }
+
+// amnesia makes the host forget what it has seen of repositories.
+func (b *bench) amnesia() { b.check(os.RemoveAll(b.path("state/repositories"))) }

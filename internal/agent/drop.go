@@ -41,7 +41,7 @@ func (a *Agent) Drop(ctx context.Context, o DropOptions) (out Dropped, err error
 			return out, advice.With(advice.Usagef("%q is not the same point tomorrow", w), "name the point by its id, as snapd list shows it")
 		}
 	}
-	d := &drop{agent: a, o: o, out: &out, local: a.points()}
+	d := &drop{agent: a, o: o, out: &out, local: a.points(), seats: pruneHere{agent: a}}
 	defer func() { err = errors.Join(err, d.close()) }()
 	for _, name := range a.repositoryNames("") {
 		if err := d.open(ctx, name); err != nil {
@@ -67,6 +67,7 @@ type drop struct {
 	local  []point.Point
 	places []*dropPlace
 	chosen []point.Point
+	seats  pruneHere // looks at each dataset once
 }
 
 // dropPlace is one repository. Its list of points is locked.
@@ -218,7 +219,7 @@ func (d *drop) pointHere(ctx context.Context, p point.Point) (left bool, err err
 	}
 	var faults []error
 	for _, ds := range p.Datasets {
-		s, err := d.agent.seat(ctx, ds)
+		s, err := d.seats.seat(ctx, ds)
 		switch {
 		case err != nil:
 			faults, left = append(faults, err), true

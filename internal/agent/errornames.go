@@ -31,6 +31,8 @@ func errorNames() []errorName {
 		{"snapshots-here", SnapshotsHere},
 		{"no-repository", NoRepository},
 		{"last-of-group", LastOfGroup},
+		{"not-accepted", NotAccepted},
+		{"not-removed", NotRemoved},
 		{"no-identity", ship.ErrNoIdentity},
 		{"no-signer", ship.NoSigner},
 		{"other-signer", ship.OtherSigner},

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"time"
 
 	"snapd/internal/point"
 	"snapd/internal/ship"
@@ -10,17 +11,19 @@ import (
 
 // Examined is what a look at one repository says to who checks this host.
 type Examined struct {
-	Points    int
-	Problems  []string // what is unexplained there
-	Damaged   []string // ids of kept points that damage reaches
-	Spoiled   int      // streams that are damaged or missing
-	Lost      []string
-	Future    []string
-	Other     []string // kept points that others than the recipients of now open
-	Mixed     []string // kept points that no single set of recipients opens
-	Sealed    bool     // the repository is encrypted
-	CanTell   bool     // how much room there is
-	Free, All int64    // bytes
+	Points   int
+	Problems []string // what is unexplained there
+	Damaged  []string // ids of kept points that damage reaches
+	Spoiled  int      // streams that are damaged or missing
+	Lost     []string
+	Future   []string
+	Other    []string // kept points that others than the recipients of now open
+	Mixed    []string // kept points that no single set of recipients opens
+	Sealed   bool     // the repository is encrypted
+	Room     Room
+	// Oldest is when the oldest stream was begun that a kept point needs; zero
+	// when there is none.
+	Oldest time.Time
 }
 
 // Examine looks through a repository, whole, and changes nothing there.
@@ -50,13 +53,16 @@ func (a *Agent) Examine(ctx context.Context, name string) (Examined, error) {
 		other, mixed := repo.OtherRecipients(view)
 		out.Other, out.Mixed = texts(other), texts(mixed)
 	}
-	out.Free, out.All, err = repo.Space(ctx)
-	switch {
-	case err == nil:
-		out.CanTell = true
-	case !errors.Is(err, errors.ErrUnsupported):
+	for _, ref := range view.Streams() {
+		if at := ref.ID.Time(); out.Oldest.IsZero() || at.Before(out.Oldest) {
+			out.Oldest = at
+		}
+	}
+	free, all, err := repo.Space(ctx)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return out, err
 	}
+	out.Room = Room{Free: free, All: all}
 	return out, nil
 }
 

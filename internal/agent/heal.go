@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
@@ -46,7 +47,7 @@ func (a *shipping) healIn(ctx context.Context, o *opened, g workload.Group) (hea
 			break
 		}
 		tried[ill[i].ID] = true
-		p, lacking, err := a.again(ctx, o, g, ill[i])
+		p, lacking, err := a.again(ctx, o, g, ill[i], false)
 		for _, l := range lacking {
 			l = fmt.Sprintf("point %s in repository %s: %s", ill[i].ID, o.name, l)
 			left = append(left, l)
@@ -77,9 +78,10 @@ func illPoints(o *opened, group string) []ship.PointRecord {
 	return out
 }
 
-// again ships the damaged streams of a point anew, and puts the point again. It
-// returns nil for a point of which nothing could be shipped, and why.
-func (a *shipping) again(ctx context.Context, o *opened, g workload.Group, rec ship.PointRecord) (_ *point.Point, lacking []string, err error) {
+// again ships the damaged streams of a point anew, or all of them, and puts the
+// point again. It returns nil for a point of which nothing could be shipped, and
+// why.
+func (a *shipping) again(ctx context.Context, o *opened, g workload.Group, rec ship.PointRecord, all bool) (_ *point.Point, lacking []string, err error) {
 	p, err := a.record.Get(rec.ID)
 	if err != nil {
 		if rec.Sealed {
@@ -94,7 +96,7 @@ func (a *shipping) again(ctx context.Context, o *opened, g workload.Group, rec s
 	rec.Streams = slices.Clone(rec.Streams)
 	changed := false
 	for i, s := range rec.Streams {
-		if o.view.Whole(s.Stream) {
+		if !all && o.view.Whole(s.Stream) {
 			continue
 		}
 		fresh, err := a.streamAgain(ctx, o, g, p, s)
@@ -113,11 +115,41 @@ func (a *shipping) again(ctx context.Context, o *opened, g workload.Group, rec s
 	if rec, err = a.put(ctx, o, rec, true); err != nil {
 		return nil, lacking, err
 	}
-	q, err := a.remember(ctx, p.ID, func(q *point.Point) { arrived(q, rec, o.name) })
+	q, err := a.remember(ctx, p.ID, func(q *point.Point) {
+		arrived(q, rec, o.name)
+		for _, s := range rec.Streams {
+			if shipped, ours := o.why[s.Stream]; ours {
+				q.Arrive(shipped)
+			}
+		}
+	})
 	if errors.Is(err, point.ErrUnknown) {
 		q, err = p, nil
 	}
 	return &q, lacking, err
+}
+
+// fullAgain ships the newest point of a group in full although it is there: a
+// person asked for it, and nothing was waiting.
+func (a *shipping) fullAgain(ctx context.Context, o *opened, g workload.Group) ([]point.Point, error) {
+	tag := o.repo.GroupTag(g.Name)
+	var newest *ship.PointRecord
+	for i, r := range o.view.Points {
+		if r.GroupTag == tag && (newest == nil || o.view.Order(r.ID) > o.view.Order(newest.ID)) {
+			newest = &o.view.Points[i]
+		}
+	}
+	if newest == nil {
+		return nil, nil
+	}
+	p, lacking, err := a.again(ctx, o, g, *newest, true)
+	if err == nil && len(lacking) > 0 {
+		err = fmt.Errorf("point %s: %s: %w", newest.ID, strings.Join(lacking, "; "), fs.ErrNotFound)
+	}
+	if p == nil {
+		return nil, err
+	}
+	return []point.Point{*p}, err
 }
 
 // streamAgain ships what takes the place of a damaged stream.
@@ -135,6 +167,8 @@ func (a *shipping) streamAgain(ctx context.Context, o *opened, g workload.Group,
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", d.Dataset, err)
 	}
+	shipped.Repository = o.name
+	o.why[shipped.Stream] = *shipped
 	return o.placed[shipped.Stream], nil
 }
 

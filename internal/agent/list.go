@@ -17,17 +17,7 @@ import (
 // first. A repository that does not answer is advice.Partial beside what is
 // known without it.
 func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
-	local := a.points()
-	var faults []error
-	points, answered := local, false
-	for _, name := range a.repositoryNames("") {
-		joined, err := a.withRepository(ctx, name, points)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("repository %s: %w", name, err))
-			continue
-		}
-		answered, points = true, joined
-	}
+	points, _, err := a.everywhere(ctx)
 	if group != "" {
 		sealed := slices.ContainsFunc(points, func(p point.Point) bool { return p.Group == "" })
 		if sealed {
@@ -35,17 +25,34 @@ func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
 		}
 		points = slices.DeleteFunc(points, func(p point.Point) bool { return p.Group != group })
 	}
+	return withStatesHere(points, a.Now()), err
+}
+
+// everywhere are all points, and the views of the repositories that answered.
+func (a *Agent) everywhere(ctx context.Context) ([]point.Point, map[string]*ship.View, error) {
+	local := a.points()
+	var faults []error
+	views := map[string]*ship.View{}
+	points := local
+	for _, name := range a.repositoryNames("") {
+		joined, view, err := a.joined(ctx, name, points)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("repository %s: %w", name, err))
+			continue
+		}
+		points, views[name] = joined, view
+	}
 	err := errors.Join(faults...)
-	if answered || len(local) > 0 {
+	if len(views) > 0 || len(local) > 0 {
 		err = advice.In(advice.Partial, err)
 	}
-	return points, err
+	return points, views, err
 }
 
 // Show returns one point by what a person wrote.
 func (a *Agent) Show(ctx context.Context, wanted string) (point.Point, error) {
-	points, err := a.List(ctx, "")
-	p, missing := match(points, wanted)
+	points, views, err := a.everywhere(ctx)
+	p, missing := matchIn(points, wanted, views, a.Now())
 	if missing != nil {
 		return p, errors.Join(missing, err)
 	}
@@ -57,12 +64,18 @@ func (a *Agent) Show(ctx context.Context, wanted string) (point.Point, error) {
 
 // withRepository adds the points of one repository to those that are known.
 func (a *Agent) withRepository(ctx context.Context, name string, points []point.Point) ([]point.Point, error) {
+	points, _, err := a.joined(ctx, name, points)
+	return points, err
+}
+
+func (a *Agent) joined(ctx context.Context, name string, points []point.Point) ([]point.Point, *ship.View, error) {
 	repo, view, cache, err := a.openView(ctx, name, ship.Whole)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	a.warnOf(name, view.Problems)
-	return joinPoints(name, view.Points, points, a.tags(repo, points, nil)), cache.Close()
+	tags := a.tags(repo, points, nil)
+	return withStates(name, view, joinPoints(name, view.Points, points, tags), tags), view, cache.Close()
 }
 
 // repositoryNames is the one named, or all that are configured.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"snapd/internal/durable"
@@ -25,9 +26,10 @@ type found struct {
 	Problems   []string     `json:"problems"` // what is unexplained there
 	Damaged    []foundPoint `json:"damaged"`
 	Lost       []foundPoint `json:"lost"`
-	Future     []foundPoint `json:"future"` // were in the future when they were looked at
+	Future     []foundPoint `json:"future"`   // were in the future when they were looked at
 	Verified   *time.Time   `json:"verified"` // when all of it was last read
 	Orphans    *Orphans     `json:"orphans"`  // as that found them
+	Room       *Room        `json:"room"`     // null: it cannot tell
 }
 
 // foundPoint is a point that something is to be said of.
@@ -80,7 +82,10 @@ func (a *Agent) fillFound(f *found, name string, repo *ship.Repository, view *sh
 		}
 		return foundPoint{ID: r.ID, Group: group, Time: r.Time}
 	}
-	problems, lost := f.Problems, f.Lost
+	problems, lost := slices.DeleteFunc(f.Problems, func(p string) bool {
+		object, _, _ := strings.Cut(p, ": ")
+		return view.Explains(object)
+	}), f.Lost
 	f.Looked, f.Problems, f.Damaged, f.Lost, f.Future = a.Now().UTC(), []string{}, []foundPoint{}, []foundPoint{}, []foundPoint{}
 	for _, p := range view.Problems {
 		f.Problems = append(f.Problems, p.Object+": "+p.Problem)
@@ -133,12 +138,8 @@ func damagedPoints(view *ship.View) map[point.ID][]ship.Damage {
 	return out
 }
 
-// clockSlack is by how much the clocks of two hosts may differ.
-const clockSlack = 5 * time.Minute
-
-// isFuture tells whether a point was taken while a clock was wrong: then it is
-// newer than all that come, and must not count as the newest.
-func isFuture(t, now time.Time) bool { return t.Sub(now) > clockSlack }
+// isFuture is InFuture for a time.
+func isFuture(t, now time.Time) bool { return InFuture(point.Point{Time: t}, now) }
 
 func anyFuture(view *ship.View, now time.Time) bool {
 	return slices.ContainsFunc(view.Points, func(r ship.PointRecord) bool { return isFuture(r.Time, now) })

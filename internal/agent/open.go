@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"snapd/internal/point"
 	"snapd/internal/ship"
@@ -21,7 +22,9 @@ type opened struct {
 	// placed are the streams that this process committed, for the points that
 	// will name them: so that their manifests are not read again.
 	placed map[point.ID]ship.PointStream
-	noted  bool // damage was noted since it was opened, or since it was last healed
+	why    map[point.ID]point.Shipped // of the same streams, what the local record says of them
+	noted  bool                       // damage was noted since it was opened, or since it was last healed
+	ending func(*opened)
 }
 
 // close may be called on nil.
@@ -29,6 +32,7 @@ func (o *opened) close() error {
 	if o == nil {
 		return nil
 	}
+	o.ending(o)
 	return o.cache.Close()
 }
 
@@ -39,6 +43,27 @@ func (o *opened) again(ctx context.Context, look ship.Look) error {
 		o.view = view
 	}
 	return err
+}
+
+// has tells whether a stream that was shipped before is there and can be read.
+// One that no kept point needs is asked for: what this host remembers of it
+// proves nothing.
+func (o *opened) has(ctx context.Context, stream point.ID) (bool, error) {
+	if _, ours := o.placed[stream]; ours {
+		return true, nil
+	}
+	ref, known := o.view.Stream(stream)
+	if !known || !o.view.Whole(stream) {
+		return false, nil
+	}
+	if slices.ContainsFunc(o.view.Streams(), func(s ship.StreamRef) bool { return s.ID == stream }) {
+		return true, nil
+	}
+	_, err := o.repo.Manifest(ctx, ref)
+	if errors.Is(err, ship.ErrNotFound) || errors.Is(err, ship.ErrDamaged) || errors.Is(err, ship.ErrSignature) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // openView opens a repository and reads what it holds. The caller closes the
@@ -60,7 +85,8 @@ func (a *Agent) openView(ctx context.Context, name string, look ship.Look) (*shi
 	view, err := repo.View(ctx, cache, look)
 	if err == nil && look == ship.Known && len(view.Problems) > 0 {
 		// What is wrong may be more than such a look sees.
-		view, err = repo.View(ctx, cache, ship.Whole)
+		look = ship.Whole
+		view, err = repo.View(ctx, cache, look)
 	}
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, cache.Close())
@@ -68,6 +94,8 @@ func (a *Agent) openView(ctx context.Context, name string, look ship.Look) (*shi
 	for _, note := range view.Notes {
 		a.warn("", "repository %s: %s", name, note)
 	}
+	a.noteLook(name, repo, view, cache, look)
+	a.noteRoom(ctx, name, repo)
 	return repo, view, cache, nil
 }
 
@@ -85,7 +113,9 @@ func (a *Agent) openFor(ctx context.Context, name string, look ship.Look) (*open
 	if err != nil {
 		return nil, err
 	}
-	return &opened{name: name, repo: repo, view: view, cache: cache, placed: map[point.ID]ship.PointStream{}}, nil
+	// What the operation made of it is what status says from now on.
+	ending := func(o *opened) { a.noteLook(o.name, o.repo, o.view, o.cache, ship.Known) }
+	return &opened{name: name, repo: repo, view: view, cache: cache, placed: map[point.ID]ship.PointStream{}, why: map[point.ID]point.Shipped{}, ending: ending}, nil
 }
 
 // repositories are those that one operation has opened, so that its steps do

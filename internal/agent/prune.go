@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/point"
 	"snapd/internal/retain"
@@ -25,6 +26,34 @@ type Verdict struct {
 type Pruned struct {
 	Keep []Verdict `json:"keep"`
 	Drop []Verdict `json:"drop"`
+	// Freed says what went from each repository, or would.
+	Freed []Freed `json:"freed,omitempty"`
+}
+
+// Freed is what a prune freed in a repository.
+type Freed struct {
+	Repository string `json:"repository"`
+	Points     int    `json:"points"`
+	Streams    int    `json:"streams"`
+	Objects    int    `json:"objects"`
+	Bytes      int64  `json:"bytes"`
+	// Orphans are, of these, what no signed record explained: only when it was
+	// asked for.
+	Orphans     int   `json:"orphans,omitempty"`
+	OrphanBytes int64 `json:"orphan_bytes,omitempty"`
+}
+
+// PruneOptions say what to prune.
+type PruneOptions struct {
+	Groups []string // none means all
+	DryRun bool
+	// Now says that nothing else is shipping: what earlier uploads left behind
+	// goes too, except below a living lease.
+	Now bool
+	// Former is the name of a group that is not configured any more, and Keep its
+	// policy.
+	Former string
+	Keep   retain.Policy
 }
 
 func (p *Pruned) add(keep bool, id point.ID, where, format string, args ...any) {
@@ -39,25 +68,31 @@ func (p *Pruned) add(keep bool, id point.ID, where, format string, args ...any) 
 // Prune applies the retention of the groups, in the repositories and here. No
 // names means all groups.
 func (a *Agent) Prune(ctx context.Context, names []string, dryRun bool) (Pruned, error) {
-	repos := a.repositories()
-	defer repos.close()
-	return a.prune(ctx, repos, names, dryRun)
+	return a.PruneAs(ctx, PruneOptions{Groups: names, DryRun: dryRun})
 }
 
-func (a *Agent) prune(ctx context.Context, repos *repositories, names []string, dryRun bool) (Pruned, error) {
+// PruneAs is Prune with what a person can say beside it.
+func (a *Agent) PruneAs(ctx context.Context, o PruneOptions) (Pruned, error) {
+	repos := a.repositories()
+	defer repos.close()
+	return a.prune(ctx, repos, o)
+}
+
+func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) (Pruned, error) {
 	out := Pruned{Keep: []Verdict{}, Drop: []Verdict{}}
-	s, groups, err := a.lookFor(ctx, names)
+	s, groups, err := a.pruneGroups(ctx, o)
 	if err != nil {
 		return out, err
 	}
 	defer s.close() //nolint:errcheck // only read from
-	if !dryRun {
+	if !o.DryRun {
 		a.sweepStorage(ctx)
 	}
 	var faults []error
 	views := map[string]*ship.View{}
 	for _, name := range a.usedRepositories(groups) {
-		view, err := a.pruneRepository(ctx, repos, name, groups, &out, dryRun)
+		p := pruneThere{agent: a, PruneOptions: o, groups: groups, out: &out}
+		view, err := p.repository(ctx, repos, name)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("prune repository %s: %w", name, err))
 			continue
@@ -65,12 +100,36 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, names []string, 
 		views[name] = view
 	}
 	for _, g := range groups {
-		h := pruneHere{agent: a, group: g, views: views, out: &out, dryRun: dryRun}
-		if err := errors.Join(h.points(ctx), h.strays(ctx, s)); err != nil {
-			faults = append(faults, fmt.Errorf("prune the snapshots of group %s: %w", g.Name, err))
+		h := pruneHere{agent: a, group: g, views: views, out: &out, dryRun: o.DryRun}
+		fault := h.points(ctx)
+		if g.Name != o.Former {
+			fault = errors.Join(fault, h.strays(ctx, s))
+		}
+		if fault != nil {
+			faults = append(faults, fmt.Errorf("prune the snapshots of group %s: %w", g.Name, fault))
 		}
 	}
 	return out, errors.Join(faults...)
+}
+
+// pruneGroups are the groups that a prune is about.
+func (a *Agent) pruneGroups(ctx context.Context, o PruneOptions) (*scene, []workload.Group, error) {
+	if o.Former == "" {
+		return a.lookFor(ctx, o.Groups)
+	}
+	s, err := a.look(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := s.find(o.Former); err == nil {
+		err := advice.With(advice.Usagef("group %s is configured", o.Former), "name it without saying that it is gone: its own policy holds")
+		return nil, nil, errors.Join(err, s.close())
+	}
+	if o.Keep == (retain.Policy{}) {
+		return nil, nil, errors.Join(advice.With(advice.Usagef("group %s has no policy any more", o.Former), "say what stays of it"), s.close())
+	}
+	conf := a.Config.Group(o.Former, config.Settings{Keep: config.Keep(o.Keep)})
+	return s, []workload.Group{{Group: conf}}, nil
 }
 
 func (a *Agent) usedRepositories(groups []workload.Group) []string {
@@ -86,9 +145,18 @@ func (a *Agent) usedRepositories(groups []workload.Group) []string {
 	return out
 }
 
-// pruneRepository drops points there and returns the view as it is after. It
+// pruneThere removes points from repositories.
+type pruneThere struct {
+	agent *Agent
+	PruneOptions
+	groups []workload.Group
+	out    *Pruned
+}
+
+// repository drops points there and returns the view as it is after. It
 // holds the same lock as the commit of a point does.
-func (a *Agent) pruneRepository(ctx context.Context, repos *repositories, name string, groups []workload.Group, out *Pruned, dryRun bool) (_ *ship.View, err error) {
+func (t *pruneThere) repository(ctx context.Context, repos *repositories, name string) (_ *ship.View, err error) {
+	a := t.agent
 	conf := a.Config.Repositories[name]
 	o, err := repos.get(ctx, name)
 	if err != nil {
@@ -105,7 +173,7 @@ func (a *Agent) pruneRepository(ctx context.Context, repos *repositories, name s
 	}
 	defer func() { err = errors.Join(err, held.release()) }()
 	local := a.points()
-	if !dryRun {
+	if !t.DryRun {
 		if local, err = a.reconcile(ctx, conf, o.view); err != nil {
 			return nil, err
 		}
@@ -119,22 +187,23 @@ func (a *Agent) pruneRepository(ctx context.Context, repos *repositories, name s
 			return nil, err
 		}
 	}
-	drop, err := a.decide(joinPoints(name, o.view.Points, local, a.tags(o.repo, local, groups)), o, groups, out)
+	drop, err := t.decide(joinPoints(name, o.view.Points, local, a.tags(o.repo, local, t.groups)), o)
 	if err != nil {
 		return nil, err
 	}
-	return o.view, a.drop(ctx, o.repo, o.view, conf, drop, dryRun)
+	return o.view, t.drop(ctx, o, conf, drop)
 }
 
 // drop removes points. It writes down before what it is about to do, so that
 // after a crash nobody takes a removed point for one that was lost.
-func (a *Agent) drop(ctx context.Context, repo *ship.Repository, view *ship.View, conf config.Repository, drop []point.ID, dryRun bool) error {
-	keep, err := a.unfinished(repo.ID, conf.Name)
+func (t *pruneThere) drop(ctx context.Context, o *opened, conf config.Repository, drop []point.ID) error {
+	a := t.agent
+	keep, err := a.unfinished(o.repo.ID, conf.Name)
 	if err != nil {
 		return err
 	}
 	for _, id := range drop {
-		if dryRun {
+		if t.DryRun {
 			break
 		}
 		if err := a.rememberIfKnown(ctx, id, func(p *point.Point) {
@@ -145,10 +214,18 @@ func (a *Agent) drop(ctx context.Context, repo *ship.Repository, view *ship.View
 			return err
 		}
 	}
-	pruned, err := repo.Prune(ctx, view, drop, ship.PruneOptions{Now: a.Now(), DryRun: dryRun, Keep: keep})
-	a.warnOf(conf.Name, pruned.Problems)
-	if err != nil || dryRun {
+	pruned, err := o.repo.Prune(ctx, o.view, drop, ship.PruneOptions{Now: a.Now(), DryRun: t.DryRun, Keep: keep, Orphans: t.Now})
+	if err != nil {
 		return err
+	}
+	if pruned.Objects > 0 {
+		t.out.Freed = append(t.out.Freed, Freed{
+			Repository: conf.Name, Points: len(pruned.Points), Streams: len(pruned.Streams), Objects: pruned.Objects, Bytes: pruned.Bytes,
+			Orphans: pruned.Orphans.Objects, OrphanBytes: pruned.Orphans.Bytes,
+		})
+	}
+	if t.DryRun {
+		return nil
 	}
 	for _, id := range drop {
 		if err := a.rememberIfKnown(ctx, id, func(p *point.Point) { p.Leave(conf.Name, true) }); err != nil {
@@ -165,22 +242,21 @@ func (a *Agent) warnOf(repository string, problems []ship.Problem) {
 }
 
 // decide asks retain for each group which of the points in a repository go.
-func (a *Agent) decide(points []point.Point, o *opened, groups []workload.Group, out *Pruned) ([]point.ID, error) {
+func (t *pruneThere) decide(points []point.Point, o *opened) ([]point.ID, error) {
+	a := t.agent
 	var drop []point.ID
-	name, newest := o.name, int64(0)
-	if n := len(o.view.Points); n > 0 {
-		newest = o.view.Points[n-1].Number
-	}
-	for _, g := range groups {
+	name := o.name
+	for _, g := range t.groups {
 		if !slices.Contains(g.Repositories, name) {
 			continue
 		}
-		numbers := map[point.ID]int64{}
+		newest, numbers := int64(0), map[point.ID]int64{}
 		var candidates []retain.Candidate
 		for _, p := range points {
 			if p.Group == g.Name && p.InRepository(name) {
 				candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Order: o.view.Order(p.ID)})
 				numbers[p.ID] = p.Numbers[name]
+				newest = max(newest, p.Numbers[name])
 			}
 		}
 		decisions, err := retain.Apply(retain.Policy(g.Keep), candidates, a.Now())
@@ -191,7 +267,10 @@ func (a *Agent) decide(points []point.Point, o *opened, groups []workload.Group,
 			if !d.Keep && numbers[d.ID] == newest {
 				d.Keep, d.Reason = true, "the last one that was put there"
 			}
-			out.add(d.Keep, d.ID, name, "%s", d.Reason)
+			if !d.Keep && o.view.Pinned(d.ID) {
+				d.Keep, d.Reason = true, "pinned"
+			}
+			t.out.add(d.Keep, d.ID, name, "%s", d.Reason)
 			if !d.Keep {
 				drop = append(drop, d.ID)
 			}

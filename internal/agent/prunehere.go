@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,32 +23,98 @@ type pruneHere struct {
 	views  map[string]*ship.View // of the repositories that answered
 	out    *Pruned
 	dryRun bool
+
+	places map[string]*place // by dataset
+	facts  map[string]*facts // by repository and dataset
+}
+
+// place is one dataset of this host, looked at once.
+type place struct {
+	driver fs.Driver
+	local  map[string]fs.Snapshot // all of ours of that dataset, by guid
+	marked map[string]bool        // guids that serve as bases without their snapshots
+	unseen bool                   // the dataset is not there: deleted, or its filesystem is not mounted
+}
+
+// facts are what a repository says of the snapshots of a dataset, by guid.
+type facts struct {
+	bases   map[string]bool // that the next increments want to find here
+	damaged map[string]bool // of streams that are damaged there
 }
 
 // seat is where the snapshot of one dataset of a point is on this host.
 type seat struct {
+	*place
 	dataset point.Dataset
-	driver  fs.Driver
-	local   []fs.Snapshot   // all of ours of that dataset
-	snap    *fs.Snapshot    // nil: gone, or not to be seen now
-	marked  map[string]bool // guids that serve as bases without their snapshots
-	unseen  bool            // the dataset is not there: deleted, or its filesystem is not mounted
+	snap    *fs.Snapshot // nil: gone, or not to be seen now
 }
 
-func (a *Agent) seat(ctx context.Context, d point.Dataset) (seat, error) {
-	driver, err := a.driver(d.Driver)
+func (h *pruneHere) seat(ctx context.Context, d point.Dataset) (seat, error) {
+	p, err := h.place(ctx, datasetOf(d))
 	if err != nil {
 		return seat{}, err
 	}
-	snaps, err := driver.Snapshots(ctx, datasetOf(d))
-	if errors.Is(err, fs.ErrNotFound) {
-		return seat{dataset: d, driver: driver, unseen: true}, nil
+	s := seat{place: p, dataset: d}
+	if snap, there := p.local[d.GUID]; there {
+		s.snap = &snap
 	}
+	return s, nil
+}
+
+// place looks at a dataset, or remembers how it was.
+func (h *pruneHere) place(ctx context.Context, d fs.Dataset) (*place, error) {
+	key := d.Driver + " " + d.Name + " " + d.GUID
+	if p := h.places[key]; p != nil {
+		return p, nil
+	}
+	driver, err := h.agent.driver(d.Driver)
 	if err != nil {
-		return seat{}, err
+		return nil, err
 	}
-	marked, err := bookmarks(ctx, driver, datasetOf(d))
-	return seat{dataset: d, driver: driver, local: snaps, snap: snapshotWith(snaps, d.GUID), marked: marked}, err
+	p := &place{driver: driver, local: map[string]fs.Snapshot{}}
+	snaps, err := driver.Snapshots(ctx, d)
+	switch {
+	case errors.Is(err, fs.ErrNotFound):
+		p.unseen = true
+	case err != nil:
+		return nil, err
+	default:
+		if p.marked, err = bookmarks(ctx, driver, d); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range snaps {
+		p.local[s.GUID] = s
+	}
+	if h.places == nil {
+		h.places = map[string]*place{}
+	}
+	h.places[key] = p
+	return p, nil
+}
+
+// ask is what a repository says of a dataset. What is not on this host any more
+// is no base for anything, so that of what is, the next best stays.
+func (h *pruneHere) ask(name string, view *ship.View, origin string, p *place) *facts {
+	key := name + " " + origin
+	if f := h.facts[key]; f != nil {
+		return f
+	}
+	streams := slices.DeleteFunc(streamsOf(view, origin), func(s ship.StreamRef) bool {
+		_, here := p.local[s.GUID]
+		return !p.unseen && !here && !p.marked[s.GUID]
+	})
+	f := &facts{bases: retain.Needed(chainOf(streams)), damaged: map[string]bool{}}
+	for _, d := range view.Damage() {
+		if s, known := view.Stream(d.Stream); known && s.Origin == origin {
+			f.damaged[s.GUID] = true
+		}
+	}
+	if h.facts == nil {
+		h.facts = map[string]*facts{}
+	}
+	h.facts[key] = f
+	return f
 }
 
 // points decides on the snapshots of each point, and forgets a point that
@@ -59,11 +126,18 @@ func (h *pruneHere) points(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	newest := point.ID("")
+	if len(points) > 0 {
+		newest = newestOf(points, nil, a.Now()).ID
+	}
 	var faults []error
-	for i, p := range points {
+	for _, p := range points {
 		why := only[p.ID]
-		if i == len(points)-1 {
+		switch {
+		case p.ID == newest:
 			why = "newest point of its group"
+		case InFuture(p, a.Now()):
+			why = "lies in the future: a clock was wrong"
 		}
 		left, err := h.point(ctx, p, why)
 		if err != nil {
@@ -101,7 +175,7 @@ func (h *pruneHere) point(ctx context.Context, p point.Point, why string) (left 
 	var seats []seat
 	torn := false
 	for _, d := range p.Datasets {
-		s, err := h.agent.seat(ctx, d)
+		s, err := h.seat(ctx, d)
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", d.Dataset, err)
 		}
@@ -128,6 +202,8 @@ func (h *pruneHere) point(ctx context.Context, p point.Point, why string) (left 
 			} else if err := s.driver.Delete(ctx, *s.snap); err != nil {
 				left++
 				faults = append(faults, fmt.Errorf("%s: %w", s.dataset.Dataset, err))
+			} else {
+				delete(s.local, s.snap.GUID)
 			}
 		}
 	}
@@ -161,24 +237,18 @@ func (h *pruneHere) need(p point.Point, s seat, torn bool) string {
 			return "not yet shipped to " + name
 		case listed(p, view) && !wholeIn(p, view):
 			return "damaged in " + name + ": see snapd verify"
-		case isBase(view, s.dataset.Origin, s.dataset.GUID, s.local, s.marked):
+		case h.ask(name, view, s.dataset.Origin, s.place).damaged[s.dataset.GUID]:
+			return "damaged in " + name + ": the next ship heals it from here"
+		case h.isBase(name, view, s.dataset.Origin, s.dataset.GUID, s.place):
 			return "base of the next increments in " + name
 		}
 	}
 	return ""
 }
 
-// isBase tells whether the next increments want to find a snapshot here. What
-// is not on this host any more is no base for anything, so that of what is,
-// the next best stays.
-func isBase(view *ship.View, origin, guid string, local []fs.Snapshot, marked map[string]bool) bool {
-	if marked[guid] {
-		return false // a bookmark serves as well
-	}
-	streams := slices.DeleteFunc(streamsOf(view, origin), func(s ship.StreamRef) bool {
-		return local != nil && snapshotWith(local, s.GUID) == nil && !marked[s.GUID]
-	})
-	return retain.Needed(chainOf(streams))[guid]
+// isBase tells whether the next increments want to find a snapshot here.
+func (h *pruneHere) isBase(name string, view *ship.View, origin, guid string, p *place) bool {
+	return !p.marked[guid] && h.ask(name, view, origin, p).bases[guid] // a bookmark serves as well
 }
 
 // forget removes a point from the record, unless somebody ships it just now.
@@ -215,24 +285,13 @@ func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 	}
 	var faults []error
 	for _, d := range r.datasets {
-		driver, err := a.driver(d.Driver)
+		p, err := h.place(ctx, d)
 		if err != nil {
 			return err
 		}
-		local, err := driver.Snapshots(ctx, d)
-		if errors.Is(err, fs.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		marked, err := bookmarks(ctx, driver, d)
-		if err != nil {
-			return err
-		}
-		for _, snap := range local {
-			if !known[snap.GUID] {
-				faults = append(faults, h.stray(ctx, driver, snap, local, marked))
+		for _, guid := range slices.Sorted(maps.Keys(p.local)) {
+			if !known[guid] {
+				faults = append(faults, h.stray(ctx, p.local[guid], p))
 			}
 		}
 	}
@@ -243,7 +302,7 @@ func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 // is being taken.
 const strayAge = time.Hour
 
-func (h *pruneHere) stray(ctx context.Context, driver fs.Driver, snap fs.Snapshot, local []fs.Snapshot, marked map[string]bool) error {
+func (h *pruneHere) stray(ctx context.Context, snap fs.Snapshot, p *place) error {
 	at, name, err := fs.ParseSnapshotName(snap.Name)
 	id, idErr := point.ParseID(name)
 	if err != nil || idErr != nil || h.agent.Now().Sub(at) < max(time.Duration(h.group.KeepLocal), strayAge) {
@@ -253,7 +312,7 @@ func (h *pruneHere) stray(ctx context.Context, driver fs.Driver, snap fs.Snapsho
 	for name, view := range h.views {
 		ref, there := view.BySnapshot(snap.Dataset.GUID, snap.GUID)
 		shipped = shipped || there && view.Whole(ref.ID)
-		if isBase(view, snap.Dataset.GUID, snap.GUID, local, marked) {
+		if h.isBase(name, view, snap.Dataset.GUID, snap.GUID, p) {
 			h.out.add(true, id, "here", "%s: not in the local record, but base of the next increments in %s", snap.Dataset.Name, name)
 			return nil
 		}
@@ -266,5 +325,5 @@ func (h *pruneHere) stray(ctx context.Context, driver fs.Driver, snap fs.Snapsho
 	if h.dryRun {
 		return nil
 	}
-	return driver.Delete(ctx, snap)
+	return p.driver.Delete(ctx, snap)
 }

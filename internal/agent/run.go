@@ -61,7 +61,7 @@ func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, err
 	}
 	if steps.Prune && ctx.Err() == nil {
 		var err error
-		out.Pruned, err = a.prune(ctx, repos, groups, false)
+		out.Pruned, err = a.prune(ctx, repos, PruneOptions{Groups: groups})
 		faults = append(faults, err)
 	}
 	if ctx.Err() != nil {

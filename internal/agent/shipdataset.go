@@ -17,8 +17,14 @@ import (
 // shipped earlier counts only while the repository has it.
 func (a *shipping) point(ctx context.Context, o *opened, g workload.Group, p point.Point) (point.Point, error) {
 	for _, d := range p.Datasets {
-		if s := p.ShippedTo(o.name, d.Dataset); s != nil && o.view.Whole(s.Stream) {
-			continue
+		if s := p.ShippedTo(o.name, d.Dataset); s != nil {
+			there, err := o.has(ctx, s.Stream)
+			if err != nil {
+				return p, err
+			}
+			if there {
+				continue
+			}
 		}
 		shipped, err := a.dataset(ctx, o, g, p, d, nil)
 		if err != nil {

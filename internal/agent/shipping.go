@@ -117,6 +117,9 @@ func (a *shipping) shipTo(ctx context.Context, g workload.Group, repository stri
 		more, _, err := a.healIn(ctx, o, g)
 		healed, fault = append(healed, more...), errors.Join(fault, err)
 	}
+	if a.full && fault == nil && len(shipped) == 0 {
+		shipped, fault = a.fullAgain(ctx, o, g)
+	}
 	out = slices.Concat(healed, shipped)
 	if ctx.Err() == nil {
 		fault = errors.Join(fault, a.tellLost(ctx, o, g), a.unhealed(o, g))

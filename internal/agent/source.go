@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"snapd/internal/advice"
 	"snapd/internal/point"
@@ -25,7 +27,7 @@ type source struct {
 func (a *Agent) source(ctx context.Context, wanted, repository string) (*source, error) {
 	local := a.points()
 	if repository == Local {
-		p, err := match(local, wanted)
+		p, err := matchIn(local, wanted, nil, a.Now())
 		if err != nil {
 			return nil, err
 		}
@@ -39,7 +41,7 @@ func (a *Agent) source(ctx context.Context, wanted, repository string) (*source,
 			faults = append(faults, err)
 			continue
 		}
-		if best == nil || src.point.Time.After(best.point.Time) {
+		if best == nil || newestOf([]point.Point{best.point, src.point}, nil, a.Now()).ID != best.point.ID {
 			best = src // latest means that of all repositories
 		}
 		if !isLatest(wanted) {
@@ -51,7 +53,7 @@ func (a *Agent) source(ctx context.Context, wanted, repository string) (*source,
 		return best, nil
 	}
 	if repository == "" { // no repository has it, but perhaps this host does
-		if p, err := match(local, wanted); err == nil && len(p.Numbers) == 0 {
+		if p, err := matchIn(local, wanted, nil, a.Now()); err == nil && len(p.Numbers) == 0 {
 			a.warn(p.Group, "point %s lies in no repository; it is restored from this host's own snapshots", p.ID)
 			return &source{point: p}, nil
 		}
@@ -60,11 +62,11 @@ func (a *Agent) source(ctx context.Context, wanted, repository string) (*source,
 		if repository != "" {
 			return nil, a.noRepository(repository)
 		}
-		_, err := match(local, wanted)
+		_, err := matchIn(local, wanted, nil, a.Now())
 		return nil, err
 	}
 	err := errors.Join(faults...)
-	if _, here := match(local, wanted); here == nil {
+	if _, here := matchIn(local, wanted, nil, a.Now()); here == nil {
 		err = advice.In(SnapshotsHere, err)
 	}
 	return nil, err
@@ -80,7 +82,7 @@ func (a *Agent) tellNewer(p point.Point, wanted string, local []point.Point, fau
 			a.warnOfError("", fmt.Errorf("%w; it may have a newer point than %s", err, p.ID))
 		}
 	}
-	if here, err := match(local, wanted); err == nil && here.Time.After(p.Time) {
+	if here, err := matchIn(local, wanted, nil, a.Now()); err == nil && here.Time.After(p.Time) {
 		a.warnOfError(here.Group, advice.In(SnapshotsHere, fmt.Errorf("point %s is newer than %s and not shipped yet", here.ID, p.ID)))
 	}
 }
@@ -98,7 +100,7 @@ func (a *Agent) sourceIn(ctx context.Context, name, wanted string, local []point
 	a.warnOf(name, view.Problems)
 	points := joinPoints(name, view.Points, local, a.tags(repo, local, nil))
 	points = slices.DeleteFunc(points, func(p point.Point) bool { return !p.InRepository(name) })
-	p, err := match(points, wanted)
+	p, err := matchIn(points, wanted, map[string]*ship.View{name: view}, a.Now())
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", name, err)
 	}
@@ -114,8 +116,15 @@ func (a *Agent) sourceIn(ctx context.Context, name, wanted string, local []point
 	return src, nil
 }
 
-// match finds the one point that a person means.
+// match finds the one point that a person means, of points that only this host
+// knows.
 func match(points []point.Point, wanted string) (point.Point, error) {
+	return matchIn(points, wanted, nil, time.Time{})
+}
+
+// matchIn finds the one point that a person means. views are those of the
+// repositories that the points were read from.
+func matchIn(points []point.Point, wanted string, views map[string]*ship.View, now time.Time) (point.Point, error) {
 	latest := isLatest(wanted)
 	_, group, _ := strings.Cut(wanted, ":")
 	var found []point.Point
@@ -130,9 +139,37 @@ func match(points []point.Point, wanted string) (point.Point, error) {
 	case len(found) == 0:
 		return point.Point{}, fmt.Errorf("%q: %w", wanted, ErrNotThere)
 	case latest:
-		return slices.MaxFunc(found, func(a, b point.Point) int { return a.Time.Compare(b.Time) }), nil
+		return newestOf(found, views, now), nil
 	case len(found) > 1:
 		return point.Point{}, advice.With(advice.Usagef("%q begins the ids of %d restore points", wanted, len(found)), "write more of the id")
 	}
 	return found[0], nil
+}
+
+// InFuture tells whether a point says that it was taken later than now: a clock
+// was wrong. A zero now is later than anything.
+func InFuture(p point.Point, now time.Time) bool { return !now.IsZero() && p.Time.After(now) }
+
+// newestOf is the newest of some points: in a repository by the order in which
+// they were put, whatever clocks said, and of those that lie in none by their
+// ids. One of the future is it only when there is no other.
+func newestOf(points []point.Point, views map[string]*ship.View, now time.Time) point.Point {
+	if past := slices.DeleteFunc(slices.Clone(points), func(p point.Point) bool { return InFuture(p, now) }); len(past) > 0 {
+		points = past
+	}
+	var best []point.Point
+	rest := points
+	for _, view := range views {
+		var there []point.Point
+		for _, p := range points {
+			if listed(p, view) {
+				there = append(there, p)
+			}
+		}
+		rest = slices.DeleteFunc(slices.Clone(rest), func(p point.Point) bool { return listed(p, view) })
+		if len(there) > 0 {
+			best = append(best, slices.MaxFunc(there, func(a, b point.Point) int { return cmp.Compare(view.Order(a.ID), view.Order(b.ID)) }))
+		}
+	}
+	return slices.MaxFunc(slices.Concat(best, rest), byIDOrder)
 }

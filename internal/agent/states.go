@@ -42,7 +42,7 @@ func withStates(name string, view *ship.View, points []point.Point, tags map[str
 
 // withStatesHere adds what no repository need be asked for, after all that were
 // asked.
-func (a *Agent) withStatesHere(points []point.Point, now time.Time) []point.Point {
+func withStatesHere(points []point.Point, now time.Time) []point.Point {
 	for i := range points {
 		p := &points[i]
 		if isFuture(p.Time, now) {

@@ -27,6 +27,7 @@ type RepositoryStatus struct {
 	Verified   *time.Time `json:"verified"` // when all of it was last read, null: never
 	Problems   []string   `json:"problems"` // what is unexplained there: while there is any, nothing is removed
 	Orphans    *Orphans   `json:"orphans"`  // as the last verify found them, null: none
+	Room       *Room      `json:"room"`     // when it was last looked at, null: it cannot tell
 }
 
 // GroupStatus is how one group stands. Times are those of the points; null

@@ -34,7 +34,7 @@ type findings struct {
 }
 
 func (t *findings) repository(name string, f found, looked bool) {
-	st := RepositoryStatus{Repository: name, Verified: f.Verified, Problems: slices.Clone(f.Problems), Orphans: f.Orphans}
+	st := RepositoryStatus{Repository: name, Verified: f.Verified, Problems: slices.Clone(f.Problems), Orphans: f.Orphans, Room: f.Room}
 	if st.Problems == nil {
 		st.Problems = []string{}
 	}
@@ -42,6 +42,9 @@ func (t *findings) repository(name string, f found, looked bool) {
 		st.Looked = &f.Looked
 	}
 	t.out.Repositories = append(t.out.Repositories, st)
+	if f.Room != nil && f.Room.Little() {
+		t.out.Attention = append(t.out.Attention, fmt.Sprintf("repository %s is nearly full: %s", name, f.Room))
+	}
 	for _, p := range f.Problems {
 		t.out.Attention = append(t.out.Attention, fmt.Sprintf("repository %s: %s: nothing is removed there until it is explained: see snapd repair %s", name, p, name))
 	}

@@ -196,7 +196,7 @@ func (a *Agent) verifiable(name string, repo *ship.Repository, view *ship.View, 
 	}
 	var out []point.Point
 	for _, w := range wanted {
-		p, err := match(points, w)
+		p, err := matchIn(points, w, map[string]*ship.View{name: view}, a.Now())
 		if err != nil {
 			return nil, err
 		}

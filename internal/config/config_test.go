@@ -42,6 +42,7 @@ func TestParseTakesTheDesignsExample(t *testing.T) {
 		ComposeProject: &project, Freeze: FreezeAuto, MaxWindow: Duration(5 * time.Second),
 		HoldTimeout: Duration(10 * time.Second), HookTimeout: Duration(time.Minute), OnOverrun: OverrunFail, Schedule: "hourly",
 		Repositories: []string{"main"}, KeepLocal: Duration(7 * 24 * time.Hour), Keep: DefaultKeep(),
+		FullEvery: Span(180 * 24 * time.Hour),
 	}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -57,6 +58,7 @@ func TestParseNamesFileLineKeyAndTheNearestRightOne(t *testing.T) {
 		{"wrong key of a repository", `url        =`, `uri =`, `f.toml:3: repository.main.uri: no such key; write "url", if that is meant`},
 		{"wrong table", `[group.shop]`, `[groups.shop]`, `f.toml:8: groups: no such key; write "group", if that is meant`},
 		{"bad duration", `"5s"`, `"5 parsecs"`, `f.toml:11: group.shop.max-window: "5 parsecs" is not a duration`},
+		{"bad span", `keep-local   = "7d"`, `full-every = "always"`, `"always" is not a duration`},
 		{"negative duration", `"5s"`, `"-5s"`, `f.toml:11: group.shop.max-window: "-5s" is not a positive duration`},
 		{"bad mode", `"auto"`, `"frezee"`, `f.toml:10: group.shop.freeze: "frezee" is not one of auto, none, freeze, pause, stop; write "freeze", if that is meant`},
 		{"unknown repository", `["main"]`, `["mian"]`, `f.toml:16: group.shop.repositories: there is no [repository.mian]; write "main", if that is meant`},

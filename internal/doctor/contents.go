@@ -7,21 +7,14 @@ import (
 	"snapd/internal/agent"
 )
 
-// How much room a repository should have left.
-const (
-	littleRoom = 1 << 30 // bytes free below which it is little, whatever the size
-	littlePart = 10      // per cent free below which it is little
-	noPart     = 2       // per cent free below which a ship is about to fail
-)
-
 // contents are the checks of what lies in a repository.
 func contents(name string, f agent.Examined) []Check {
 	checks := []Check{damage(name, f), explained(name, f)}
 	if f.Sealed {
 		checks = append(checks, recipients(f))
 	}
-	if f.CanTell {
-		checks = append(checks, space(f.Free, f.All))
+	if f.Room.Known() {
+		checks = append(checks, space(f.Room))
 	}
 	if len(f.Future) > 0 {
 		checks = append(checks, Check{
@@ -81,29 +74,17 @@ func recipients(f agent.Examined) Check {
 	return well(check, "those of now open all restore points, as far as the points tell")
 }
 
-func space(free, total int64) Check {
+func space(room agent.Room) Check {
 	const check = "  space"
-	if total <= 0 {
-		return well(check, "it does not say how much it has")
-	}
-	why := fmt.Sprintf("%d of %d MiB are free (%d %%)", free>>20, total>>20, percent(free, total))
-	c := Check{Check: check, Why: why, Do: "make room there, or drop points: snapd prune says what goes, and what that frees"}
+	c := Check{Check: check, Why: room.String(), Do: "make room there, or drop points: snapd prune says what goes"}
 	switch {
-	case percent(free, total) < noPart:
-	case percent(free, total) < littlePart || free < littleRoom:
+	case room.None():
+	case room.Little():
 		c.Level = Warn
 	default:
-		return well(check, "%s", why)
+		return well(check, "%s", room)
 	}
 	return c
-}
-
-// percent does not overflow for any size.
-func percent(free, total int64) int64 {
-	if total >= 100 {
-		return min(free/(total/100), 100)
-	}
-	return free * 100 / total
 }
 
 func points(ids []string) string {

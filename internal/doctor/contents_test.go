@@ -27,13 +27,13 @@ func TestWhatLiesInARepository(t *testing.T) {
 		"same recipients":   {agent.Examined{Sealed: true}, "  recipients", OK, "open all"},
 		"other recipients":  {agent.Examined{Sealed: true, Other: ids[:1]}, "  recipients", Warn, "sealed to others"},
 		"mixed recipients":  {agent.Examined{Sealed: true, Other: ids[:1], Mixed: ids[:1]}, "  recipients", Fail, "no single set"},
-		"room":              {agent.Examined{CanTell: true, Free: 50 << 30, All: 100 << 30}, "  space", OK, "(50 %)"},
-		"little room":       {agent.Examined{CanTell: true, Free: 5 << 30, All: 100 << 30}, "  space", Warn, "(5 %)"},
-		"a small disk":      {agent.Examined{CanTell: true, Free: 1 << 29, All: 1 << 30}, "  space", Warn, "512 of 1024 MiB"},
-		"no room":           {agent.Examined{CanTell: true, Free: 1 << 30, All: 100 << 30}, "  space", Fail, "(1 %)"},
-		"nothing left":      {agent.Examined{CanTell: true, Free: 0, All: 100 << 30}, "  space", Fail, "(0 %)"},
+		"room":              {agent.Examined{Room: agent.Room{Free: 50 << 30, All: 100 << 30}}, "  space", OK, "(50 %)"},
+		"little room":       {agent.Examined{Room: agent.Room{Free: 5 << 30, All: 100 << 30}}, "  space", Warn, "(5 %)"},
+		"a small disk":      {agent.Examined{Room: agent.Room{Free: 1 << 29, All: 1 << 30}}, "  space", Warn, "512 of 1024 MiB"},
+		"no room":           {agent.Examined{Room: agent.Room{Free: 1 << 30, All: 100 << 30}}, "  space", Fail, "(1 %)"},
+		"nothing left":      {agent.Examined{Room: agent.Room{Free: 0, All: 100 << 30}}, "  space", Fail, "(0 %)"},
 		"from the future":   {agent.Examined{Future: ids[:1]}, "  clock", Warn, "in the future (06a1)"},
-		"a huge filesystem": {agent.Examined{CanTell: true, Free: 1 << 62, All: 1<<63 - 1}, "  space", OK, "(50 %)"},
+		"a huge filesystem": {agent.Examined{Room: agent.Room{Free: 1 << 62, All: 1<<63 - 1}}, "  space", OK, "(50 %)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, got := range contents("main", c.found) {

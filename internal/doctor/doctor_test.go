@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"snapd/internal/ship/s3"
 )
@@ -26,20 +27,22 @@ func TestWhatABucketLacks(t *testing.T) {
 	locked := s3.Facts{ObjectLock: true, LockMode: "GOVERNANCE", LockDays: 30}
 	for name, c := range map[string]struct {
 		bucket             asked
+		oldest             time.Duration // stream that a point needs
 		writes, protection Level
 	}{
-		"safe":         {asked{honours: true, facts: locked}, OK, OK},
-		"overwrites":   {asked{facts: locked}, Warn, OK},
-		"unlocked":     {asked{honours: true}, OK, Warn},
-		"no default":   {asked{honours: true, facts: s3.Facts{ObjectLock: true}}, OK, Warn},
-		"not to ask":   {asked{honours: true, facts: s3.Facts{Unknown: []string{"object lock"}}}, OK, OK},
-		"out of reach": {asked{err: errors.New("no route")}, Fail, Fail},
+		"safe":           {asked{honours: true, facts: locked}, 29 * day, OK, OK},
+		"overwrites":     {asked{facts: locked}, 0, Warn, OK},
+		"unlocked":       {asked{honours: true}, 0, OK, Warn},
+		"no default":     {asked{honours: true, facts: s3.Facts{ObjectLock: true}}, 0, OK, Warn},
+		"not to ask":     {asked{honours: true, facts: s3.Facts{Unknown: []string{"object lock"}}}, 0, OK, OK},
+		"out of reach":   {asked{err: errors.New("no route")}, 0, Fail, Fail},
+		"locks are over": {asked{honours: true, facts: locked}, 31 * day, OK, Warn},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, got := range []struct {
 				Check
 				want Level
-			}{{probeWrites(t.Context(), c.bucket), c.writes}, {probeProtection(t.Context(), c.bucket), c.protection}} {
+			}{{probeWrites(t.Context(), c.bucket), c.writes}, {probeProtection(t.Context(), c.bucket, c.oldest), c.protection}} {
 				if got.level() != got.want || got.OK != (got.want == OK) {
 					t.Errorf("%+v, want %s", got.Check, got.want)
 				}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"snapd/internal/advice"
 	"snapd/internal/agent"
@@ -23,28 +24,34 @@ func (d doctor) repositories(ctx context.Context) []Check {
 		out = append(out, none)
 	}
 	for _, name := range names {
-		out = append(out, d.repository(ctx, name)...)
-		out = append(out, d.bucket(ctx, d.Agent.Config.Repositories[name])...)
+		checks, oldest := d.repository(ctx, name)
+		out = append(out, checks...)
+		out = append(out, d.bucket(ctx, d.Agent.Config.Repositories[name], oldest)...)
 	}
 	return out
 }
 
-func (d doctor) repository(ctx context.Context, name string) []Check {
+// repository looks at one. oldest is the age of the oldest stream that a restore
+// point there needs.
+func (d doctor) repository(ctx context.Context, name string) (_ []Check, oldest time.Duration) {
 	check := "repository " + name
 	found, err := d.Agent.Examine(ctx, name)
 	if err != nil {
-		return []Check{ill(check, err)}
+		return []Check{ill(check, err)}, 0
 	}
-	return append([]Check{well(check, "is ours, signed as it should be, and holds %d restore points", found.Points)}, contents(name, found)...)
+	if !found.Oldest.IsZero() {
+		oldest = d.Agent.Now().Sub(found.Oldest)
+	}
+	return append([]Check{well(check, "is ours, signed as it should be, and holds %d restore points", found.Points)}, contents(name, found)...), oldest
 }
 
 // bucket says what the server behind a repository does and does not do.
-func (d doctor) bucket(ctx context.Context, r config.Repository) []Check {
+func (d doctor) bucket(ctx context.Context, r config.Repository, oldest time.Duration) []Check {
 	bucket, err := d.Bucket(r)
 	if err != nil || bucket == nil {
 		return nil // the check of the repository has said so
 	}
-	return []Check{probeWrites(ctx, bucket), probeProtection(ctx, bucket)}
+	return []Check{probeWrites(ctx, bucket), probeProtection(ctx, bucket, oldest)}
 }
 
 func probeWrites(ctx context.Context, bucket Bucket) Check {
@@ -62,7 +69,7 @@ func probeWrites(ctx context.Context, bucket Bucket) Check {
 	return Check{Check: name, OK: true, Why: "the server refuses to overwrite an object when asked to"}
 }
 
-func probeProtection(ctx context.Context, bucket Bucket) Check {
+func probeProtection(ctx context.Context, bucket Bucket, oldest time.Duration) Check {
 	const name = "  protection"
 	facts, err := bucket.Inspect(ctx)
 	switch {
@@ -75,6 +82,13 @@ func probeProtection(ctx context.Context, bucket Bucket) Check {
 			Check: name, Level: Warn, Why: "the bucket has no object lock with a default retention: whoever takes over this host could delete restore points",
 			Do: "make a bucket with object lock and a default retention for the repository, or let this host's user only put and get, and set prune = false",
 		}
+	case oldest > time.Duration(facts.LockDays)*day:
+		return Check{
+			Check: name, Level: Warn, Why: fmt.Sprintf("objects are locked for %d days (%s), and restore points depend on streams that were put %d days ago: their locks have ended", facts.LockDays, facts.LockMode, oldest/day),
+			Do: "set full-every to less than the lock, less what keep asks for, or lock for longer",
+		}
 	}
 	return Check{Check: name, OK: true, Why: fmt.Sprintf("objects are locked for %d days (%s)", facts.LockDays, facts.LockMode)}
 }
+
+const day = 24 * time.Hour

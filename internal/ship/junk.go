@@ -144,3 +144,16 @@ func (r *Repository) OtherRecipients(v *View) (other, mixed []point.ID) {
 // NotedDamaged tells whether the ledger calls a stream damaged, so that every
 // host knows it.
 func (v *View) NotedDamaged(stream point.ID) bool { return v.notedIll()[stream] }
+
+// Explains tells whether a signed record says that the point or event under a
+// key is there or was removed.
+func (v *View) Explains(key string) bool {
+	if n, ok := parseNumbered(prefixPoints, key); ok {
+		_, gone := v.explained[n]
+		return gone
+	}
+	if n, ok := parseNumbered(prefixLedger, key); ok {
+		return v.passedOver(n)
+	}
+	return false
+}

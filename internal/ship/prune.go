@@ -96,6 +96,12 @@ func (p *prune) run(ctx context.Context) error {
 	if err := p.choose(); err != nil {
 		return err
 	}
+	if err := p.mark(); err != nil {
+		return err
+	}
+	if p.idle() {
+		return nil
+	}
 	if p.o.Orphans {
 		if err := p.readStoreClock(ctx); err != nil {
 			return err
@@ -130,6 +136,20 @@ func (p *prune) run(ctx context.Context) error {
 		return err
 	}
 	return p.deleteAll(ctx)
+}
+
+// idle tells whether there is nothing to write down and nothing to delete, as
+// far as it is known before the leases are: these only make things stay.
+func (p *prune) idle() bool {
+	if p.o.Orphans || len(p.going) > 0 || len(p.view.old) > 0 || len(p.goes()) > 0 || len(p.removable()) > 0 {
+		return false
+	}
+	for n, d := range p.view.explained {
+		if !d.IsZero() && p.mayLie(pointKey(n)) {
+			return false
+		}
+	}
+	return true
 }
 
 // look makes the view, or takes the one given if it says enough.
