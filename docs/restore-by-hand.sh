@@ -145,7 +145,7 @@ points() {
 }
 
 # manifest NAME: fetches and checks the manifest with that name. Called in a
-# subshell, so that a bad one can be passed over.
+# subshell, so that the script can go on without a bad one.
 manifest() {
 	local id=${1%%.*}
 	[[ " ${AVOID:-} " != *" $id "* ]] || fail "stream $id is to be avoided"

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// denying answers everything as an S3 server answers who has no right.
+// denying answers every request as an S3 server answers a user without rights.
 const denying = `cat >/root/denying.py <<'X'
 import http.server
 class Denying(http.server.BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ func TestFaults(t *testing.T) {
 	h.sh("systemctl stop snapd-agent.service")
 	see("a wrong configuration, at start", 2, "snapd status", "no such key")
 	h.sh("cp /root/good.toml /etc/snapd-agent/snapd.toml")
-	see("after it was mended", 0, "snapd status", "shop")
+	see("after it was corrected", 0, "snapd status", "shop")
 
 	h.sh(denying)
 	h.sh(`cat >>/etc/snapd-agent/snapd.toml <<'X'
@@ -72,7 +72,7 @@ X`)
 	see("no credential: the journal's fields", 0, "journalctl -b -o json SNAPD_GROUP=away --output-fields=PRIORITY,SNAPD_GROUP,SNAPD_CALL,SNAPD_ERROR --no-pager | tail -n 1", `"SNAPD_ERROR":"`, "no access key was found here")
 	see("no credential: doctor", 1, "snapd doctor", "the agent has no keys for repository s3")
 	h.sh(`mkdir -p /etc/credstore.encrypted && printf '[default]\naws_access_key_id = a\naws_secret_access_key = b\n' | systemd-creds encrypt --with-key=host --name=snapd-agent.s3 - /etc/credstore.encrypted/snapd-agent.s3 && systemctl stop snapd-agent.service`)
-	see("with a sealed credential that has no rights", 1, "snapd ship away", "the keys are known but lack a right")
+	see("with an encrypted credential that has no rights", 1, "snapd ship away", "the keys are known but lack a right")
 	h.sh("cp /root/good.toml /etc/snapd-agent/snapd.toml")
 	h.patient()
 

@@ -57,7 +57,7 @@ test -e /run/systemd/generator/snapd-agent.service.d/50-repositories.conf
 `
 
 // inWindow stops the agent in the middle of a window of the group two: the
-// container stands still, and nothing goes on.
+// container stays frozen, and nothing goes on.
 const inWindow = `cat >/root/window.py <<'X'
 import glob, os, signal, subprocess, sys, time
 log = open("/root/snapshot.log", "wb")
@@ -193,8 +193,8 @@ func (h *host) bigFile(mib int) {
 // segments are the objects of streams, as "number name".
 const segments = `cd /srv/repo && find data -type f -printf '%f\n' | sort`
 
-// resent counts segments that lie there more than once: age never seals twice
-// alike, so that what was sent again has another name.
+// resent counts segments that lie there more than once: age never encrypts
+// twice alike, so that what was sent again has another name.
 func resent(listing string) (all, twice int) {
 	seen := map[string]bool{}
 	for _, name := range strings.Fields(listing) {

@@ -35,7 +35,7 @@ func TestKilled(t *testing.T) {
 }
 
 // aloneKilled: when the agent itself is killed, as by the kernel when memory runs
-// out, its guard lives on and lets go, without waiting for systemd.
+// out, its guard lives on and thaws, without waiting for systemd.
 func (h *host) aloneKilled() {
 	h.t.Helper()
 	h.sh(inWindow)
@@ -47,8 +47,8 @@ func (h *host) aloneKilled() {
 	h.says(0, "snapd snapshot two", "frozen")
 }
 
-// stuck: an agent whose loop stands still in a window is ended by the watchdog,
-// and whoever it had frozen moves again.
+// stuck: an agent whose loop hangs in a window is ended by the watchdog, and the
+// container that it had frozen runs again.
 func (h *host) stuck() {
 	h.t.Helper()
 	h.sh(`mkdir -p /run/systemd/system/snapd-agent.service.d && printf '[Service]\nWatchdogSec=10s\n' >/run/systemd/system/snapd-agent.service.d/90-watchdog.conf
@@ -76,7 +76,7 @@ func (h *host) goneOn(before string) {
 	all, twice := resent(after)
 	h.keep("segments", "before: "+before+"\nafter: "+after)
 	h.t.Logf("%d segments before, %d after, of which %d were sent twice", was, all, twice)
-	if twice > 5 { // three sealers and two puts
+	if twice > 5 { // three encryptions and two puts
 		h.t.Errorf("%d segments were sent twice", twice)
 	}
 	if all <= was {
@@ -85,7 +85,7 @@ func (h *host) goneOn(before string) {
 	h.says(0, "snapd verify", "")
 }
 
-// TestRestartAndUpgradeInAShip: whoever waits for the ship gets its result.
+// TestRestartAndUpgradeInAShip: a command that waits for the ship gets its result.
 func TestRestartAndUpgradeInAShip(t *testing.T) {
 	h := newHost(t)
 	h.sh(`mkdir /root/next && dpkg-deb -R /root/snapd-agent.deb /root/next && sed -i 's/^Version: .*/Version: 0.1.1/' /root/next/DEBIAN/control && dpkg-deb -b /root/next /root/next.deb`)

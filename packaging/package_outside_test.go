@@ -12,7 +12,7 @@ import (
 )
 
 // TestInstalled is the package from its installation to its removal: what runs,
-// who may do what, and what it costs.
+// which user may do what, and what it costs.
 func TestInstalled(t *testing.T) {
 	h := newHost(t)
 	h.verified()
@@ -26,7 +26,7 @@ func TestInstalled(t *testing.T) {
 	h.sh("systemctl stop snapd-agent.service snapd-agent-look.timer snapd-agent-resume.timer; systemctl is-active snapd-agent.socket")
 	h.says(0, "snapd --json snapshot shop", `"consistency":"crash"`)
 	h.says(0, "snapd snapshot two", "frozen")
-	h.says(0, `systemctl show -P StatusText snapd-agent`, "Idle; ends when nobody has called for 1m0s")
+	h.says(0, `systemctl show -P StatusText snapd-agent`, "Idle; ends when no call has come for 1m0s")
 	pid := h.sh("systemctl show -P MainPID snapd-agent")
 	h.says(0, `for i in $(seq 50); do snapd list >/tmp/out.$i 2>&1 || echo "call $i failed: $(cat /tmp/out.$i)" & done; wait; cat /tmp/out.* | grep -c crash | grep -x 50`)
 	if out, _ := h.run(`for i in $(seq 50); do snapd list >/tmp/out.$i 2>&1 || echo "call $i failed: $(cat /tmp/out.$i)" & done; wait`); strings.Contains(out, "failed") {
@@ -35,7 +35,7 @@ func TestInstalled(t *testing.T) {
 	if now := h.sh("systemctl show -P MainPID snapd-agent"); now != pid {
 		t.Errorf("process %s answers, and %s before", now, pid)
 	}
-	time.Sleep(6 * time.Second) // it gives memory back when its loop sees that nobody calls
+	time.Sleep(6 * time.Second) // it gives memory back when its loop sees that no call comes
 	rss := h.sh(`awk '/^VmRSS/ {print $2}' /proc/` + pid + `/status`)
 	h.keep("idle-memory-kib", rss)
 	if kib, err := strconv.Atoi(rss); err != nil || kib > 25<<10 {

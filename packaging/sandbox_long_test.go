@@ -22,7 +22,7 @@ zfs create -o mountpoint=/srv/z1 z1/one
 zfs create -o mountpoint="/srv/z 2" "z2/two and"
 zfs create -V 300M z1/disk
 echo a passphrase >/root/zfs.key
-zfs create -o encryption=on -o keyformat=passphrase -o keylocation=file:///root/zfs.key -o mountpoint=/srv/z4 z2/sealed
+zfs create -o encryption=on -o keyformat=passphrase -o keylocation=file:///root/zfs.key -o mountpoint=/srv/z4 z2/encrypted
 udevadm settle
 mkfs.ext4 -q /dev/zvol/z1/disk
 mkdir -p /srv/z3 /srv/l1 /srv/l2
@@ -42,7 +42,7 @@ run() {
     docker run -d --restart always --name $name "$@" bb sh -c 'i=0; while :; do i=$((i+1)); for d in /d*; do echo $i >$d/log; done; sleep 0.5; done' >/dev/null
 }
 docker rm -f writer >/dev/null
-systemctl stop snapd-agent-resume.timer snapd-agent-look.timer # who looks meanwhile whether there is something to ship is told that somebody ships
+systemctl stop snapd-agent-resume.timer snapd-agent-look.timer # a unit that looks meanwhile for something to ship would find the dataset busy
 run zedfs -v /srv/z1:/d1 -v "/srv/z 2:/d2" -v /srv/z3:/d3 -v /srv/z4:/d4
 run btree -v "/srv/data1/a b:/d1" -v "/srv/data2/a b:/d2"
 run lvmed -v /srv/l1:/d1 -v /srv/l2:/d2
@@ -68,7 +68,7 @@ snapd schedule >/dev/null
 // sandbox, and under the narrower ones for hosts with one storage: hooks, locks,
 // the guard, the window, and the drivers of all storages, with a real container
 // over several domains. Each storage, under each sandbox, is a test of its own,
-// so that one that fails keeps nobody from seeing the others.
+// so that one that fails does not hide the others.
 func TestSandbox(t *testing.T) {
 	h := newHost(t)
 	h.sh(threeStorages)
@@ -99,8 +99,8 @@ func TestSandbox(t *testing.T) {
 	t.Run("suspended", func(t *testing.T) { h.afresh(t, storages[2]).unsuspends() })
 }
 
-// unsuspends: a volume that a killed command of LVM left suspended is let go of by
-// whatever thaws, each in its own sandbox.
+// unsuspends: a volume that a killed command of LVM left suspended is resumed by
+// each unit that thaws, in its own sandbox.
 func (h *host) unsuspends() {
 	h.t.Helper()
 	h.says(0, "snapd snapshot lvmed", "quiesced") // only where there are points of ours
@@ -112,7 +112,7 @@ func (h *host) unsuspends() {
 		h.says(0, "snapd list lvmed >/dev/null && dmsetup suspend vg-one && "+state, "1")
 		h.says(0, line+" && "+state+"; journalctl -b -u "+unit+" -n 5 -o cat --no-pager", "0\n", "mended: logical volume vg-one")
 		if out, status := h.run("timeout 60 sh -c 'date >/srv/l1/after && sync -f /srv/l1/after' || { dmsetup resume vg-one; exit 1; }"); status != 0 {
-			h.t.Errorf("after %s who writes waits: %s", unit, out)
+			h.t.Errorf("after %s a writer still waits: %s", unit, out)
 		}
 	}
 }
@@ -133,12 +133,12 @@ func (h *host) afresh(t *testing.T, s sandboxed) *host {
 type sandboxed struct {
 	name, group     string
 	datasets        int
-	frozen          int    // filesystems that stand still beside the container
+	frozen          int    // filesystems that are frozen beside the container
 	restore, remove string // where its latest point is restored to, and how that goes again
 }
 
 // works takes and ships restore points of a group through the agent, prunes, and
-// restores what was shipped: nobody may have been kept from anything.
+// restores what was shipped: the sandbox may have refused nothing.
 func (h *host) works(what string, s sandboxed) {
 	h.t.Helper()
 	since := h.sh("sleep 1; date '+%F %T'")

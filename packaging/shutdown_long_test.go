@@ -48,7 +48,7 @@ func TestShutdown(t *testing.T) {
 	log := h.sh(`journalctl -b -1 -o short-precise --no-pager | grep -E 'systemd-logind.*(power|Power|inhibit|Delay|lock)|snapd-agent\[|Stopping snapd-agent|Stopped snapd-agent|Stopping docker|Stopped docker|Unmounting srv|Unmounted srv|powering' | tail -40`)
 	h.keep("shutdown-in-ship", "down after "+took.String()+"\n"+log)
 	if strings.Contains(log, "inhibitor timeout") {
-		t.Error("the delay lock was not let go in time")
+		t.Error("the delay lock was not released in time")
 	}
 	// The mounts have nofail, which local-fs.target knows nothing of.
 	ended := strings.Index(log, "Stopped snapd-agent.service")

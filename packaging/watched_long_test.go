@@ -48,8 +48,8 @@ fstrim /srv/l1
 `
 
 // TestPoolsAreWatched after a boot and after the agent was killed, although
-// nobody calls it: a neighbour that writes more than the pool has room for, as
-// fast as it can, gets it from our restore point, and no error.
+// no call comes: a neighbour that writes more than the pool has room for, as fast
+// as it can, gets the room of our restore point, and no error.
 func TestPoolsAreWatched(t *testing.T) {
 	h := newHost(t)
 	h.sh(watchedPool)

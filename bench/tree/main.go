@@ -133,7 +133,7 @@ func machineFiles() (small, large []string, err error) {
 
 // change rewrites that part of the files: those of whole folders, as where the
 // newest orders, logs or mails lie, or files all over the tree, which is the
-// worst case for whoever compares trees.
+// worst case for a program that compares trees.
 func change(dir string, percent, seed int, folders bool) error {
 	r := rand.New(rand.NewPCG(3, uint64(seed)))
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {

@@ -1,7 +1,7 @@
 // Command window measures for how long a container that writes all the time
-// stands still: the commands docker pause, btrfs subvolume snapshot, docker
+// is frozen: the commands docker pause, btrfs subvolume snapshot, docker
 // unpause, as a script has them; the same with the engine's API in place of the
-// command; our window; and the snapshot ioctl alone with nobody frozen. They
+// command; our window; and the snapshot ioctl alone, with no container frozen. They
 // take turns, so that what else the machine does hits all of them. Then the same
 // for crowds of 1, 10 and 50 containers: our window with its guard, docker pause
 // and unpause, docker stop and start, these two by the engine's API and for all
@@ -111,7 +111,7 @@ const (
 	script = "docker pause + btrfs subvolume snapshot + docker unpause"
 	viaAPI = "the same by the engine's API"
 	ours   = "snapd's window"
-	alone  = "snapshot ioctl alone, nobody frozen"
+	alone  = "snapshot ioctl alone, none frozen"
 )
 
 func (b *bench) setUp(ctx context.Context, dir string) error {

@@ -64,8 +64,8 @@ func (c *crowd) grow(ctx context.Context, n int) error {
 	return nil
 }
 
-// look finds the containers as members: who was stopped and started is another
-// process now.
+// look finds the containers as members: a container that was stopped and started
+// is another process now.
 func (c *crowd) look(ctx context.Context) error {
 	engine, err := workload.Connect(ctx, c.docker.Host)
 	if err != nil {
@@ -127,12 +127,12 @@ func (c *crowd) measure(ctx context.Context, w io.Writer, rounds, few int) error
 			return err
 		}
 	}
-	fmt.Fprintf(w, "\n%d containers writing\n", len(c.ids))
+	fmt.Fprintf(w, "\ncontainers writing: %d\n", len(c.ids))
 	for _, name := range []string{"snapd's window", "  of it freeze and thaw", "docker pause, snapshot, unpause", "docker stop, snapshot, start"} {
 		line(w, name, times[name])
 	}
 	if failed > 0 {
-		fmt.Fprintf(w, "docker pause failed in %d windows\n", failed)
+		fmt.Fprintf(w, "windows in which docker pause failed: %d\n", failed)
 	}
 	return nil
 }
@@ -150,8 +150,7 @@ func (c *crowd) window(ctx context.Context) (timings freeze.Timings, err error) 
 	return timings, err
 }
 
-// engineWindow has the engine make all stand still at once, as a good script
-// would.
+// engineWindow has the engine pause or stop all at once, as a good script would.
 func (c *crowd) engineWindow(ctx context.Context, still, again func(context.Context, string) error) (time.Duration, error) {
 	var took time.Duration
 	err := c.prepared(ctx, func(p fs.Prepared) error {

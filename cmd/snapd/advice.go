@@ -36,6 +36,7 @@ func answers() []answer {
 		{agent.OneByOne, "restore the others one by one with --dataset; what was restored stays"},
 		{agent.NoCheck, "leave --check out"},
 		{agent.FileThere, "edit that file, then run snapd init without --repository"},
+		{agent.LastOfGroup, "say --last if it may go all the same"},
 		{agent.NoRepository, "run: snapd init --repository s3://bucket/prefix --endpoint https://minio:9000 --kit kit.txt"},
 		{agent.NoTmpfs, "mount a tmpfs on /run, as every systemd host has, or name another directory with --run-dir"},
 		{ship.ErrNoIdentity, "name what opens it with --kit FILE (the recovery kit that snapd init made) or --identity FILE"},

@@ -35,7 +35,7 @@ engine, btrfs-progs, busybox-static); "make demo" installs them.`,
 				Files:   files,
 				Drivers: c.where.drivers(),
 				Store: func(_ context.Context, r config.Repository) (ship.Store, error) {
-					return makeStore(r, c.screen.report)
+					return storeOfInit(r, c.screen.report)
 				},
 				Open: c.where.open,
 			})

@@ -1,94 +1,198 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/ship"
+	"snapd/internal/ship/dir"
 
 	"github.com/spf13/cobra"
 )
 
+// A directory is made by init, and by nothing else.
+var _ ship.Maker = (*dir.Store)(nil)
+
+// initFlags are those that only init has, or that mean something else there.
+type initFlags struct {
+	kit, encryption   string
+	identities        []string
+	adopt, signingKey bool
+}
+
 func (c *cli) initCommand() *cobra.Command {
-	kit, encryption := "", string(config.EncryptionAge)
+	w := initFlags{encryption: string(config.EncryptionAge)}
 	cmd := &cobra.Command{
 		Use:     "init",
 		GroupID: "host",
-		Short:   "Make what is missing: configuration, keys, repositories",
+		Short:   "Make what is missing: configuration, keys, repositories, a recovery kit",
 		Long: `Make what is missing and touch nothing that is there: a first configuration
 (for --repository), the signing key, and the repositories that the configuration
-names. The identity that can read is made with the configuration and is not
-kept on this host: it is in the recovery kit, written to the file of --kit
-or printed once.`,
+names. The repositories are asked before anything is written, and the same
+command again ends what one that failed or was killed began.
+
+The identity that can read is made with the configuration and is not kept on
+this host: it is in the recovery kit, written to the file of --kit or printed
+once. The kit is called one after it has opened what it says it opens. On a host
+that is configured already, a kit needs the identity (--identity FILE, which may
+be an older kit); without it and without --kit an address card is printed, which
+opens nothing by itself.
+
+With --adopt a host goes on with the repository of another one that is gone, or
+with its own after /etc was lost: --kit names the old kit, which is read. That
+needs the signing key in the kit (--with-signing-key when it was written).`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 && c.where.config == "" {
 				return agent.ErrNotRoot
 			}
-			o := agent.InitOptions{
-				File: c.where.config, URL: c.where.repository, Endpoint: c.where.endpoint, Region: c.where.region,
-				Encryption: config.Encryption(encryption),
-				Store: func(_ context.Context, r config.Repository) (ship.Store, error) {
-					return makeStore(r, c.screen.report)
-				},
+			if err := w.check(cmd); err != nil {
+				return err
 			}
-			if o.File == "" {
-				o.File = config.DefaultFile
-			}
-			o.Kit = c.keepKit(kit)
-			return c.init(cmd.Context(), o)
+			return c.init(cmd.Context(), w)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&kit, "kit", "", "write the recovery kit to this new file instead of printing it")
-	f.StringVar(&encryption, "encryption", encryption, `"age", or "none" only if you really mean it`)
+	f.StringVar(&w.kit, "kit", "", "write the recovery kit to this new file instead of printing it; with --adopt: read it")
+	f.StringVar(&w.encryption, "encryption", w.encryption, `"age", or "none" only if you really mean it`)
+	f.StringArrayVar(&w.identities, "identity", nil, "file with an age identity, or a kit that has one, for the kit of a configured host; may be repeated")
+	f.BoolVar(&w.signingKey, "with-signing-key", false, "keep the signing key in the kit, encrypted, so that another host can go on with the repository")
+	f.BoolVar(&w.adopt, "adopt", false, "go on with the repository of the kit that --kit names")
 	return cmd
 }
 
-// keepKit writes the recovery kit to a new file, or shows it this once when
-// it holds an identity that lies nowhere else.
-func (c *cli) keepKit(file string) func(text string, withIdentity bool) error {
-	return func(text string, withIdentity bool) error {
-		if file == "" {
-			if withIdentity {
-				fmt.Fprintf(c.stderr, "The recovery kit. It is shown this once: keep it, and away from this host.\n\n%s\n", text)
-			}
-			return nil
-		}
-		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return advice.With(advice.In(advice.Usage, err), "name a file that does not exist yet with --kit")
-		}
-		_, err = f.WriteString(text)
-		err = errors.Join(err, f.Sync(), f.Close())
-		if err == nil {
-			c.say("made   recovery kit " + file + ": take it away from this host")
-		}
-		return err
+func (w initFlags) check(cmd *cobra.Command) error {
+	switch {
+	case config.Encryption(w.encryption) != config.EncryptionAge && config.Encryption(w.encryption) != config.EncryptionNone:
+		return advice.With(advice.Usagef("there is no encryption %q", w.encryption), "say --encryption age or --encryption none")
+	case w.adopt && w.kit == "":
+		return advice.With(advice.Usagef("--adopt needs the old kit"), "name it with --kit FILE")
+	case w.adopt && (w.signingKey || cmd.Flags().Changed("encryption")):
+		return advice.With(advice.Usagef("--encryption and --with-signing-key do not go with --adopt, which takes both from the old kit and the repository"), "leave them out")
+	case w.signingKey && w.kit == "":
+		return advice.With(advice.Usagef("--with-signing-key is for a kit in a file"), "name a new file with --kit FILE")
 	}
+	return nil
 }
 
-func (c *cli) init(ctx context.Context, o agent.InitOptions) error {
-	if o.Encryption != config.EncryptionAge && o.Encryption != config.EncryptionNone {
-		return advice.With(advice.Usagef("there is no encryption %q", o.Encryption), "say --encryption age or --encryption none")
-	}
+func (c *cli) init(ctx context.Context, w initFlags) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
 	}
+	o := agent.InitOptions{
+		File: cmp.Or(c.where.config, config.DefaultFile),
+		URL:  c.where.repository, Endpoint: c.where.endpoint, Region: c.where.region,
+		Encryption: config.Encryption(w.encryption),
+		KitFile:    w.kit, SigningKey: w.signingKey, IdentityFiles: w.identities, Adopt: w.adopt,
+		Commands: kitCommands(w.signingKey), CardCommands: cardCommands(),
+		Store: func(_ context.Context, r config.Repository) (ship.Store, error) {
+			return storeOfInit(r, c.screen.report)
+		},
+	}
+	say := c.say
+	if w.kit == "" {
+		o.Show = c.showKit
+		say = func(text string) { // standard output is the kit's
+			if !c.json {
+				fmt.Fprintln(c.stderr, text)
+			}
+		}
+	}
 	made, err := agent.Init(ctx, o, host, time.Now)
 	c.result = made
 	for _, m := range made.Made {
-		c.say("made   " + m)
+		say("made   " + m)
 	}
 	for _, t := range made.There {
-		c.say("there  " + t)
+		say("there  " + t)
+	}
+	if made.Kit != nil {
+		for _, p := range made.Kit.Proved {
+			say("tried  " + strings.Join(p.Lines(), "\ntried  "))
+		}
+		if made.Kit.File != "" && !w.adopt {
+			say("Take " + made.Kit.File + " away from this host: a kit that is lost with its host restores nothing.")
+		}
+	}
+	if w.adopt && slices.Contains(made.Made, "configuration "+o.File) {
+		say("Groups are not in a kit: name in " + o.File + " what belongs together.")
+	}
+	return c.initAdvice(w, o, err)
+}
+
+// showKit prints a kit or an address card, this once. With --json standard
+// output is the document's.
+func (c *cli) showKit(text string, recovery bool) error {
+	out := io.Writer(c.stdout)
+	if c.json {
+		out = c.stderr
+	}
+	if recovery {
+		fmt.Fprintln(c.stderr, "The recovery kit. It is printed this once: keep it, and away from this host.")
+	}
+	if _, err := fmt.Fprintf(out, "%s", text); err != nil {
+		return fmt.Errorf("print the recovery kit: %w", err)
+	}
+	return nil
+}
+
+func kitCommands(signingKey bool) []string {
+	commands := []string{
+		"snapd --kit THIS-FILE list",
+		"snapd --kit THIS-FILE restore latest --to btrfs:/srv/restored   (or zfs:, lvm:)",
+		"snapd --kit THIS-FILE verify --deep                             (try it before you need it)",
+	}
+	if signingKey {
+		commands = append(commands, "snapd init --adopt --kit THIS-FILE                              (a new host that goes on where the old one ended)")
+	}
+	return commands
+}
+
+func cardCommands() []string {
+	return []string{
+		"snapd --kit THIS-FILE --identity IDENTITY-FILE list",
+		"snapd init --kit NEW-FILE --identity IDENTITY-FILE   (on the host: makes a recovery kit)",
+	}
+}
+
+// initAdvice says with flags what helps against an obstacle.
+func (c *cli) initAdvice(w initFlags, o agent.InitOptions, err error) error {
+	met, ok := errors.AsType[*agent.Obstacle](err)
+	if !ok {
+		return err
+	}
+	server := ""
+	if o.Endpoint != "" {
+		server = " --endpoint " + o.Endpoint
+	}
+	anew := "name a prefix where no repository is with --repository, and a new file with --kit"
+	if met.Free != "" {
+		anew = "snapd init --repository " + met.Free + server + " --kit NEW-FILE"
+	}
+	switch met.Kind {
+	case agent.KitThere:
+		return advice.With(err, "name a file that does not exist yet with --kit, and on a configured host what opens the repositories with --identity FILE (an older kit will do)")
+	case agent.KitOfOtherKey:
+		return advice.With(err, "to go on with its repository on this host: snapd init --adopt --kit %s; to begin anew, name a file that does not exist yet with --kit", w.kit)
+	case agent.NeedsIdentity:
+		return advice.With(err, "name the identity with --identity FILE: a file with the line AGE-SECRET-KEY-…, or a recovery kit that was made earlier")
+	case agent.ForeignRepository:
+		return advice.With(err, "to go on with it, if it was this host's before: snapd init --adopt --kit OLD-KIT; to begin anew beside it: %s", anew)
+	case agent.PointsThere:
+		return advice.With(err, "go on with the recovery kit that opens it: snapd init --adopt --kit OLD-KIT")
+	case agent.NoSigningKey:
+		return advice.With(err, "begin at a new prefix: %s; what is at the old one is restored with the old kit as before: snapd --kit %s list", anew, w.kit)
 	}
 	return err
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/agent"
+
 	"github.com/spf13/cobra"
 )
 
@@ -37,6 +39,7 @@ func (c *cli) statusCommand() *cobra.Command {
 				fmt.Fprintln(c.stdout, "ATTENTION:", printable(line))
 			}
 			c.table([]string{"GROUP", "NEWEST HERE", "SHIPPED", "VERIFIED", "ATTENTION"}, rows)
+			c.showRepositories(st.Repositories)
 			if len(rows) == 0 {
 				c.say("No groups: name one in the configuration, or label a container with snapd.enable=true.")
 			}
@@ -45,12 +48,38 @@ func (c *cli) statusCommand() *cobra.Command {
 	}
 }
 
+// showRepositories says when each was last looked at and read.
+func (c *cli) showRepositories(all []agent.RepositoryStatus) {
+	if len(all) == 0 {
+		return
+	}
+	now := c.now()
+	rows := make([][]string, len(all))
+	for i, r := range all {
+		orphans := ""
+		if r.Orphans != nil {
+			orphans = fmt.Sprintf("%d (%s)", r.Orphans.Objects, size(r.Orphans.Bytes))
+		}
+		rows[i] = []string{r.Repository, ago(r.Looked, now), ago(r.Verified, now), fmt.Sprint(len(r.Problems)), orphans}
+	}
+	fmt.Fprintln(c.stdout)
+	c.table([]string{"REPOSITORY", "LOOKED AT", "VERIFIED", "UNEXPLAINED", "ORPHANS"}, rows)
+}
+
 func ago(t *time.Time, now time.Time) string {
 	if t == nil {
 		return "never"
 	}
 	d := now.Sub(*t)
 	switch {
+	case d <= -48*time.Hour:
+		return fmt.Sprintf("in %d days", int(-d.Hours()/24))
+	case d < -time.Hour:
+		return fmt.Sprintf("in %d h", int(-d.Hours()))
+	case d < -time.Minute:
+		return fmt.Sprintf("in %d min", int(-d.Minutes()))
+	case d < 0:
+		return "now"
 	case d < time.Minute:
 		return fmt.Sprintf("%d s ago", int(d.Seconds()))
 	case d < time.Hour:

@@ -30,16 +30,16 @@ func openStore(r config.Repository) (ship.Store, error) {
 	return s3.New(s3Options(r, u))
 }
 
-// makeStore is openStore for init: a directory is made, a bucket never.
-func makeStore(r config.Repository, report agent.Report) (ship.Store, error) {
+// storeOfInit is openStore for a person who waits.
+func storeOfInit(r config.Repository, report agent.Report) (ship.Store, error) {
 	store, err := openStore(r)
 	if err != nil {
 		return nil, err
 	}
 	if d, ok := store.(*dir.Store); ok {
-		return d, d.Make()
+		return d, nil // which init can make
 	}
-	r.RetryFor = min(r.RetryFor, 20*time.Second) // somebody is waiting
+	r.RetryFor = min(r.RetryFor, 20*time.Second) // a person is waiting
 	return retrying(store, r, report), nil
 }
 

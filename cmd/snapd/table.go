@@ -41,10 +41,34 @@ func (c *cli) points(points []point.Point) {
 		}
 		rows[i] = []string{
 			string(p.ID), group, p.Time.Local().Format("2006-01-02 15:04:05"), string(p.Consistency),
-			window(p.WindowUS), fmt.Sprint(max(len(p.Datasets), len(p.Shipped))), shipped(p),
+			window(p.WindowUS), fmt.Sprint(max(len(p.Datasets), len(p.Shipped))), states(p), shipped(p),
 		}
 	}
-	c.table([]string{"POINT", "GROUP", "TIME", "CONSISTENCY", "WINDOW", "DATASETS", "SHIPPED"}, rows)
+	c.table([]string{"POINT", "GROUP", "TIME", "CONSISTENCY", "WINDOW", "DATASETS", "STATE", "SHIPPED"}, rows)
+}
+
+// states is what there is to know of a point, the places of each together.
+func states(p point.Point) string {
+	var words []string
+	at := map[string][]string{}
+	for _, s := range p.States {
+		if _, known := at[s.State]; !known {
+			words = append(words, s.State)
+		}
+		at[s.State] = append(at[s.State], s.Repository)
+	}
+	if len(words) == 0 {
+		return "ok"
+	}
+	for i, w := range words {
+		if places := strings.Join(at[w], " and "); places != "" {
+			words[i] = w + " in " + places
+			if w == point.Lost || w == point.Removed {
+				words[i] = w + " from " + places
+			}
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 func shipped(p point.Point) string {

@@ -34,6 +34,12 @@ end; that needs an identity. Exit status 4 means damage was found.`,
 			for _, p := range verified.Problems {
 				fmt.Fprintf(c.stdout, "DAMAGED %s %s: %s (needed by %d points: %s)\n", p.Repository, p.Object, printable(p.Problem), len(p.Points), joinIDs(p.Points))
 			}
+			for _, o := range verified.Orphans {
+				fmt.Fprintf(c.stdout, "orphans in %s: %d objects, %s, belong to no restore point, such as %s\n", o.Repository, o.Objects, size(o.Bytes), printable(strings.Join(o.Examples, ", ")))
+			}
+			for _, note := range verified.Notes {
+				fmt.Fprintln(c.stdout, "note:", printable(note))
+			}
 			n := verified.Checked
 			fmt.Fprintf(c.stdout, "checked %d points, %d streams, %d segments, %s: %d problems\n", n.Points, n.Streams, n.Segments, size(n.Bytes), len(verified.Problems))
 			return err

@@ -93,7 +93,7 @@ func TestZFSPoolGoes(t *testing.T) {
 	pool := "goes_" + h.pool
 	h.sh("zpool", "create", "-O", "mountpoint=/mnt/"+pool, "-O", "compression=off", pool, disk.Device)
 	t.Cleanup(func() {
-		disk.Mend()
+		disk.Repair()
 		_ = exec.Command("zpool", "import", "-d", "/dev/mapper", pool).Run()
 		_ = exec.Command("zpool", "clear", pool).Run()
 		h.sh("zpool", "destroy", "-f", pool)
@@ -143,7 +143,7 @@ func TestZFSPoolGoes(t *testing.T) {
 	}
 	back := func() {
 		t.Helper()
-		disk.Mend()
+		disk.Repair()
 		h.sh("zpool", "clear", pool)
 		h.sh("zpool", "sync", pool)
 	}

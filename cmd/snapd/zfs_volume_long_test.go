@@ -52,7 +52,7 @@ func TestZFSVolumeStandsStill(t *testing.T) {
 		"[group.two]\nunits = [\"snapd-volume\", \"snapd-files\"]\npaths = [\"" + dir + "\", \"/mnt/" + other + "/files\"]\nmax-window = \"60s\"")
 	for group, want := range map[string]point.Consistency{"one": point.Crash, "two": point.Frozen} {
 		p := h.points("snapshot", "--ship", group)[0]
-		if p.Consistency != want || !strings.Contains(p.Why, "stood still") || len(p.Warnings) > 0 {
+		if p.Consistency != want || !strings.Contains(p.Why, "was frozen") || len(p.Warnings) > 0 {
 			t.Errorf("%s: %s, %s, %q", group, p.Consistency, p.Why, p.Warnings)
 		}
 		h.goesOn(filepath.Join(dir, "beat"))

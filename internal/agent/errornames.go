@@ -30,6 +30,7 @@ func errorNames() []errorName {
 		{"cancelled", context.Canceled},
 		{"snapshots-here", SnapshotsHere},
 		{"no-repository", NoRepository},
+		{"last-of-group", LastOfGroup},
 		{"no-identity", ship.ErrNoIdentity},
 		{"no-signer", ship.NoSigner},
 		{"other-signer", ship.OtherSigner},

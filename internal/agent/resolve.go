@@ -24,7 +24,7 @@ type resolved struct {
 	disks    []freeze.Filesystem // that stand still after them
 	stood    []freeze.Stood      // once the window is over
 	warnings []string
-	notes    []string // what was passed over and need not be covered
+	notes    []string // what users should know of paths, such as what is left out because it need not be covered
 }
 
 // resolve finds where everything of a group lies and plans its window.

@@ -4,203 +4,210 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"snapd/internal/advice"
 	"snapd/internal/config"
-	"snapd/internal/durable"
 	"snapd/internal/ship"
-
-	"filippo.io/age"
 )
 
-// InitOptions say what a first call of init makes.
+// InitOptions say what a call of init makes.
 type InitOptions struct {
 	File       string // the configuration; made when it is missing
 	URL        string // of the repository of a configuration that is made
 	Endpoint   string
 	Region     string
 	Encryption config.Encryption
-	// Store opens what an address names, without asking whether there is a
-	// repository.
+
+	KitFile       string   // where the recovery kit is kept, "" to show it; with Adopt the old kit, which is only read
+	SigningKey    bool     // the kit also holds the signing key, encrypted
+	IdentityFiles []string // age identities, or kits that hold some
+	Adopt         bool     // go on with the repositories of the kit in KitFile
+
+	Commands     []string // for the comment of a kit: what a person types to use it
+	CardCommands []string // the same for an address card
+
+	// Store opens what an address names. It makes nothing, and does not ask
+	// whether there is a repository.
 	Store func(ctx context.Context, r config.Repository) (ship.Store, error)
-	// Kit keeps the recovery kit, which is secret when it carries an identity.
-	// It is called before anything depends on that identity.
-	Kit func(text string, withIdentity bool) error
+	// Show shows a recovery kit, which is secret, this once. It is called
+	// before anything depends on what stands in it. nil when there is a KitFile
+	// and address cards are of no use.
+	Show func(text string, recovery bool) error
+
+	after func(step string) // called after each step that writes; for tests
 }
 
 // Initialized says what init made and what there was before.
 type Initialized struct {
 	Made  []string `json:"made"`
 	There []string `json:"there"`
+	Kit   *KitMade `json:"kit,omitempty"`
 }
 
-// Init makes what is missing and never touches what is there: a first
-// configuration, the signing key, and the repositories that the configuration
-// names. Nothing else ever makes a repository.
-func Init(ctx context.Context, o InitOptions, host string, now func() time.Time) (Initialized, error) {
-	out := Initialized{Made: []string{}, There: []string{}}
-	text, identity, err := o.configuration()
-	if err != nil {
-		return out, err
-	}
-	conf, err := config.Parse(o.File, []byte(text))
-	if err != nil {
-		return out, err
-	}
-	var repositories []config.Repository
-	var faults []error
-	for _, name := range slices.Sorted(maps.Keys(conf.Repositories)) {
-		r := conf.Repositories[name]
-		if err := makeSigner(&r, &out); err != nil {
-			faults = append(faults, fmt.Errorf("repository %s: %w", name, err))
-			continue
-		}
-		if identity != nil {
-			r.Identity = identity.String()
-		}
-		repositories = append(repositories, r)
-	}
-	if len(repositories) > 0 {
-		if err := o.Kit(config.FormatKit(host, now(), repositories), identity != nil); err != nil {
-			return out, errors.Join(append(faults, fmt.Errorf("keep the recovery kit: %w", err))...)
-		}
-	}
-	if err := o.writeConfiguration(text, &out); err != nil {
-		return out, errors.Join(append(faults, err)...)
-	}
-	for _, r := range repositories {
-		if err := o.repository(ctx, r, &out, now()); err != nil {
-			faults = append(faults, fmt.Errorf("repository %s: %w", r.Name, err))
-		}
-	}
-	return out, errors.Join(faults...)
-}
-
-// configuration returns what is there, or a first one with a new identity,
-// which can read and is not kept on this host.
-func (o InitOptions) configuration() (string, *age.X25519Identity, error) {
-	content, err := os.ReadFile(o.File)
-	if err == nil && o.URL != "" {
-		return "", nil, advice.In(FileThere, advice.Usagef("%s is there already, so that naming a repository would change nothing", o.File))
-	}
-	if err == nil {
-		return string(content), nil, nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return "", nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	if o.URL == "" {
-		return "", nil, advice.In(NoRepository, advice.Usagef("there is no %s, and no repository is named to begin one with", o.File))
-	}
-	if _, err := config.NewRepository("main", o.URL, o.Endpoint, o.Region); err != nil {
-		return "", nil, advice.In(advice.Usage, err)
-	}
-	return o.first()
-}
-
-// first composes a configuration.
-func (o InitOptions) first() (string, *age.X25519Identity, error) {
-	var identity *age.X25519Identity
-	var b strings.Builder
-	b.WriteString("# snapd configuration; every key is described in docs/snapd.toml.md.\n\n[repository.main]\n")
-	fmt.Fprintf(&b, "url        = %q\n", o.URL)
-	if o.Endpoint != "" {
-		fmt.Fprintf(&b, "endpoint   = %q\n", o.Endpoint)
-	}
-	if o.Region != "" {
-		fmt.Fprintf(&b, "region     = %q\n", o.Region)
-	}
-	if o.Encryption == config.EncryptionNone {
-		b.WriteString("encryption = \"none\"\n")
-	} else {
-		var err error
-		if identity, err = age.GenerateX25519Identity(); err != nil {
-			return "", nil, fmt.Errorf("make an identity: %w", err)
-		}
-		fmt.Fprintf(&b, "recipients = [%q]   # who can read; this host cannot\n", identity.Recipient())
-	}
-	fmt.Fprintf(&b, "signing-key-file = %q\n", filepath.Join(filepath.Dir(o.File), "signing.key"))
-	b.WriteString(`
-# One group of containers or paths that belong together. Containers can also
-# say it themselves with the label snapd.enable=true.
-#
-# [group.shop]
-# compose-project = "shop"       # or containers = ["a", "b"], or paths = ["/srv/data"]
-# keep-local      = "24h"
-# keep            = "24 hourly, 7 daily, 4 weekly, 12 monthly"
-`)
-	return b.String(), identity, nil
-}
-
-func (o InitOptions) writeConfiguration(text string, out *Initialized) error {
-	if _, err := os.Stat(o.File); err == nil {
-		out.note(&out.There, "configuration "+o.File)
-		return nil
-	}
-	if err := durable.Create(o.File, []byte(text), 0o600); err != nil {
-		return fmt.Errorf("write the configuration: %w", err)
-	}
-	out.note(&out.Made, "configuration "+o.File)
-	return nil
-}
-
-// makeSigner makes the signing key when it is missing.
-func makeSigner(r *config.Repository, out *Initialized) error {
-	signer, err := ship.LoadSigner(r.SigningKeyFile)
-	switch {
-	case err == nil:
-		out.note(&out.There, "signing key "+r.SigningKeyFile)
-	case errors.Is(err, os.ErrNotExist):
-		if signer, err = ship.NewSigner(); err != nil {
-			return err
-		}
-		if err = os.MkdirAll(filepath.Dir(r.SigningKeyFile), 0o700); err != nil {
-			return err
-		}
-		if err = signer.Save(r.SigningKeyFile); err != nil {
-			return err
-		}
-		out.note(&out.Made, "signing key "+r.SigningKeyFile)
-	default:
-		return err
-	}
-	r.Signer = signer.Public().String()
-	return nil
-}
-
-// repository makes the repository where it is missing.
-func (o InitOptions) repository(ctx context.Context, r config.Repository, out *Initialized, now time.Time) error {
-	signer, err := ship.LoadSigner(r.SigningKeyFile)
-	if err != nil {
-		return err
-	}
-	store, err := o.Store(ctx, r)
-	if err != nil {
-		return err
-	}
-	_, err = ship.Create(ctx, store, ship.CreateOptions{Signer: signer, Encryption: string(r.Encryption), Now: now})
-	switch {
-	case err == nil:
-		out.note(&out.Made, "repository "+r.URL)
-	case errors.Is(err, ship.ErrExists):
-		if _, err = ship.Open(ctx, store, ship.OpenOptions{Trusted: signer.Public()}); err != nil {
-			return err
-		}
-		out.note(&out.There, "repository "+r.URL)
-	default:
-		return err
-	}
-	return nil
+// KitMade is a recovery kit and what was tried with it.
+type KitMade struct {
+	File   string   `json:"file"` // "" when it was shown
+	Proved []Proved `json:"proved"`
 }
 
 func (*Initialized) note(list *[]string, text string) {
 	if !slices.Contains(*list, text) {
 		*list = append(*list, text)
 	}
+}
+
+// Obstacle keeps init from going on, before it has made anything. What helps
+// is said with flags, which only the caller knows.
+type Obstacle struct {
+	Kind ObstacleKind
+	Free string // for ForeignRepository and NoSigningKey: an address where no repository is, "" when none was found
+	err  error
+}
+
+// ObstacleKind is what keeps init from going on.
+type ObstacleKind int
+
+// The obstacles.
+const (
+	KitThere          ObstacleKind = iota // the file for the kit is there, and is not the kit of these repositories
+	KitOfOtherKey                         // it is their kit, but of a signing key that is not on this host
+	NeedsIdentity                         // no identity that is known opens what is encrypted there
+	ForeignRepository                     // the repository is there and belongs to another key
+	PointsThere                           // the repository is there with points that a new identity would not open
+	NoSigningKey                          // the kit to adopt holds no signing key
+)
+
+func (o *Obstacle) Error() string { return o.err.Error() }
+func (o *Obstacle) Unwrap() error { return o.err }
+
+func obstacle(kind ObstacleKind, format string, args ...any) *Obstacle {
+	return &Obstacle{Kind: kind, err: fmt.Errorf(format, args...)}
+}
+
+// setup is one call of init.
+type setup struct {
+	InitOptions
+	host string
+	now  time.Time
+	out  Initialized
+
+	fresh      bool // there is no configuration yet
+	places     []*place
+	identities []string       // all that are known, one each
+	madeNew    bool           // the identity was made by this call
+	kit        *config.Config // what lies in KitFile, nil for nothing
+}
+
+// place is a repository of the configuration, or to be.
+type place struct {
+	config.Repository
+
+	signer *ship.Signer // nil when only the kit knows whose it is
+	unsave bool         // the signer is not in its file yet
+	there  bool         // the repository exists
+	fault  error        // why this one is left out
+}
+
+// Init makes what is missing and never touches what is there: a first
+// configuration, the signing key, and the repositories that the configuration
+// names. Nothing else ever makes a repository. It asks the repositories before
+// it writes anything, and the same call again ends what one that was killed
+// began; what each step leaves is in DESIGN.md.
+func Init(ctx context.Context, o InitOptions, host string, now func() time.Time) (Initialized, error) {
+	s := &setup{InitOptions: o, host: host, now: now(), out: Initialized{Made: []string{}, There: []string{}}}
+	if err := s.plan(); err != nil {
+		return s.out, err
+	}
+	s.contact(ctx)
+	if err := s.faults(); err != nil && (s.fresh || s.Adopt) {
+		return s.out, err // nothing was written yet
+	}
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"identity", s.keepIdentity},
+		{"keys", s.saveSigners},
+		{"repositories", s.createRepositories},
+		{"kit", s.finishKit},
+		{"configuration", s.writeConfiguration},
+	} {
+		if err := step.do(ctx); err != nil {
+			return s.out, errors.Join(s.faults(), err)
+		}
+		if s.after != nil {
+			s.after(step.name)
+		}
+	}
+	return s.out, s.faults()
+}
+
+// faults joins what is wrong with single repositories.
+func (s *setup) faults() error {
+	var all []error
+	for _, p := range s.places {
+		if p.fault != nil {
+			all = append(all, fmt.Errorf("repository %s: %w", p.Name, p.fault))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// saveSigners keeps new signing keys.
+func (s *setup) saveSigners(context.Context) error {
+	saved := map[string]bool{}
+	for _, p := range s.places {
+		what := "signing key " + p.SigningKeyFile
+		switch {
+		case p.fault != nil || saved[p.SigningKeyFile]:
+		case !p.unsave:
+			s.out.note(&s.out.There, what)
+		default:
+			if p.fault = saveSigner(p.signer, p.SigningKeyFile); p.fault == nil {
+				saved[p.SigningKeyFile] = true
+				s.out.note(&s.out.Made, what)
+			}
+		}
+	}
+	if s.fresh {
+		return s.faults()
+	}
+	return nil
+}
+
+// createRepositories makes the repositories that are missing.
+func (s *setup) createRepositories(ctx context.Context) error {
+	for _, p := range s.places {
+		if p.fault != nil {
+			continue
+		}
+		if !p.there {
+			p.fault = s.create(ctx, p)
+		}
+		switch what := "repository " + p.URL; {
+		case p.fault != nil:
+		case p.there:
+			s.out.note(&s.out.There, what)
+		default:
+			s.out.note(&s.out.Made, what)
+		}
+	}
+	if s.fresh {
+		return s.faults()
+	}
+	return nil
+}
+
+func (s *setup) create(ctx context.Context, p *place) error {
+	store, err := s.Store(ctx, p.Repository)
+	if err != nil {
+		return err
+	}
+	_, err = ship.Create(ctx, store, ship.CreateOptions{Signer: p.signer, Encryption: string(p.Encryption), Now: s.now})
+	if errors.Is(err, ship.ErrExists) { // since it was looked for
+		p.there = true
+		_, err = ship.Open(ctx, store, ship.OpenOptions{Trusted: p.signer.Public()})
+	}
+	return err
 }

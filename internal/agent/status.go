@@ -16,6 +16,17 @@ import (
 type Status struct {
 	Groups    []GroupStatus `json:"groups"`
 	Attention []string      `json:"attention,omitempty"` // what concerns the host: windows that could not be mended, restores that were interrupted
+
+	Repositories []RepositoryStatus `json:"repositories"`
+}
+
+// RepositoryStatus is what the last looks at a repository found.
+type RepositoryStatus struct {
+	Repository string     `json:"repository"`
+	Looked     *time.Time `json:"looked"`   // null: never
+	Verified   *time.Time `json:"verified"` // when all of it was last read, null: never
+	Problems   []string   `json:"problems"` // what is unexplained there: while there is any, nothing is removed
+	Orphans    *Orphans   `json:"orphans"`  // as the last verify found them, null: none
 }
 
 // GroupStatus is how one group stands. Times are those of the points; null
@@ -27,12 +38,16 @@ type GroupStatus struct {
 	NewestVerified *time.Time `json:"newest_verified"`
 	NewestDrilled  *time.Time `json:"newest_drilled"`
 	Attention      []string   `json:"attention"`
+
+	Damaged []point.ID `json:"damaged,omitempty"` // points that cannot be restored from a repository, as far as it is known
+	Lost    []point.ID `json:"lost,omitempty"`    // points that are gone from one, though nobody removed them
+	Future  []point.ID `json:"future,omitempty"`  // points whose time lies in the future
 }
 
 // Status says how each group stands, from what this host knows: it asks no
 // repository.
 func (a *Agent) Status(ctx context.Context) (Status, error) {
-	out := Status{Groups: []GroupStatus{}, Attention: a.Leftovers()}
+	out := Status{Groups: []GroupStatus{}, Attention: a.Leftovers(), Repositories: []RepositoryStatus{}}
 	s, err := a.look(ctx)
 	if err != nil {
 		return out, err
@@ -41,8 +56,9 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	a.tendStorage(ctx)
 	out.Attention = append(out.Attention, a.interrupted(ctx)...)
 	points := a.points()
+	known := a.lastFound()
 	for _, g := range s.groups {
-		out.Groups = append(out.Groups, a.groupStatus(g, points))
+		out.Groups = append(out.Groups, a.groupStatus(g, points, known))
 	}
 	for _, p := range s.problems {
 		if p.Group == "" {
@@ -58,6 +74,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		out.Groups[i].Attention = append(out.Groups[i].Attention, p.String())
 	}
 	out.Groups = append(out.Groups, strangers(out.Groups, points)...)
+	a.tellFound(&out, points, known)
 	slices.SortFunc(out.Groups, func(a, b GroupStatus) int { return cmp.Compare(a.Group, b.Group) })
 	return out, nil
 }
@@ -105,13 +122,13 @@ func strangers(known []GroupStatus, points []point.Point) []GroupStatus {
 	return out
 }
 
-func (a *Agent) groupStatus(g workload.Group, points []point.Point) GroupStatus {
+func (a *Agent) groupStatus(g workload.Group, points []point.Point, known map[string]found) GroupStatus {
 	st := GroupStatus{Group: g.Name, Attention: []string{}}
 	var newest *point.Point
 	waiting := 0
 	for _, p := range points {
-		if p.Group != g.Name {
-			continue
+		if p.Group != g.Name || isFuture(p.Time, a.Now()) {
+			continue // one of the future would be the newest for as long
 		}
 		newest = &p
 		st.NewestLocal = &p.Time
@@ -141,7 +158,8 @@ func (a *Agent) groupStatus(g workload.Group, points []point.Point) GroupStatus 
 	if waiting > 0 {
 		say("%s not shipped: run snapd ship %s", plural(waiting, "restore point is", "restore points are"), g.Name)
 	}
-	if st.NewestShipped != nil && st.NewestVerified == nil {
+	looked := slices.ContainsFunc(g.Repositories, func(r string) bool { return known[r].Verified != nil })
+	if st.NewestShipped != nil && st.NewestVerified == nil && !looked {
 		say("nothing was ever verified: run snapd verify")
 	}
 	for _, w := range newest.Warnings {

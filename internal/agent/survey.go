@@ -20,7 +20,7 @@ type SurveyedGroup struct {
 	Datasets int    // how many a point would have
 	Why      string // what would be frozen and why
 	Warnings []string
-	Notes    []string // what was passed over and need not be covered
+	Notes    []string // what users should know of paths, such as what is left out because it need not be covered
 }
 
 // Survey resolves every group as a snapshot would, and takes none.

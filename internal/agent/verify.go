@@ -25,6 +25,17 @@ type VerifyOptions struct {
 type Verified struct {
 	Checked  Checked   `json:"checked"`
 	Problems []Problem `json:"problems"`
+	Orphans  []Orphans `json:"orphans"`
+	Notes    []string  `json:"notes"` // said to people, no damage: what was found whole again, what a listing lacked
+}
+
+// Orphans are objects in a repository that belong to no point and to no upload
+// that is alive.
+type Orphans struct {
+	Repository string   `json:"repository"`
+	Objects    int      `json:"objects"`
+	Bytes      int64    `json:"bytes"`
+	Examples   []string `json:"examples"` // a few keys
 }
 
 // Checked counts what was read.
@@ -46,7 +57,7 @@ type Problem struct {
 // Verify reads what lies in the repositories and checks it against what was
 // signed. It is advice.Damaged when something is wrong.
 func (a *Agent) Verify(ctx context.Context, o VerifyOptions) (Verified, error) {
-	out := Verified{Problems: []Problem{}}
+	out := Verified{Problems: []Problem{}, Orphans: []Orphans{}, Notes: []string{}}
 	names := a.repositoryNames(o.Repository)
 	if len(names) == 0 {
 		return out, advice.In(NoRepository, advice.Usagef("no repository is configured, so there is nothing to verify"))
@@ -65,13 +76,18 @@ func (a *Agent) Verify(ctx context.Context, o VerifyOptions) (Verified, error) {
 		faults = append(faults, missing...) // one point need not lie in all of them
 	}
 	if len(out.Problems) > 0 {
-		faults = append(faults, advice.In(advice.Damaged, fmt.Errorf("%d of the objects read are not what was shipped", len(out.Problems))))
+		faults = append(faults, advice.In(advice.Damaged, fmt.Errorf("%s found: not everything there is what was shipped", plural(len(out.Problems), "problem was", "problems were"))))
 	}
 	return out, errors.Join(faults...)
 }
 
 func (a *Agent) verifyIn(ctx context.Context, name string, o VerifyOptions, out *Verified) error {
-	points, err := a.verifiable(ctx, name, o.Points)
+	repo, view, cache, err := a.openView(ctx, name, ship.Whole)
+	if err != nil {
+		return err
+	}
+	defer cache.Close() //nolint:errcheck // what it could not write is read again
+	points, err := a.verifiable(name, repo, view, o.Points)
 	if err != nil {
 		return err
 	}
@@ -81,19 +97,25 @@ func (a *Agent) verifyIn(ctx context.Context, name string, o VerifyOptions, out 
 			ids = append(ids, p.ID)
 		}
 	}
-	repo, err := a.Open(ctx, a.Config.Repositories[name], a.Report)
-	if err != nil {
-		return err
-	}
-	checked, problems, err := repo.Verify(ctx, ship.VerifyOptions{Points: ids, Deep: o.Deep, Check: o.Check}, func(p ship.Progress) {
+	v, problems, err := repo.Verify(ctx, ship.VerifyOptions{Points: ids, Deep: o.Deep, Check: o.Check}, func(p ship.Progress) {
 		a.Report(Event{Kind: Progress, Text: "verify " + name, Bytes: p.StoredBytes})
 	})
-	out.Checked.Points += checked.Points
-	out.Checked.Streams += checked.Streams
-	out.Checked.Segments += checked.Segments
-	out.Checked.Bytes += checked.Bytes
-	for _, p := range problems {
-		out.Problems = append(out.Problems, Problem{Repository: name, Object: p.Object, Problem: p.Problem, Points: p.Points})
+	if len(ids) == 0 {
+		problems = withMemory(problems, view)
+	}
+	out.add(name, v, problems)
+	if ctx.Err() != nil {
+		return err
+	}
+	a.noteFindings(ctx, name, repo, view, cache, v, out)
+	if err == nil && len(ids) == 0 {
+		a.changeFound(name, repo.ID, func(f *found) {
+			now := a.Now().UTC()
+			f.Verified, f.Orphans = &now, nil
+			if v.Orphans.Objects > 0 {
+				f.Orphans = orphansIn(name, v.Orphans)
+			}
+		})
 	}
 	if err == nil {
 		err = a.rememberVerified(ctx, points, problems)
@@ -101,12 +123,73 @@ func (a *Agent) verifyIn(ctx context.Context, name string, o VerifyOptions, out 
 	return err
 }
 
-// verifiable are the wanted points, of those that can be read in a repository.
-func (a *Agent) verifiable(ctx context.Context, name string, wanted []string) ([]point.Point, error) {
-	points, err := a.withRepository(ctx, name, a.points())
-	if err != nil {
-		return nil, err
+func (v *Verified) add(name string, more ship.Verified, problems []ship.Problem) {
+	v.Checked.Points += more.Points
+	v.Checked.Streams += more.Streams
+	v.Checked.Segments += more.Segments
+	v.Checked.Bytes += more.Bytes
+	for _, p := range problems {
+		v.Problems = append(v.Problems, Problem{Repository: name, Object: p.Object, Problem: p.Problem, Points: p.Points})
 	}
+	if more.Orphans.Objects > 0 {
+		v.Orphans = append(v.Orphans, *orphansIn(name, more.Orphans))
+	}
+	for _, n := range more.Notes {
+		v.Notes = append(v.Notes, name+": "+n)
+	}
+}
+
+func orphansIn(name string, o ship.Orphans) *Orphans {
+	return &Orphans{Repository: name, Objects: o.Objects, Bytes: o.Bytes, Examples: o.Examples}
+}
+
+// withMemory adds what only who remembers can know: that points are gone which
+// were there. Verify itself believes the store alone.
+func withMemory(problems []ship.Problem, view *ship.View) []ship.Problem {
+	for _, p := range view.Problems {
+		if !slices.ContainsFunc(problems, func(o ship.Problem) bool { return o.Object == p.Object }) {
+			problems = append(problems, p)
+		}
+	}
+	return problems
+}
+
+// noteFindings makes what was found count from now on: in the ledger, where
+// every host sees it, or in the memory of this host when it has no key to sign
+// with or may not write.
+func (a *Agent) noteFindings(ctx context.Context, name string, repo *ship.Repository, view *ship.View, cache *ship.Cache, v ship.Verified, out *Verified) {
+	err := cache.NoteWhole(v.Sound)
+	if err == nil && len(v.Whole) > 0 {
+		if err = repo.NoteWhole(ctx, view, v.Whole); err == nil {
+			out.Notes = append(out.Notes, fmt.Sprintf("%s: %s found whole again", name, plural(len(v.Whole), "stream that was noted as damaged was", "streams that were noted as damaged were")))
+		}
+	}
+	if err != nil && !errors.Is(err, ship.ErrReadOnly) {
+		a.warnOfError("", fmt.Errorf("repository %s: %w", name, err))
+	}
+	if len(v.Damage) > 0 {
+		err := repo.NoteDamage(ctx, view, v.Damage)
+		if err != nil {
+			if !errors.Is(err, ship.ErrReadOnly) {
+				a.warnOfError("", fmt.Errorf("repository %s: %w; only this host remembers it", name, err))
+			}
+			if err := cache.NoteDamage(v.Damage); err != nil {
+				a.warnOfError("", err)
+			}
+		}
+	}
+	again, err := repo.View(ctx, cache, ship.Whole)
+	if err != nil {
+		a.warnOfError("", fmt.Errorf("repository %s: %w", name, err))
+		return
+	}
+	a.noteLook(name, repo, again, cache, ship.Whole)
+}
+
+// verifiable are the wanted points, of those that can be read in a repository.
+func (a *Agent) verifiable(name string, repo *ship.Repository, view *ship.View, wanted []string) ([]point.Point, error) {
+	local := a.points()
+	points := joinPoints(name, view.Points, local, a.tags(repo, local, nil))
 	points = slices.DeleteFunc(points, func(p point.Point) bool { return !p.InRepository(name) })
 	if len(wanted) == 0 {
 		return points, nil

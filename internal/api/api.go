@@ -1,10 +1,10 @@
 // Package api is the agent's calls over HTTP and JSON on a Unix socket: a
 // server and a client of one Go interface, with the events of a call as they
-// happen. It decides who may call what. It knows neither systemd nor how a call
+// happen. It decides which user may call what. It knows neither systemd nor how a call
 // is carried out: the listener, the peers' names and the agent are given to it.
 //
 // One connection carries one call. A client that half-closes it cancels the
-// call and still gets its answer; one that goes away cancels it too.
+// call and still gets its answer. A client that goes away cancels it too.
 package api
 
 import (
@@ -32,7 +32,7 @@ type Calls interface {
 	Status(ctx context.Context) (agent.Status, error)
 }
 
-// Caller is who is at the other end of a connection, as the kernel says.
+// Caller is the user at the other end of a connection, as the kernel says.
 type Caller struct {
 	UID    int
 	Root   bool
@@ -53,7 +53,7 @@ var (
 
 // Errors of a client.
 var (
-	// ErrNoAgent means that nobody listens: there is no socket, or it is dead.
+	// ErrNoAgent means that no agent listens: there is no socket, or it is dead.
 	ErrNoAgent = errors.New("no agent listens on this host")
 	// ErrLost means that the agent ended before it answered.
 	ErrLost = errors.New("the agent ended before it answered")

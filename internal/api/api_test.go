@@ -92,7 +92,7 @@ func (p *place) listener() *net.UnixListener {
 	return l.(*net.UnixListener)
 }
 
-// pending waits until somebody has connected, as systemd does.
+// pending waits until a client has connected, as systemd does.
 func (p *place) pending(within time.Duration) bool {
 	fds := []unix.PollFd{{Fd: int32(p.held.Fd()), Events: unix.POLLIN}}
 	for end := time.Now().Add(within); time.Now().Before(end); {
@@ -282,7 +282,7 @@ func TestACallerThatGoesAwayCancels(t *testing.T) {
 	}
 }
 
-// TestACallerThatDoesNotRead: somebody pressed Ctrl-Z. The call must not wait.
+// TestACallerThatDoesNotRead: a user pressed Ctrl-Z. The call must not wait.
 func TestACallerThatDoesNotRead(t *testing.T) {
 	p := newPlace(t)
 	ended := make(chan struct{})
@@ -338,10 +338,10 @@ func TestWhoMayDoWhat(t *testing.T) {
 	may := map[string]string{
 		"root":    "snapshot, snapshot --ship, run, ship, prune, prune --dry-run, list, show, status, reload",
 		"member":  "snapshot, list, show, status",
-		"nobody":  "", // the socket's mode keeps them away already
+		"other":   "", // the socket's mode keeps them away already
 		"unknown": "",
 	}
-	for name, who := range map[string]Caller{"root": {Root: true}, "member": {UID: 1000, Member: true}, "nobody": {UID: 1001}, "unknown": {UID: 1002}} {
+	for name, who := range map[string]Caller{"root": {Root: true}, "member": {UID: 1000, Member: true}, "other": {UID: 1001}, "unknown": {UID: 1002}} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)
 			var reached atomic.Int32
@@ -447,9 +447,9 @@ func TestMembersAreLimited(t *testing.T) {
 	}
 }
 
-// TestSilentMembersKeepNobodyOut: a user who connects as often as can be, and says
+// TestSilentMembersKeepNoCallOut: a user who connects as often as can be, and says
 // nothing, takes root no connection.
-func TestSilentMembersKeepNobodyOut(t *testing.T) {
+func TestSilentMembersKeepNoCallOut(t *testing.T) {
 	p := newPlace(t)
 	var silent atomic.Int32
 	p.serve(calls{status: func() (agent.Status, error) { return agent.Status{}, nil }}, func(o *Options) {
@@ -633,7 +633,7 @@ func TestAPanicIsAnAnswerAndEndsTheAgent(t *testing.T) {
 	}
 }
 
-// An agent that has something to look after stays although nobody calls.
+// An agent that has something to look after stays although no call comes.
 func TestNeededStays(t *testing.T) {
 	p := newPlace(t)
 	var needed atomic.Bool
@@ -673,7 +673,7 @@ func TestNeededStays(t *testing.T) {
 	}
 }
 
-func TestNobodyThere(t *testing.T) {
+func TestNoAgentThere(t *testing.T) {
 	p := newPlace(t)
 	if _, err := Connect(t.Context(), p.path+"none", nil); !errors.Is(err, ErrNoAgent) {
 		t.Errorf("without a socket: %v", err)
@@ -734,7 +734,7 @@ func TestWrongRequests(t *testing.T) {
 }
 
 // TestSlowAgentLooks: one whose loop takes longer than it may be idle still
-// answers who was waiting before it began, and then ends.
+// answers a client that waited before it began, and then ends.
 func TestSlowAgentLooks(t *testing.T) {
 	p := newPlace(t)
 	answered := make(chan error, 1)
@@ -783,7 +783,7 @@ func TestSocketTakenAway(t *testing.T) {
 		c := calls{do: func(_ context.Context, _ agent.Report, _ []string, s agent.Steps) (agent.Done, error) {
 			steps = append(steps, s)
 			if err != nil {
-				cancel(err) // nobody else is taken from now on
+				cancel(err) // no other call is taken from now on
 			}
 			return agent.Done{Left: left}, err
 		}}

@@ -26,14 +26,14 @@ const (
 	dialPatience = 30 * time.Second
 	dialPause    = 20 * time.Millisecond
 	// cancelPatience is how long a cancelled call may take to be undone: the
-	// longest window, and what it takes to let everybody go.
+	// longest window, and what it takes to thaw all members.
 	cancelPatience = 30 * time.Second
 	// restarts is how many agents in a row may hand a call to the next.
 	restarts = 20
 )
 
 // errUnheard says that a connection ended before the agent had said anything.
-var errUnheard = errors.New("nobody took the call")
+var errUnheard = errors.New("no agent took the call")
 
 // Client carries out Calls in the agent that listens on a socket.
 type Client struct {
@@ -44,10 +44,10 @@ type Client struct {
 	first net.Conn // of Connect, for the first call
 }
 
-// Connect reaches the agent; systemd starts it if it is not there. ErrNoAgent
-// when nobody listens, an error that is os.ErrPermission when the caller may
-// not. report hears what happens during calls; it may be nil. The caller closes
-// the client.
+// Connect reaches the agent; systemd starts it if it is not there. The error is
+// ErrNoAgent when no agent listens, and os.ErrPermission when the caller may not
+// connect. report hears what happens during calls; it may be nil. The caller
+// closes the client.
 func Connect(ctx context.Context, path string, report agent.Report) (*Client, error) {
 	if report == nil {
 		report = func(agent.Event) {}
@@ -61,7 +61,7 @@ func Connect(ctx context.Context, path string, report agent.Report) (*Client, er
 	return c, nil
 }
 
-// Close lets go of the connection that no call has used.
+// Close closes the connection that no call has used.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,7 +106,7 @@ func wait(ctx context.Context, d time.Duration) error {
 // that can go on are called again in the next one.
 func (c *Client) Do(ctx context.Context, groups []string, steps agent.Steps) (agent.Done, error) {
 	all := agent.Done{Pruned: agent.Pruned{Keep: []agent.Verdict{}, Drop: []agent.Verdict{}}}
-	unheard := false // nobody took the last call
+	unheard := false // no agent took the last call
 	for n := 0; ; n++ {
 		var done agent.Done
 		err := c.call(ctx, pathDo, request{Groups: groups, Steps: steps}, &done)
@@ -195,8 +195,8 @@ func (c *Client) Reload(ctx context.Context) error {
 	return c.call(ctx, pathReload, request{}, nil)
 }
 
-// call makes one call on one connection. When ctx ends, the agent is told, and
-// its answer is waited for: nothing must be said of a window that still stands
+// call makes one call on one connection. When ctx ends, the agent is told and
+// its answer awaited: the client must not report an end while a window is still
 // open.
 func (c *Client) call(ctx context.Context, path string, req request, result any) (err error) {
 	conn, err := c.connection(ctx)

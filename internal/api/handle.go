@@ -18,7 +18,7 @@ import (
 	"snapd/internal/point"
 )
 
-// right is who may call something.
+// right says which users may make a call.
 type right int
 
 const (
@@ -172,15 +172,15 @@ func (s *Server) handler(o op) http.Handler {
 	})
 }
 
-// admit reads the request and decides whether its sender may make it. Who was
-// admitted must leave.
+// admit reads the request and decides whether its sender may make it. A caller
+// that was admitted must leave.
 func (s *Server) admit(r *http.Request, o op) (who Caller, req request, err error) {
 	c, ok := r.Context().Value(connKey{}).(*conn)
 	if !ok {
 		return who, req, errors.New("the connection is not known")
 	}
 	if who, err = s.Caller(c.UnixConn); err != nil {
-		return who, req, fmt.Errorf("find out who calls: %w", err)
+		return who, req, fmt.Errorf("find out which user calls: %w", err)
 	}
 	if err := c.SetReadDeadline(time.Now().Add(headerPatience)); err != nil {
 		return who, req, err
@@ -267,7 +267,7 @@ func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *
 func refuse(ctx context.Context, w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(line{Error: faultOf(ctx, err), End: true}) // nobody is told that nobody listens
+	_ = json.NewEncoder(w).Encode(line{Error: faultOf(ctx, err), End: true}) // a client that is gone cannot be told so
 }
 
 // flusher sends every line at once.

@@ -28,7 +28,7 @@ func (s *Server) summarize(done agent.Done) {
 			if sh.Base == nil {
 				kind = "full"
 			}
-			s.Log.Info(fmt.Sprintf("%s: %s of restore point %s lies in %s: %s, %d bytes of stream, %d stored in %d segments", p.Group, sh.Dataset, p.ID, sh.Repository, kind, sh.SentBytes, sh.StoredBytes, sh.Segments),
+			s.Log.Info(fmt.Sprintf("%s: %s of restore point %s lies in %s: %s, %d bytes of stream, %d stored, segments: %d", p.Group, sh.Dataset, p.ID, sh.Repository, kind, sh.SentBytes, sh.StoredBytes, sh.Segments),
 				"group", p.Group, "point", string(p.ID), "dataset", sh.Dataset, "repository", sh.Repository, "bytes", sh.StoredBytes)
 		}
 	}
@@ -50,8 +50,8 @@ func (s *Server) summary(ctx context.Context, c *call, result any, f *fault) {
 	level := slog.LevelInfo
 	if f != nil {
 		level = slog.LevelError
-		// That somebody ships already, as the hourly look finds in a first copy of
-		// days, is nothing to be woken for.
+		// Another command may ship this dataset already: the hourly unit finds that
+		// while a first copy takes days. An administrator need not be alarmed by it.
 		if errors.Is(ctx.Err(), context.Canceled) || slices.Contains(f.Kinds, "busy") {
 			level = slog.LevelWarn
 		}

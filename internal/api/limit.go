@@ -12,14 +12,14 @@ import (
 // What members of the group may ask for. Root is not limited.
 const (
 	// memberPause is how long after a restore point of a group its members get
-	// another one: a window and a snapshot each minute is what a host can bear
-	// whoever asks for it.
+	// another one: any host can bear a window and a snapshot each minute.
 	memberPause = time.Minute
 	// memberCalls is how many calls of one user may be under way.
 	memberCalls = 8
-	// memberConns is how many connections one user may have, so that nobody keeps
-	// root's calls out by connecting and saying nothing. Those beyond
-	// memberCalls are told why they are refused; those beyond this are not.
+	// memberConns is how many connections one user may have, so that a user who
+	// connects and says nothing cannot keep root's calls out. Calls beyond
+	// memberCalls are told why they are refused; connections beyond memberConns
+	// are closed without a word.
 	memberConns = 4 * memberCalls
 )
 
@@ -37,8 +37,8 @@ func newLimits() *limits {
 	return &limits{taken: map[string]time.Time{}, calls: map[int]int{}, conns: map[int]int{}}
 }
 
-// connect lets a connection in, unless its user has too many. Who was let in
-// must disconnect.
+// connect lets a connection in, unless its user has too many. A connection that
+// was let in must disconnect.
 func (l *limits) connect(who Caller) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,8 +20,8 @@ const (
 	// the socket's queue.
 	most = 256
 	// How many calls look at the host, and list repositories, at once; the
-	// others wait. They do not wait for each other: a repository that does not
-	// answer keeps nobody from the status.
+	// others wait. The two kinds do not wait for each other: a repository that
+	// does not answer keeps no user from the status.
 	looksAtOnce = 4
 	listsAtOnce = 8
 )
@@ -32,7 +32,7 @@ type Options struct {
 	// Calls gives what carries out one call and reports to its caller. Its
 	// error is that of the call: a configuration that is wrong, for example.
 	Calls func(report agent.Report) (Calls, error)
-	// Caller says who is at the other end.
+	// Caller says which user is at the other end.
 	Caller func(c *net.UnixConn) (Caller, error)
 	// Newest is when the last restore point of a group was taken, the zero time
 	// when there is none.
@@ -40,7 +40,7 @@ type Options struct {
 	// Reload reads the configuration anew. An error means that the old one
 	// stays in force.
 	Reload func() error
-	// Idle ends Serve when nobody has called for so long, unless Needed says
+	// Idle ends Serve when no call has come for so long, unless Needed says
 	// that there is something to look after. Nil means that there is not.
 	Idle   time.Duration
 	Needed func() bool
@@ -62,7 +62,7 @@ type Server struct {
 	active int       // connections
 	last   time.Time // when their number changed
 	calls  map[*call]struct{}
-	broken error // a call panicked: what it held is let go only by our end
+	broken error // a call panicked: what it holds is released only when this process ends
 }
 
 // NewServer makes a server.
@@ -85,10 +85,10 @@ func NewServer(o Options) *Server {
 	return &Server{Options: o, limits: newLimits(), looks: make(chan struct{}, looksAtOnce), lists: make(chan struct{}, listsAtOnce), calls: map[*call]struct{}{}}
 }
 
-// Serve answers calls until nobody has called for Idle, or ctx ends: then
-// calls under way are cancelled with ctx's cause, and waited for. A connection
-// that was accepted is served. One that was not stays in the socket's queue,
-// which outlives us with whoever holds the socket as well: no call is lost.
+// Serve answers calls until no call has come for Idle, or ctx ends: then calls
+// under way are cancelled with ctx's cause, and waited for. A connection that was
+// accepted is served. One that was not stays in the socket's queue. systemd holds
+// the socket too, so that the queue outlives this process and no call is lost.
 // Serve closes the listener.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	l.SetUnlinkOnClose(false)                                                // it is not ours to remove
@@ -118,7 +118,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 // it has been idle for long enough, so that nothing can come in between.
 func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) error {
 	s.count(0)
-	looked := false // nobody was waiting when we last looked: on a busy host all of Idle can pass before that
+	looked := false // no connection waited at the last look: on a busy host all of Idle can pass before it
 	for {
 		active, last, broken := s.state()
 		left := s.Idle - time.Since(last)
@@ -159,7 +159,7 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) er
 func (s *Server) take(c *net.UnixConn, l *net.UnixListener, feed *feed) {
 	who, err := s.Caller(c)
 	if err != nil {
-		who = Caller{UID: -1} // told so when it says what it wants; all of them count as one user
+		who = Caller{UID: -1} // refused when it sends its request; all of them count as one user
 	}
 	if !s.limits.connect(who) {
 		_ = c.Close() // it has said nothing yet

@@ -18,7 +18,7 @@ const (
 )
 
 // stream sends events while a call goes on. Reporting never waits for the
-// client: one that was suspended must not hold up a ship, or a thaw.
+// client: a client that was suspended must not hold up a ship or a thaw.
 type stream struct {
 	out  output
 	mu   sync.Mutex

@@ -1,6 +1,6 @@
 // Package config turns bytes into a validated Config, or into one error that
-// names file, line and key. It is pure: it opens nothing, asks nobody, and
-// knows neither storage nor containers. Labels of containers are read by the
+// names file, line and key. It is pure: it opens no file and asks no program, and
+// it knows neither storage nor containers. Labels of containers are read by the
 // same rules as keys of the file.
 package config
 
@@ -15,7 +15,7 @@ import (
 type Config struct {
 	File         string // where it was read from, for errors
 	Repositories map[string]Repository
-	Groups       map[string]Settings // as written; a label may fill what is not set
+	Groups       map[string]Settings // as written; a label may fill what is not set here
 }
 
 // Repository is where restore points are shipped to.
@@ -32,8 +32,10 @@ type Repository struct {
 	RetryFor        time.Duration // how long an unreachable repository is tried again
 
 	Signer       string // public key that must have signed it; "" means that of SigningKeyFile
-	Identity     string // age identity itself, from a recovery kit
+	Identity     string // age identities themselves, one a line, from a recovery kit
 	IdentityFile string // where age identities lie; "" means only --identity
+
+	SealedSigningKey string // from a recovery kit: the signing key, as an armored age file for Recipients; "" in most
 }
 
 // Defaults of keys, as they stand in snapd.toml(5).

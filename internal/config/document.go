@@ -50,7 +50,7 @@ func (d repositoryDocument) check(name string) (Repository, string, error) {
 		return r, "recipients", advice.With(errors.New(`has recipients although encryption = "none"`), "remove one of the two")
 	}
 	if r.Encryption == EncryptionAge && len(r.Recipients) == 0 {
-		return r, "", advice.With(errors.New(`names no recipients, so nobody could read it`), `run snapd init, which makes a key, or name one ("age1…")`)
+		return r, "", advice.With(errors.New(`names no recipients, so that no key could decrypt it`), `run snapd init, which makes a key, or name one ("age1…")`)
 	}
 	return r, "", nil
 }

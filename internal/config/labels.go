@@ -34,8 +34,8 @@ func (e *LabelError) Unwrap() error { return e.Err }
 
 // ParseLabels reads the labels of a container. A label that the image has
 // with the same value is ignored: a pulled image must not enrol itself. The
-// error is a *LabelError; a label that asks for what this version cannot do
-// is an error too, because a point that silently lacks it would be a lie.
+// error is a *LabelError. A label that asks for what this version cannot do is
+// an error too: a point would silently lack it.
 func ParseLabels(container, image map[string]string) (Labels, error) {
 	var out Labels
 	for _, key := range sortedKeys(container) {

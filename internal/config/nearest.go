@@ -8,8 +8,8 @@ import (
 	"github.com/agext/levenshtein"
 )
 
-// Nearest returns the known word that somebody who wrote word probably
-// meant, or "" when none is near.
+// Nearest returns the known word that a user who wrote word probably meant, or
+// "" when none is near.
 func Nearest(word string, known []string) string {
 	best, distance := "", 3+len(word)/4 // at most this many letters apart
 	for _, k := range slices.Sorted(slices.Values(known)) {

@@ -78,13 +78,13 @@ func (s Span) String() string {
 	return time.Duration(s).String()
 }
 
-// Freeze says how members are made to stand still.
+// Freeze says how members are frozen.
 type Freeze string
 
-// The ways to stand still.
+// The ways to freeze.
 const (
 	FreezeAuto  Freeze = "auto"   // as little as the datasets need
-	FreezeNone  Freeze = "none"   // nothing, even if that means separate
+	FreezeNone  Freeze = "none"   // nothing, even if the point is then separate
 	FreezeGroup Freeze = "freeze" // the members' cgroups
 	FreezePause Freeze = "pause"  // through the engine
 	FreezeStop  Freeze = "stop"   // shut down and started again

@@ -36,7 +36,7 @@ type Options struct {
 	// Agent gives the options of the agent of one call. The daemon adds to them
 	// what only a running agent has.
 	Agent func(conf *config.Config, report agent.Report) (agent.Options, error)
-	// Group is the group of the host whose members may take snapshots and look.
+	// Group is the group of this host whose members may take snapshots and look.
 	Group int
 	State string           // directory: where this host remembers its points
 	Idle  time.Duration    // it ends when no call came for so long
@@ -69,9 +69,9 @@ func New(o Options) *Daemon {
 // listener.
 func (d *Daemon) Serve(ctx context.Context, l *net.UnixListener) error {
 	if err := d.config.reload(); err != nil {
-		// Who calls is told. To end would leave systemd to start us again for
-		// the same call, until it gives up and closes the socket.
-		d.Log.Error("the configuration is wrong, so that every call fails until it is mended: "+err.Error(), "error", err.Error())
+		// Every caller is told. If the agent ended, systemd would start it again
+		// for the same call, until it gives up and closes the socket.
+		d.Log.Error("the configuration is wrong, so that every call fails until it is corrected: "+err.Error(), "error", err.Error())
 	}
 	tick := aliveEvery
 	if w := systemd.Watchdog(); w > 0 {

@@ -19,7 +19,7 @@ type patient struct {
 }
 
 // Patient has the ships of an agent ask a shutdown to wait, and end when it comes
-// all the same. noLogind is told when it cannot be asked; the ship goes on.
+// all the same. noLogind is told when logind cannot be asked; the ship goes on.
 func Patient(a *agent.Agent, noLogind func(error)) api.Calls {
 	return &patient{Agent: a, noLogind: noLogind}
 }

@@ -19,14 +19,14 @@ func (d *Daemon) alive(calls []string) {
 		d.shown = text
 	}
 	if len(calls) == 0 && !d.freed {
-		debug.FreeOSMemory() // a waiting agent is in nobody's way
+		debug.FreeOSMemory() // an agent that waits should take no memory from others
 	}
 	d.freed = len(calls) == 0
 }
 
 // statusLine is what systemctl status shows.
 func (d *Daemon) statusLine(calls []string) string {
-	text := "Idle; ends when nobody has called for " + d.Idle.String()
+	text := "Idle; ends when no call has come for " + d.Idle.String()
 	if len(calls) > 0 {
 		text = strings.Join(calls, "; ")
 	} else if d.watching.Load() {

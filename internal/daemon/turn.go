@@ -4,7 +4,7 @@ import "context"
 
 // turn lets one call after the other take restore points. They would wait for
 // each other's window anyway, but not for as long as the timers of twenty groups
-// after a boot need. Whoever takes restore points has put a value into it.
+// after a boot need. The call whose turn it is has put a value into it.
 type turn chan struct{}
 
 func newTurn() turn { return make(turn, 1) }

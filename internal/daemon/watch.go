@@ -41,8 +41,7 @@ func (d *Daemon) watch(ctx context.Context) (stop func()) {
 	}
 }
 
-// watcher is an agent for that alone; nil while there is no configuration that
-// is right.
+// watcher is an agent for that alone; nil while there is no valid configuration.
 func (d *Daemon) watcher() *agent.Agent {
 	conf, _, err := d.config.current()
 	if err != nil {
@@ -67,7 +66,7 @@ func (d *Daemon) watchOnce(ctx context.Context, a *agent.Agent) {
 	for _, text := range told {
 		d.Log.Warn(text)
 	}
-	if err != nil && d.fault != err.Error() { // not the same every ten seconds
+	if err != nil && d.fault != err.Error() { // the same error is not repeated every ten seconds
 		d.Log.Warn(err.Error(), "error", err.Error(), "do", advice.Of(err))
 	}
 	d.fault = ""

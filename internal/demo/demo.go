@@ -139,12 +139,12 @@ func (s *show) begin(ctx context.Context, file string, r repository) error {
 	kit := ""
 	_, err := agent.Init(ctx, agent.InitOptions{
 		File: file, URL: r.url, Endpoint: r.endpoint, Encryption: config.EncryptionAge, Store: s.Store,
-		Kit: func(text string, _ bool) error { kit = text; return nil },
+		Show: func(text string, _ bool) error { kit = text; return nil },
 	}, "demo", time.Now)
 	if err != nil {
 		return fmt.Errorf("make the repository: %w", err)
 	}
-	s.Say("Made a repository in %s, sealed for a key that this host does not keep, signed by one that it does.", r.name)
+	s.Say("Made a repository in %s, encrypted to a key that this host does not keep, signed by one that it does.", r.name)
 	content, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (s *show) first(ctx context.Context) error {
 	}
 	s.result.WindowUS = p.WindowUS
 	s.Say("The group asks for freeze so that there is a window to show; auto would have frozen nothing, since one subvolume is one instant by itself.")
-	s.Say("Restore point %s: %s; it stood still for %.2f ms (freeze %.2f, snapshot %.2f, thaw %.2f).", p.ID, p.Consistency,
+	s.Say("Restore point %s: %s; the writer was frozen for %.2f ms (freeze %.2f, snapshot %.2f, thaw %.2f).", p.ID, p.Consistency,
 		ms(p.WindowUS), ms(p.Timings.Freeze), ms(p.Timings.Snapshot), ms(p.Timings.Thaw))
 	if s.result.Full, err = s.ship(ctx, p.ID); err != nil {
 		return err
@@ -196,7 +196,7 @@ func (s *show) second(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Say("Changed %d files (1 %%); restore point %s stood still for %.2f ms.", changed, p.ID, ms(p.WindowUS))
+	s.Say("Files changed: %d (1 %%). Restore point %s: the writer was frozen for %.2f ms.", changed, p.ID, ms(p.WindowUS))
 	if s.result.Incremental, err = s.ship(ctx, p.ID); err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func (s *show) compare(want tree, target string) error {
 	}
 	s.result.Restore.Files = len(got)
 	if diff := differences(want, got); len(diff) > 0 {
-		return fmt.Errorf("the restored volume is not what was there: %d differences, the first: %s", len(diff), diff[0])
+		return fmt.Errorf("the restored volume is not what was there (differences: %d), the first: %s", len(diff), diff[0])
 	}
 	s.result.Restore.Identical = true
 	s.Say("Compared %d files and folders with what the snapshot held, to the last byte, owner, mode and time: identical.", len(got))

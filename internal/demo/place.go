@@ -17,7 +17,7 @@ import (
 // place is a directory of its own with a Btrfs on a loop file in it.
 type place struct {
 	dir  string
-	lock *os.File // held while the demo lives; one that is free was left by a killed demo
+	lock *os.File // held while the demo lives; a place whose lock is free was left by a killed demo
 }
 
 const placePattern = "snapd-demo-"

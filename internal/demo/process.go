@@ -23,7 +23,7 @@ import (
 // other shell understand it.
 const writeAllTheTime = `i=0; while :; do i=$((i+1)); echo "tick $i" >> "$1/log"; done`
 
-// writer is what writes to the volume and stands still for the snapshot.
+// writer is what writes to the volume and is frozen for the snapshot.
 type writer interface {
 	what() string          // for people
 	configuration() string // the group, as it stands in snapd.toml

@@ -77,7 +77,7 @@ func awaitServer(ctx context.Context, url string) error {
 		response, err := http.DefaultClient.Do(request)
 		if err == nil {
 			err = response.Body.Close()
-			// Who has no key is refused once it serves buckets; its health is
+			// A caller without a key is refused once it serves buckets; its health is
 			// reported well before that.
 			if response.StatusCode == http.StatusForbidden {
 				return err

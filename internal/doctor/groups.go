@@ -50,7 +50,7 @@ func checkGroup(g agent.SurveyedGroup) Check {
 		}
 	}
 	if len(g.Notes) > 0 {
-		text += "; passed over: " + strings.Join(g.Notes, "; ")
+		text += "; notes: " + strings.Join(g.Notes, "; ")
 	}
 	return well(name, "%s", text)
 }

@@ -23,23 +23,19 @@ func (d doctor) repositories(ctx context.Context) []Check {
 		out = append(out, none)
 	}
 	for _, name := range names {
-		out = append(out, d.repository(ctx, name))
+		out = append(out, d.repository(ctx, name)...)
 		out = append(out, d.bucket(ctx, d.Agent.Config.Repositories[name])...)
 	}
 	return out
 }
 
-func (d doctor) repository(ctx context.Context, name string) Check {
+func (d doctor) repository(ctx context.Context, name string) []Check {
 	check := "repository " + name
-	repo, err := d.Agent.Open(ctx, d.Agent.Config.Repositories[name], d.Agent.Report)
+	found, err := d.Agent.Examine(ctx, name)
 	if err != nil {
-		return ill(check, err)
+		return []Check{ill(check, err)}
 	}
-	index, err := repo.Index(ctx)
-	if err != nil {
-		return ill(check, err)
-	}
-	return well(check, "is ours, signed as it should be, and holds %d restore points", len(index.Points))
+	return append([]Check{well(check, "is ours, signed as it should be, and holds %d restore points", found.Points)}, contents(name, found)...)
 }
 
 // bucket says what the server behind a repository does and does not do.

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Prefix is what the names of files aside begin with. Whoever lists such a
-// directory passes over them.
+// Prefix is what the names of files aside begin with. A program that lists such
+// a directory skips them.
 const Prefix = ".new-"
 
 // Write puts content under a name, in place of what is there.
@@ -57,13 +57,18 @@ func Remove(name string) error {
 	return errors.Join(err, SyncDir(filepath.Dir(name)))
 }
 
-// SyncDir makes the names in a directory durable.
+// SyncDir makes the names in a directory durable. A filesystem that cannot do
+// so for one directory is asked to write everything.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	err = d.Sync()
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.Syncfs(int(d.Fd())) //nolint:gosec // a descriptor
+	}
+	return errors.Join(err, d.Close())
 }
 
 // step is where something can fail. Tests make it.

@@ -158,8 +158,8 @@ func TestFilesystems(t *testing.T) {
 	t.Run("refused", v.refused)
 }
 
-// Several volumes are of one instant when their filesystems stand still, and
-// are not when they do not: the second shows that the test can fail.
+// Several volumes are of one instant when their filesystems are frozen, and are
+// not when they are not frozen: the second shows that the test can fail.
 func (v *volumes) oneInstant(t *testing.T) {
 	v.counter(t)
 	points := 5
@@ -180,7 +180,7 @@ func (v *volumes) oneInstant(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(stood) != 3 || stood[2].How != BySeal {
+		if len(stood) != 3 || stood[2].How != ByFifreeze {
 			t.Errorf("stood %+v", stood)
 		}
 		v.goesOn(t)
@@ -213,8 +213,8 @@ func (v *volumes) control(t *testing.T) {
 	t.Errorf("with nothing frozen the counters are as near: %v; this test shows nothing", numbers)
 }
 
-// A member that writes to filesystems that stand still with it: members first,
-// filesystems first let go.
+// A member that writes to filesystems that are frozen with it: members are
+// frozen first, filesystems are thawed first.
 func (v *volumes) withMembers(t *testing.T) {
 	writers := newWriters(t, 2, busyScript)
 	w, err := Prepare(t.Context(), members(writers), Options{Dir: "/run/snapd-test", Deadline: time.Minute, Guard: true, Filesystems: v.filesystems()})
@@ -223,7 +223,7 @@ func (v *volumes) withMembers(t *testing.T) {
 	}
 	timings, err := w.Run(func() error {
 		if !frozenNow(t, writers[0].Cgroup) || !v.frozen(t, 0) || !v.frozen(t, 2) {
-			t.Error("not all stand still")
+			t.Error("not all are frozen")
 		}
 		return nil
 	})
@@ -238,7 +238,7 @@ func (v *volumes) withMembers(t *testing.T) {
 	v.allMove(t)
 }
 
-// frozen tells whether a filesystem stands still: another freeze is refused.
+// frozen tells whether a filesystem is frozen: another freeze is refused.
 func (v *volumes) frozen(t testing.TB, i int) bool {
 	t.Helper()
 	fd, err := unix.Open(v.dirs[i], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME, 0)
@@ -246,9 +246,9 @@ func (v *volumes) frozen(t testing.TB, i int) bool {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	err = seal(fd)
+	err = freezeFilesystem(fd)
 	if err == nil {
-		_, err = unseal(fd)
+		_, err = thawFilesystem(fd)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -273,17 +273,17 @@ func (v *volumes) allMove(t testing.TB) {
 }
 
 // SIGKILL at the steps of a window with filesystems (all of them in the long
-// matrix): the guard lets them go, and when it is killed too, the next call does.
+// matrix): the guard thaws them, and when it is killed too, the next call does.
 func (v *volumes) killed(t *testing.T) {
 	writers := newWriters(t, 1, tickScript)
 	var table strings.Builder
-	steps := []string{StepSealing, StepFrozen, StepUnsealing}
+	steps := []string{StepDiskFrozen, StepFrozen, StepDiskThawed}
 	if long {
 		steps = AllSteps()
 	}
 	for _, step := range steps {
 		nths := []int{1}
-		if long && (step == StepSealing || step == StepUnsealing) {
+		if long && (step == StepDiskFrozen || step == StepDiskThawed) {
 			nths = []int{1, 2, 3}
 		}
 		for _, nth := range nths {
@@ -291,10 +291,10 @@ func (v *volumes) killed(t *testing.T) {
 				if !long && who == "guard" && step != StepFrozen {
 					continue
 				}
-				took, mended := v.kill(t, writers, who, step, nth)
-				fmt.Fprintf(&table, "\n%-10s %d %-6s all move after %8.1f ms, %d mended by the next call", step, nth, who, float64(took.Microseconds())/1000, mended)
-				if who == "both" && (step == StepFrozen || step == StepTaken) && mended != 4 {
-					t.Errorf("%s: 3 filesystems and a member stood still, and %d were let go", step, mended)
+				took, recovered := v.kill(t, writers, who, step, nth)
+				fmt.Fprintf(&table, "\n%-10s %d %-6s all move after %8.1f ms, %d recovered by the next call", step, nth, who, float64(took.Microseconds())/1000, recovered)
+				if who == "both" && (step == StepFrozen || step == StepTaken) && recovered != 4 {
+					t.Errorf("%s: 3 filesystems and a member were frozen, and %d were thawed", step, recovered)
 				}
 			}
 		}
@@ -305,7 +305,7 @@ func (v *volumes) killed(t *testing.T) {
 // killDeadline is that of the windows that are killed.
 const killDeadline = 20 * time.Second
 
-func (v *volumes) kill(t *testing.T, writers []writer, who, step string, nth int) (took time.Duration, mended int) {
+func (v *volumes) kill(t *testing.T, writers []writer, who, step string, nth int) (took time.Duration, recovered int) {
 	t.Helper()
 	dir := filepath.Join("/run", fmt.Sprintf("snapd-test-%d", time.Now().UnixNano()))
 	t.Cleanup(func() { _ = os.Remove(dir) })
@@ -327,7 +327,7 @@ func (v *volumes) kill(t *testing.T, writers []writer, who, step string, nth int
 		}
 		for _, r := range got {
 			if r.Outcome == Thawed {
-				mended++
+				recovered++
 			}
 		}
 	}
@@ -349,10 +349,10 @@ func (v *volumes) kill(t *testing.T, writers []writer, who, step string, nth int
 		t.Fatal(err)
 	}
 	noJournal(t, dir)
-	return took, mended
+	return took, recovered
 }
 
-// A window whose deadline passes while take hangs lets filesystems go.
+// A window whose deadline passes while take hangs thaws filesystems.
 func (v *volumes) deadline(t *testing.T) {
 	w, err := Prepare(t.Context(), nil, Options{Dir: "/run/snapd-test", Deadline: 3 * time.Second, Guard: true, Filesystems: v.filesystems()})
 	if err != nil {
@@ -405,7 +405,7 @@ func (v *volumes) refused(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("frozen by somebody else", func(t *testing.T) {
+	t.Run("frozen by another program", func(t *testing.T) {
 		sh(t, "fsfreeze --freeze '"+v.dirs[1]+"'")
 		defer sh(t, "fsfreeze --unfreeze '"+v.dirs[1]+"'")
 		w, err := Prepare(t.Context(), nil, Options{Dir: "/run/snapd-test", Deadline: time.Minute, Filesystems: v.filesystems()})
@@ -418,7 +418,7 @@ func (v *volumes) refused(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		if v.frozen(t, 0) || v.frozen(t, 2) || !v.frozen(t, 1) {
-			t.Error("what somebody else froze is to stay so, and nothing else")
+			t.Error("what another program froze must stay frozen, and nothing else may")
 		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Filesystem is one that stands still in the window.
+// Filesystem is one that is frozen in the window.
 type Filesystem struct {
 	Dir    string // where it is mounted on this host
 	Type   string // ext4 or xfs
@@ -40,7 +40,7 @@ const (
 // Limits of what the thaw waits for. A freeze that is being made cannot be
 // cancelled, and what it waits for may be a device that is gone.
 const (
-	diskPatience = 200 * time.Millisecond // then the members are let go all the same
+	diskPatience = 200 * time.Millisecond // then the members are thawed all the same
 	diskLimit    = 15 * time.Second       // then Run returns an error, and the journal stays
 )
 
@@ -49,9 +49,9 @@ const (
 type disk struct {
 	Filesystem
 	fd      int
-	begun   bool          // under Window.mu: told to stand still
-	still   chan struct{} // closed when the kernel has said whether it does
-	done    chan struct{} // closed when it moves again, or never stood still
+	begun   bool          // under Window.mu: told to freeze
+	still   chan struct{} // closed when the kernel has said whether it is frozen
+	done    chan struct{} // closed when it is thawed, or was never frozen
 	err     error         // of freezing, read after still
 	thawErr error         // read after done
 }
@@ -111,10 +111,11 @@ func (d *disk) close() {
 	}
 }
 
-// seal and unseal are the two calls. unseal tells whether it stood still.
-func seal(fd int) error { return ioctl(fd, fiFreeze) }
+// freezeFilesystem and thawFilesystem are the two calls of the kernel, FIFREEZE
+// and FITHAW. thawFilesystem tells whether the filesystem was frozen.
+func freezeFilesystem(fd int) error { return ioctl(fd, fiFreeze) }
 
-func unseal(fd int) (stood bool, err error) {
+func thawFilesystem(fd int) (wasFrozen bool, err error) {
 	err = ioctl(fd, fiThaw)
 	if errors.Is(err, unix.EINVAL) {
 		return false, nil
@@ -145,27 +146,27 @@ func (d *disk) serve(w *Window, ready *sync.WaitGroup) {
 	}()
 	ready.Done()
 	select {
-	case <-w.seal:
+	case <-w.freezeNow:
 	case <-w.released:
 		return
 	}
-	d.err = seal(d.fd)
+	d.err = freezeFilesystem(d.fd)
 	close(d.still)
 	<-w.released
 	if d.err != nil {
 		return
 	}
-	stood, err := unseal(d.fd)
+	wasFrozen, err := thawFilesystem(d.fd)
 	switch {
 	case err != nil:
 		d.thawErr = fmt.Errorf("thaw %s: %w", d, err)
-	case !stood:
-		d.thawErr = fmt.Errorf("%s %w: somebody else thawed it", d, ErrDisturbed)
+	case !wasFrozen:
+		d.thawErr = fmt.Errorf("%s %w: another program thawed it", d, ErrDisturbed)
 	}
 }
 
-// sealAll freezes all filesystems at once and waits until they stand still.
-func (w *Window) sealAll() error {
+// freezeDisks freezes all filesystems at once and waits until they are frozen.
+func (w *Window) freezeDisks() error {
 	if len(w.disks) == 0 {
 		return nil
 	}
@@ -177,7 +178,7 @@ func (w *Window) sealAll() error {
 	for _, d := range w.disks {
 		d.begun = true
 	}
-	close(w.seal)
+	close(w.freezeNow)
 	w.mu.Unlock()
 	for _, d := range w.disks {
 		select {
@@ -188,7 +189,7 @@ func (w *Window) sealAll() error {
 		if d.err != nil {
 			return d.explain()
 		}
-		w.fault(StepSealing)
+		w.fault(StepDiskFrozen)
 	}
 	return nil
 }
@@ -201,9 +202,9 @@ func (d *disk) explain() error {
 	return err
 }
 
-// unsealAll waits until the filesystems move again; their threads let them go
-// as soon as the thaw begins. It tells whether all of them did in time.
-func (w *Window) unsealAll(patience time.Duration) bool {
+// awaitDisksThawed waits until the filesystems are thawed. Their threads thaw
+// them as soon as the thaw begins. It tells whether all of them did in time.
+func (w *Window) awaitDisksThawed(patience time.Duration) bool {
 	enough := time.NewTimer(patience)
 	defer enough.Stop()
 	for _, d := range w.disks {
@@ -213,7 +214,7 @@ func (w *Window) unsealAll(patience time.Duration) bool {
 		select {
 		case <-d.done:
 			if d.err == nil {
-				w.fault(StepUnsealing)
+				w.fault(StepDiskThawed)
 			}
 		case <-enough.C:
 			return false
@@ -222,9 +223,9 @@ func (w *Window) unsealAll(patience time.Duration) bool {
 	return true
 }
 
-// unsealed joins what went wrong with letting filesystems go: stuck ones may
-// still stand still, disturbed ones did not all the time.
-func (w *Window) unsealed() (stuck, disturbed error) {
+// diskFaults joins what went wrong with thawing filesystems: stuck ones may
+// still be frozen, disturbed ones were not frozen all the time.
+func (w *Window) diskFaults() (stuck, disturbed error) {
 	for _, d := range w.disks {
 		if !d.begun {
 			continue
@@ -232,7 +233,7 @@ func (w *Window) unsealed() (stuck, disturbed error) {
 		select {
 		case <-d.done:
 		default:
-			stuck = errors.Join(stuck, fmt.Errorf("%s: the kernel has not frozen it yet, and cannot be stopped from doing so; it is thawed as soon as that is done", d))
+			stuck = errors.Join(stuck, fmt.Errorf("%s: the kernel is still freezing it, and that cannot be cancelled; it is thawed as soon as the kernel is done", d))
 			continue
 		}
 		switch {
@@ -245,7 +246,7 @@ func (w *Window) unsealed() (stuck, disturbed error) {
 	return stuck, disturbed
 }
 
-// waitingDisks names those that did not stand still in time.
+// waitingDisks names those that were not frozen in time.
 func (w *Window) waitingDisks() []string {
 	var out []string
 	for _, d := range w.disks {
@@ -261,9 +262,9 @@ func (w *Window) waitingDisks() []string {
 	return out
 }
 
-// mend thaws a filesystem that a dead window froze, by whatever path it can
-// still be reached.
-func (d recordedDisk) mend() (Outcome, error) {
+// recover thaws a filesystem that a dead window froze, by any path at which it
+// can still be reached.
+func (d journalDisk) recover() (Outcome, error) {
 	dirs, err := mountsOf(d.Dev, d.Dir)
 	if err != nil {
 		return "", err
@@ -287,16 +288,16 @@ func (d recordedDisk) mend() (Outcome, error) {
 	return Vanished, nil
 }
 
-func (d recordedDisk) thaw(fd int) (outcome Outcome, same bool, err error) {
+func (d journalDisk) thaw(fd int) (outcome Outcome, same bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Dev != d.Dev {
 		return "", false, err
 	}
-	stood, err := unseal(fd)
+	wasFrozen, err := thawFilesystem(fd)
 	if err != nil {
 		return "", true, fmt.Errorf("thaw it: %w", err)
 	}
-	if stood {
+	if wasFrozen {
 		return Thawed, true, nil
 	}
 	return Moving, true, nil

@@ -80,7 +80,7 @@ const (
 	idleScript = `echo x >>"$1"; exec sleep 1000`
 )
 
-// removeCgroup kills who is left in a tree and removes it.
+// removeCgroup kills the processes that are left in a tree and removes it.
 func removeCgroup(t testing.TB, dir string) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)

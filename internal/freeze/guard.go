@@ -25,8 +25,8 @@ const (
 const (
 	saysReady  = 'r' // guard: it waits
 	saysOpen   = 'o' // window: members are frozen from now on; 8 bytes of CLOCK_MONOTONIC follow, in ns: the deadline
-	saysThawed = 't' // guard: it lets everybody go
-	saysDone   = 'd' // window: nobody stands still, and the guard may end
+	saysThawed = 't' // guard: it thaws everything
+	saysDone   = 'd' // window: nothing is frozen, and the guard may end
 )
 
 // Limits of dealing with the guard.
@@ -55,8 +55,8 @@ func (w *Window) startGuard() (_ *guard, err error) {
 	files, err := w.guardFiles(theirs)
 	if err == nil {
 		// What our own parent left open for us must not live on in the guard: it
-		// may be somebody's lock. (The guard cannot close it itself, since by
-		// then the runtime has descriptors of its own.)
+		// may be another program's lock. (The guard cannot close it itself, since
+		// by then the runtime has descriptors of its own.)
 		_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 		g.pid, err = syscall.ForkExec("/proc/self/exe", []string{guardName, w.journal.path, fmt.Sprint(len(files))}, &syscall.ProcAttr{
 			Dir: "/", Env: guardEnvironment(), Files: files,
@@ -135,7 +135,7 @@ func (g *guard) awaitReady() error {
 func (g *guard) reap() {
 	defer close(g.ended)
 	var info unix.Siginfo
-	for { // it is a zombie until nobody can signal its number any more
+	for { // stays a zombie until its number can no longer be signalled by mistake
 		if err := unix.Waitid(unix.P_PID, g.pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
 			break
 		}
@@ -158,8 +158,8 @@ func (g *guard) kill() {
 	}
 }
 
-// heard returns what the guard said, 0 when it said nothing, and end when it
-// lives no more. It never waits and allocates nothing.
+// heard returns what the guard said, 0 when it said nothing, and saysEnd when
+// it has ended. It never waits and allocates nothing.
 func (g *guard) heard() byte {
 	var b [1]byte
 	for {
@@ -214,7 +214,7 @@ func (g *guard) done() {
 	g.close()
 }
 
-// close without done makes the guard let everybody go and end by itself.
+// close without done makes the guard thaw everything and end by itself.
 func (g *guard) close() {
 	_ = unix.Close(g.socket)
 }
@@ -239,14 +239,15 @@ func (w *Window) openGuarded() error {
 	return nil
 }
 
-// letGo tells whether the guard has begun to let everybody go: then nobody
-// more is frozen. One that was killed is missed only when we are killed too.
-func (w *Window) letGo() bool {
+// guardThawed tells whether the guard has begun to thaw everything: then no
+// further member is frozen. A guard that was killed is missed only when we are
+// killed too.
+func (w *Window) guardThawed() bool {
 	return w.guard != nil && w.guard.heard() == saysThawed
 }
 
-// errLetGo ends a window that the guard has thawed.
-var errLetGo = errors.New("the guard let everybody go: it was told to end, or this process had stood still until after the deadline")
+// errGuardThawed ends a window that the guard has thawed.
+var errGuardThawed = errors.New("the guard thawed everything: it was told to end, or this process had been held up until after the deadline")
 
 // guardHolding finds the process that has a journal's record lock; 0 when
 // there is none. Only a guard takes it.
@@ -261,13 +262,13 @@ func guardHolding(j *journal) (int, error) {
 	return int(lock.Pid), nil
 }
 
-// guardPatience is how long the guard of a dead window may go on mending by
+// guardPatience is how long the guard of a dead window may go on recovering by
 // itself: cgroups and filesystems need milliseconds, the engine may hang.
 const guardPatience = 2 * time.Second
 
 // outlast waits until no guard is at the journal any more, and ends one that
-// does not come to an end: two that mend at once are no harm, but one that
-// comes to it late would let go what the next window has frozen.
+// does not end by itself. Two that recover at once do no harm, but a late one
+// would thaw what the next window has frozen.
 func outlast(j *journal) error {
 	for end := time.Now().Add(guardPatience); ; time.Sleep(2 * time.Millisecond) {
 		pid, err := guardHolding(j)

@@ -20,15 +20,15 @@ import (
 func guardedSteps() []string {
 	var out []string
 	for _, s := range AllSteps() {
-		if s != StepSealing && s != StepUnsealing {
+		if s != StepDiskFrozen && s != StepDiskThawed {
 			out = append(out, s)
 		}
 	}
 	return out
 }
 
-// SIGKILL of the agent, of the guard, and of both, at every step: everybody
-// moves again, by the guard, by the agent, and by the next call.
+// SIGKILL of the agent, of the guard, and of both, at every step: every member
+// runs again, by the guard, by the agent, and by the next call.
 func TestKilledUnderGuard(t *testing.T) {
 	sizes := []int{1}
 	if long {
@@ -57,8 +57,8 @@ func TestKilledUnderGuard(t *testing.T) {
 	}
 }
 
-// killUnderGuard returns how long after the kill it took until everybody
-// moved.
+// killUnderGuard returns how long after the kill it took until every member
+// ran.
 func killUnderGuard(t *testing.T, writers []writer, who, step string, nth int) time.Duration {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "run")
@@ -92,7 +92,7 @@ func killUnderGuard(t *testing.T, writers []writer, who, step string, nth int) t
 	for _, w := range writers {
 		w.moves(t)
 	}
-	if who == "agent" && step != StepJournal { // the guard leaves nothing to mend
+	if who == "agent" && step != StepJournal { // the guard leaves nothing to recover
 		eventually(t, "the guard has removed the journal", func() bool { left, _ := filepath.Glob(dir + "/*"); return len(left) == 0 })
 	}
 	if _, err := Recover(t.Context(), Options{Dir: dir}); err != nil {
@@ -119,7 +119,7 @@ func TestGuardThawsAtTheDeadline(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "it stands still", func() bool { return stateOf(cmd.Process.Pid) == "T" })
+		eventually(t, "it is held up", func() bool { return stateOf(cmd.Process.Pid) == "T" })
 		stopped := time.Now()
 		eventually(t, "the guard has thawed all", func() bool {
 			for _, w := range writers {
@@ -157,7 +157,7 @@ func stateOf(pid int) string {
 }
 
 // The guard has its own session, locked memory, and the descriptors that it
-// needs and no other; a signal makes it let go, and the window fails.
+// needs and no other; a signal makes it thaw, and the window fails.
 func TestGuardItself(t *testing.T) {
 	writers := newWriters(t, 2, tickScript)
 	o := options(t)
@@ -202,7 +202,7 @@ func TestGuardItself(t *testing.T) {
 		eventually(t, "a signal makes it thaw", func() bool { return !frozenNow(t, writers[0].Cgroup) && !frozenNow(t, writers[1].Cgroup) })
 		return nil
 	})
-	if err == nil || !strings.Contains(err.Error(), "guard let everybody go") {
+	if err == nil || !strings.Contains(err.Error(), "guard thawed everything") {
 		t.Errorf("got %v", err)
 	}
 	closed(t, w)

@@ -17,7 +17,7 @@ import (
 // The guard's own times.
 const (
 	guardGrace  = 100 * time.Millisecond // after the deadline: the window's own alarm is first
-	guardEvery  = 10 * time.Millisecond  // between two looks, as long as the window may still freeze somebody
+	guardEvery  = 10 * time.Millisecond  // between two looks, as long as the window may still freeze a member
 	guardSlow   = 100 * time.Millisecond // the same after a second
 	guardLinger = time.Second            // after a signal, for the window to come to its end
 	guardEngine = time.Minute            // for an engine that is down or hangs, after the window died
@@ -29,32 +29,32 @@ const (
 // else, and ends with what Guard returns.
 func IsGuard() bool { return len(os.Args) == 3 && os.Args[0] == guardName }
 
-// Guard is the whole life of a guard; it returns the exit status. It freezes
-// nobody. It thaws everything when its window's process ends without having
-// said that it is done, shortly after the deadline, and on a signal; and as
-// long as that process lives and might still freeze somebody, it looks again.
-// connect is used only for members that the engine has to let go.
+// Guard is the whole life of a guard; it returns the exit status. It never
+// freezes. It thaws everything when its window's process ends without having
+// said that it is done, shortly after the deadline, and on a signal. As long
+// as that process lives and might still freeze a member, it looks again.
+// connect is used only for members that the engine has to thaw.
 func Guard(ctx context.Context, connect Connect) int {
 	n, err := strconv.Atoi(os.Args[2])
 	if err != nil || n < guardFirst {
 		return 2
 	}
-	w := &watch{connect: connect, path: os.Args[1]}
+	w := &guardProcess{connect: connect, path: os.Args[1]}
 	if err := w.prepare(n); err != nil {
 		return 1
 	}
-	if !w.stand(ctx) {
+	if !w.serve(ctx) {
 		return 1
 	}
 	return 0
 }
 
-// watch is the guard's side of a window.
-type watch struct {
+// guardProcess is the guard's side of a window.
+type guardProcess struct {
 	connect Connect
 	path    string
 	journal *journal
-	members []recordedMember
+	members []journalMember
 	engine  string
 	cgroups []*target // in the order of the members
 	disks   []int     // descriptors
@@ -68,7 +68,7 @@ const (
 	guardJournal = 4
 )
 
-func (w *watch) prepare(files int) error {
+func (w *guardProcess) prepare(files int) error {
 	w.journal = &journal{path: w.path, file: os.NewFile(guardJournal, w.path)}
 	lock := unix.Flock_t{Type: unix.F_WRLCK}
 	if err := unix.FcntlFlock(guardJournal, unix.F_SETLK, &lock); err != nil {
@@ -110,9 +110,9 @@ func (w *watch) prepare(files int) error {
 	return nil
 }
 
-// stand waits for what happens, and tells whether nobody stands still in the
+// serve waits for what happens, and tells whether everything is thawed in the
 // end.
-func (w *watch) stand(ctx context.Context) bool {
+func (w *guardProcess) serve(ctx context.Context) bool {
 	runtime.LockOSThread()
 	_ = raise(alarmPriority) // the process ends with it
 	// Locked as it is used: all of a Go program's address space would be much,
@@ -120,7 +120,7 @@ func (w *watch) stand(ctx context.Context) bool {
 	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 	w.rehearse()
 	if err := unix.Sendto(guardSocket, []byte{saysReady}, unix.MSG_NOSIGNAL, nil); err != nil {
-		return true // the window is gone, and has frozen nobody
+		return true // the window is gone, and has frozen nothing
 	}
 	for {
 		switch w.next(nil) {
@@ -129,7 +129,7 @@ func (w *watch) stand(ctx context.Context) bool {
 		case eventDone:
 			return true
 		case eventEnd:
-			if !w.opened { // nobody was told anything
+			if !w.opened { // no member was told to freeze
 				return w.unlink() == nil
 			}
 			return w.afterDeath(ctx)
@@ -145,7 +145,7 @@ func (w *watch) stand(ctx context.Context) bool {
 }
 
 // rehearse goes the way of a thaw without its last step.
-func (w *watch) rehearse() {
+func (w *guardProcess) rehearse() {
 	zero := unix.Timespec{}
 	w.wait(&zero)
 	for _, t := range w.cgroups {
@@ -169,7 +169,7 @@ const (
 	eventSignal
 )
 
-func (w *watch) wait(limit *unix.Timespec) []unix.PollFd {
+func (w *guardProcess) wait(limit *unix.Timespec) []unix.PollFd {
 	fds := []unix.PollFd{
 		{Fd: guardSocket, Events: unix.POLLIN},
 		{Fd: int32(w.timer), Events: unix.POLLIN},
@@ -182,7 +182,7 @@ func (w *watch) wait(limit *unix.Timespec) []unix.PollFd {
 }
 
 // next waits for one thing to happen, for at most limit when that is not nil.
-func (w *watch) next(limit *unix.Timespec) event {
+func (w *guardProcess) next(limit *unix.Timespec) event {
 	fds := w.wait(limit)
 	switch {
 	case fds == nil:
@@ -204,7 +204,7 @@ func drain(fd int) {
 	_, _ = unix.Read(fd, b[:])
 }
 
-func (w *watch) hear() event {
+func (w *guardProcess) hear() event {
 	var word [16]byte
 	n, _, err := unix.Recvfrom(guardSocket, word[:], unix.MSG_DONTWAIT)
 	switch {
@@ -225,14 +225,14 @@ func (w *watch) hear() event {
 	return eventNone
 }
 
-// lookAgain lets everybody go, and goes on doing so until the window's
-// process has said that it is done, or has ended: it may have been held up
-// between looking at the clock and freezing somebody. Those that the engine
-// let stand still in the given ways are let go once.
-func (w *watch) lookAgain(ctx context.Context, hows ...How) bool {
+// lookAgain thaws everything, and goes on doing so until the window's process
+// has said that it is done, or has ended: it may have been held up between
+// looking at the clock and freezing a member. Those that the engine froze in
+// the given ways are thawed once.
+func (w *guardProcess) lookAgain(ctx context.Context, hows ...How) bool {
 	_ = unix.Sendto(guardSocket, []byte{saysThawed}, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, nil)
 	w.thaw()
-	go w.mendEngine(ctx, hows...)
+	go w.thawByEngine(ctx, hows...)
 	end := time.Time{}
 	if slices.Contains(hows, ByStop) { // a signal: do not outlast it for long
 		end = time.Now().Add(guardLinger)
@@ -258,9 +258,9 @@ func (w *watch) lookAgain(ctx context.Context, hows ...How) bool {
 	}
 }
 
-// thaw lets filesystems go, and then cgroups. A filesystem that does not come
+// thaw thaws filesystems, and then cgroups. A filesystem that does not come
 // back keeps no member waiting.
-func (w *watch) thaw() {
+func (w *guardProcess) thaw() {
 	w.thawDisks(diskPatience)
 	for _, t := range slices.Backward(w.cgroups) {
 		if on, err := t.switchedOn(); on || err != nil {
@@ -269,15 +269,15 @@ func (w *watch) thaw() {
 	}
 }
 
-// thawDisks tells whether none stands still.
-func (w *watch) thawDisks(patience time.Duration) bool {
+// thawDisks tells whether none is frozen any more.
+func (w *guardProcess) thawDisks(patience time.Duration) bool {
 	if len(w.disks) == 0 {
 		return true
 	}
 	moving := make(chan bool, len(w.disks))
 	for _, fd := range w.disks {
 		go func() {
-			_, err := unseal(fd)
+			_, err := thawFilesystem(fd)
 			moving <- err == nil
 		}()
 	}
@@ -295,10 +295,9 @@ func (w *watch) thawDisks(patience time.Duration) bool {
 	return all
 }
 
-// afterDeath lets everybody go for good: the process is gone, with every
-// thread that was still freezing something, and freezes nobody any more. What
-// is mended needs no journal.
-func (w *watch) afterDeath(ctx context.Context) bool {
+// afterDeath thaws everything for good: the process is gone, with every thread
+// that was still freezing something. When all is thawed, the journal goes.
+func (w *guardProcess) afterDeath(ctx context.Context) bool {
 	w.thaw()
 	moving := w.thawDisks(diskLimit)
 	for _, t := range w.cgroups {
@@ -306,17 +305,17 @@ func (w *watch) afterDeath(ctx context.Context) bool {
 			moving = false
 		}
 	}
-	if !w.mendEngine(ctx, ByPause, ByStop) || !moving {
+	if !w.thawByEngine(ctx, ByPause, ByStop) || !moving {
 		return false
 	}
-	if err := w.journal.mark(stateThawed); err != nil {
+	if err := w.journal.setState(stateThawed); err != nil {
 		return false
 	}
 	return w.unlink() == nil
 }
 
 // unlink removes the journal if its name is still that of our file.
-func (w *watch) unlink() error {
+func (w *guardProcess) unlink() error {
 	var ours, named unix.Stat_t
 	if err := unix.Fstat(guardJournal, &ours); err != nil {
 		return err
@@ -327,10 +326,10 @@ func (w *watch) unlink() error {
 	return w.journal.remove()
 }
 
-// mendEngine has the engine let go those that stood still in one of the given
-// ways, in reverse order, and tells whether all of them move.
-func (w *watch) mendEngine(ctx context.Context, hows ...How) bool {
-	if !slices.ContainsFunc(w.members, func(m recordedMember) bool { return slices.Contains(hows, m.How) }) {
+// thawByEngine has the engine thaw those that were frozen in one of the given
+// ways, in reverse order, and tells whether all of them run again.
+func (w *guardProcess) thawByEngine(ctx context.Context, hows ...How) bool {
+	if !slices.ContainsFunc(w.members, func(m journalMember) bool { return slices.Contains(hows, m.How) }) {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, guardEngine)
@@ -348,7 +347,7 @@ func (w *watch) mendEngine(ctx context.Context, hows ...How) bool {
 }
 
 // askEngine is one attempt.
-func (w *watch) askEngine(ctx context.Context, hows []How) error {
+func (w *guardProcess) askEngine(ctx context.Context, hows []How) error {
 	engine, err := w.connect(ctx, w.engine)
 	if err != nil {
 		return err
@@ -357,6 +356,6 @@ func (w *watch) askEngine(ctx context.Context, hows []How) error {
 	if err != nil {
 		return err
 	}
-	_, errs := c.mendMembers(ctx, engine, hows...)
+	_, errs := c.recoverMembers(ctx, engine, hows...)
 	return errors.Join(errs...)
 }

@@ -17,14 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A journal is a file window-<pid>-<number> that its window holds a lock on.
+// A journal is a file window-<pid>-<number> that its window has locked.
 // Its first line is magic, version and a state of fixed width; its second has
-// one character for each member. Both are overwritten in place; the rest is a
-// record as JSON. It need outlive the process, not the machine: a restart
-// thaws everything.
+// one character for each member. Both are overwritten in place; the rest is
+// JSON. It need outlive the process, not the machine: a restart thaws
+// everything.
 //
-// The window holds a flock on it, which ends with the process. The guard
-// holds a POSIX record lock on it, which names its process to whoever asks.
+// The window has a flock on it, which ends with the process. The guard has a
+// POSIX record lock on it, from which others learn its process id.
 const (
 	journalMagic  = "snapd-window-2 "
 	journalPrefix = "window-"
@@ -33,28 +33,28 @@ const (
 	stateOpen     = "open    " // members may be frozen
 	stateThawed   = "thawed  " // nothing is any more
 
-	// What stands for a member. Only of those that are stopped does it matter:
-	// that one is not running says nothing about who ended it.
-	markAlone   = '.' // not touched
-	markTouched = 'x' // told to stop
-	markLetGo   = 'o' // running again
+	// The character of a member. It matters only for those that are stopped:
+	// that a container does not run says nothing about what ended it.
+	memberUntouched = '.' // not touched
+	memberStopped   = 'x' // told to stop
+	memberRunning   = 'o' // running again
 )
 
-type record struct {
-	Pid     int              `json:"pid"`
-	Started time.Time        `json:"started"`
-	Engine  string           `json:"engine,omitempty"` // where it listens
-	Members []recordedMember `json:"members"`
-	Disks   []recordedDisk   `json:"filesystems,omitempty"`
+type journalBody struct {
+	Pid     int             `json:"pid"`
+	Started time.Time       `json:"started"`
+	Engine  string          `json:"engine,omitempty"` // where it listens
+	Members []journalMember `json:"members"`
+	Disks   []journalDisk   `json:"filesystems,omitempty"`
 }
 
-type recordedDisk struct {
+type journalDisk struct {
 	Dir  string `json:"dir"`
 	Type string `json:"type"`
 	Dev  uint64 `json:"dev"`
 }
 
-type recordedMember struct {
+type journalMember struct {
 	Kind   string `json:"kind"`
 	ID     string `json:"id"`
 	Name   string `json:"name"`
@@ -71,9 +71,9 @@ type journal struct {
 }
 
 // writeJournal makes the file without a name, locks it, fills it, and only
-// then gives it one: whoever finds it finds it whole, and locked for as long
-// as its window lives.
-func writeJournal(dir string, r record) (_ *journal, err error) {
+// then gives it one. A process that finds it finds it whole, and locked for as
+// long as its window lives.
+func writeJournal(dir string, r journalBody) (_ *journal, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -94,8 +94,8 @@ func writeJournal(dir string, r record) (_ *journal, err error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("lock the journal: %w", err)
 	}
-	marks := bytes.Repeat([]byte{markAlone}, len(r.Members))
-	if _, err := fmt.Fprintf(j.file, "%s%s\n%s\n%s\n", journalMagic, statePrepared, marks, content); err != nil {
+	memberStates := bytes.Repeat([]byte{memberUntouched}, len(r.Members))
+	if _, err := fmt.Fprintf(j.file, "%s%s\n%s\n%s\n", journalMagic, statePrepared, memberStates, content); err != nil {
 		return nil, err
 	}
 	for n := range 1000 {
@@ -107,20 +107,20 @@ func writeJournal(dir string, r record) (_ *journal, err error) {
 	return j, err
 }
 
-// mark overwrites the state. It is one write of a few bytes into a tmpfs.
-func (j *journal) mark(state string) error {
+// setState overwrites the state. It is one write of a few bytes into a tmpfs.
+func (j *journal) setState(state string) error {
 	_, err := j.file.WriteAt([]byte(state), int64(len(journalMagic)))
 	if err != nil {
-		return fmt.Errorf("mark the journal: %w", err)
+		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil
 }
 
-// markMember overwrites what stands for one member.
-func (j *journal) markMember(i int, mark byte) error {
-	_, err := j.file.WriteAt([]byte{mark}, int64(len(journalMagic)+len(statePrepared)+1+i))
+// setMember overwrites the character of one member.
+func (j *journal) setMember(i int, entry byte) error {
+	_, err := j.file.WriteAt([]byte{entry}, int64(len(journalMagic)+len(statePrepared)+1+i))
 	if err != nil {
-		return fmt.Errorf("mark the journal: %w", err)
+		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func (j *journal) close() error { return j.file.Close() }
 var errAlive = errors.New("its window is alive")
 
 // openJournal opens what a dead window left and locks it. errAlive when it is
-// not dead, os.ErrNotExist when somebody else has just mended it.
+// not dead, os.ErrNotExist when another process has just recovered it.
 func openJournal(path string) (*journal, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -161,7 +161,7 @@ func openJournal(path string) (*journal, error) {
 	return j, nil
 }
 
-// unnamed tells whether somebody has removed the journal.
+// unnamed tells whether another process has removed the journal.
 func (j *journal) unnamed() (bool, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(j.file.Fd()), &st); err != nil {
@@ -172,9 +172,9 @@ func (j *journal) unnamed() (bool, error) {
 
 // contents are what a journal says.
 type contents struct {
-	state string
-	marks []byte // one for each member
-	record
+	state        string
+	memberStates []byte // one for each member
+	journalBody
 }
 
 func (j *journal) read() (contents, error) {
@@ -188,17 +188,17 @@ func (j *journal) read() (contents, error) {
 		return c, err
 	}
 	first, rest, _ := bytes.Cut(text, []byte("\n"))
-	marks, rest, _ := bytes.Cut(rest, []byte("\n"))
+	memberStates, rest, _ := bytes.Cut(rest, []byte("\n"))
 	state, ok := strings.CutPrefix(string(first), journalMagic)
 	if !ok || len(state) != len(statePrepared) {
 		return c, advice.With(fmt.Errorf("%s is not a journal that this version of snapd can read", j.path), "if nothing is frozen, remove it")
 	}
-	c.state, c.marks = state, marks
-	if err := json.Unmarshal(rest, &c.record); err != nil {
+	c.state, c.memberStates = state, memberStates
+	if err := json.Unmarshal(rest, &c.journalBody); err != nil {
 		return c, fmt.Errorf("read journal %s: %w", j.path, err)
 	}
-	if len(c.marks) != len(c.Members) {
-		return c, fmt.Errorf("read journal %s: %d marks for %d members", j.path, len(c.marks), len(c.Members))
+	if len(c.memberStates) != len(c.Members) {
+		return c, fmt.Errorf("read journal %s: %d states for %d members", j.path, len(c.memberStates), len(c.Members))
 	}
 	return c, nil
 }

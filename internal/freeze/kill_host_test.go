@@ -26,7 +26,7 @@ func nths(step string, members int) []int {
 }
 
 // Killed at any step, with one and with twenty members: one call of Recover
-// has everybody moving and leaves no journal.
+// has every member running and leaves no journal.
 func TestKilledAtEveryStep(t *testing.T) {
 	for _, n := range []int{1, 20} {
 		writers := newWriters(t, n, tickScript)

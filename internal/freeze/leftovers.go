@@ -9,23 +9,24 @@ import (
 	"time"
 )
 
-// Left is a journal whose window is dead and that nobody has mended yet.
+// Left is a journal whose window is dead, and whose members have not been
+// recovered yet.
 type Left struct {
 	File    string
 	Window  time.Time // when that window was prepared
-	Members []string  // who may stand still because of it; none when it was not open
+	Members []string  // those that may still be frozen because of it; none when it was not open
 }
 
 func (l Left) String() string {
 	text := fmt.Sprintf("a killed snapd left %s (%s)", l.File, l.Window.Local().Format(time.DateTime))
 	if len(l.Members) > 0 {
-		text += ": these may still stand still: " + strings.Join(l.Members, ", ")
+		text += ": these may still be frozen: " + strings.Join(l.Members, ", ")
 	}
 	return text
 }
 
-// Leftovers lists what Recover would mend. It changes nothing. A journal that
-// cannot be read is an error; the others are listed all the same.
+// Leftovers lists what Recover would thaw or start. It changes nothing. A
+// journal that cannot be read is an error; the others are listed all the same.
 func Leftovers(dir string) ([]Left, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, journalPrefix+"*"))
 	if err != nil {

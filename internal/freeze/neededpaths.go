@@ -14,7 +14,7 @@ import (
 )
 
 // neededPaths are what snapd, the engine, the journal or LVM write to while a
-// filesystem stands still, or start programs from; with why.
+// filesystem is frozen, or start programs from; with why.
 func neededPaths(o Options) ([]neededPath, error) {
 	paths := []neededPath{
 		{"/", "it is the root"},
@@ -32,7 +32,7 @@ func neededPaths(o Options) ([]neededPath, error) {
 		paths = append(paths, neededPath{exe, "snapd itself lies there"})
 	}
 	for _, p := range o.Needed {
-		paths = append(paths, neededPath{p, "snapd, or what it asks for help, writes to " + p})
+		paths = append(paths, neededPath{p, "snapd, or a program that it runs, writes to " + p})
 	}
 	swaps, err := proc.Swaps()
 	for _, s := range swaps {
@@ -45,9 +45,9 @@ func neededPaths(o Options) ([]neededPath, error) {
 
 type neededPath struct{ path, why string }
 
-// Unfreezable says of each filesystem why it must not or cannot stand still,
-// nil where it can, so that a plan can do without it. It touches nothing;
-// Prepare checks again and refuses.
+// Unfreezable says of each filesystem why it must not or cannot be frozen, nil
+// where it can, so that a plan can do without it. It touches nothing; Prepare
+// checks again and refuses.
 func Unfreezable(filesystems []Filesystem, o Options) []error {
 	out := make([]error, len(filesystems))
 	var disks []*disk
@@ -70,8 +70,8 @@ func Unfreezable(filesystems []Filesystem, o Options) []error {
 	return out
 }
 
-// checkDisks refuses filesystems that must not stand still, before anything
-// is touched.
+// checkDisks refuses filesystems that must not be frozen, before anything is
+// touched.
 func checkDisks(disks []*disk, o Options) error {
 	if len(disks) == 0 {
 		return nil
@@ -90,7 +90,7 @@ func checkDisks(disks []*disk, o Options) error {
 
 func checkDisk(d *disk, set []*disk, needed []neededPath) error {
 	if d.Type != "ext4" && d.Type != "xfs" {
-		return fmt.Errorf("freeze %s: it is %s, and only ext4 and xfs stand still for a snapshot: %w", d, d.Type, ErrCannotFreeze)
+		return fmt.Errorf("freeze %s: it is %s, and snapd freezes only ext4 and xfs: %w", d, d.Type, ErrCannotFreeze)
 	}
 	for _, n := range needed {
 		var st unix.Stat_t

@@ -24,13 +24,13 @@ func needed() []string {
 	}
 }
 
-// neverFreeze refuses a cgroup in whose tree a process lies that snapd needs.
+// neverFreeze refuses a cgroup in whose tree a process runs that snapd needs.
 // A daemon of the same name inside a container, with process ids of its own,
 // is the container's business.
 func neverFreeze(dir string) error {
 	pids, err := pidsBelow(dir)
 	if err != nil {
-		return fmt.Errorf("read who is in %s: %w", dir, err)
+		return fmt.Errorf("read which processes are in %s: %w", dir, err)
 	}
 	ours, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil {
@@ -38,14 +38,14 @@ func neverFreeze(dir string) error {
 	}
 	for _, pid := range pids {
 		if pid == os.Getpid() || pid == os.Getppid() || pid == 1 {
-			return fmt.Errorf("%s holds process %d, which snapd needs: %w", dir, pid, ErrNeverFreeze)
+			return fmt.Errorf("process %d, which snapd needs, is in %s: %w", pid, dir, ErrNeverFreeze)
 		}
 		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
 		if err != nil || theirs != ours {
 			continue // it has ended, or is a container's own
 		}
 		if name := programOf(pid); slices.Contains(needed(), name) {
-			return fmt.Errorf("%s holds %s (process %d), which snapd needs: %w", dir, name, pid, ErrNeverFreeze)
+			return fmt.Errorf("%s (process %d), which snapd needs, is in %s: %w", name, pid, dir, ErrNeverFreeze)
 		}
 	}
 	return nil

@@ -141,7 +141,7 @@ func TestPauseThroughTheEngine(t *testing.T) {
 	}
 	_, err := w.Run(func() error {
 		if got := e.standing(); len(got) != 3 {
-			t.Errorf("standing still: %v", got)
+			t.Errorf("paused: %v", got)
 		}
 		return nil
 	})
@@ -185,7 +185,7 @@ func TestPauseFails(t *testing.T) {
 }
 
 // The engine pauses long after the deadline: the window is not over before
-// that container moves again.
+// that container runs again.
 func TestPauseComesLate(t *testing.T) {
 	e := newEngine()
 	e.pause = func(id string) error {
@@ -208,7 +208,7 @@ func TestPauseComesLate(t *testing.T) {
 	}
 }
 
-// Nothing helps: the error says so, the journal stays, and a later call mends it.
+// Nothing helps: the error says so, the journal stays, and a later call recovers it.
 func TestUnpauseFails(t *testing.T) {
 	e := newEngine()
 	e.unpause = func(string) error { return errors.New("engine is ill") }
@@ -234,7 +234,7 @@ func TestUnpauseFails(t *testing.T) {
 func TestRecoverWhileTheEngineUnpauses(t *testing.T) {
 	e := newEngine()
 	w, o := pauseWindow(t, e, time.Second, "a")
-	if err := errors.Join(w.journal.mark(stateOpen), w.journal.close(), e.set("a", true)); err != nil {
+	if err := errors.Join(w.journal.setState(stateOpen), w.journal.close(), e.set("a", true)); err != nil {
 		t.Fatal(err)
 	}
 	e.unpause = func(id string) error {
@@ -252,7 +252,7 @@ func TestRecoverWhileTheEngineUnpauses(t *testing.T) {
 func TestRecoverWhenTheContainerIsGone(t *testing.T) {
 	e := newEngine()
 	w, o := pauseWindow(t, e, time.Second, "a")
-	if err := w.journal.mark(stateOpen); err != nil {
+	if err := w.journal.setState(stateOpen); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.journal.close(); err != nil { // as the end of its process would
@@ -267,7 +267,7 @@ func TestRecoverWhenTheContainerIsGone(t *testing.T) {
 
 func TestJournalIsWholeAndLockedWhenItIsSeen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
-	r := record{Pid: os.Getpid(), Members: []recordedMember{{Kind: Container, ID: "x", Name: "a b\n", How: ByCgroup}}}
+	r := journalBody{Pid: os.Getpid(), Members: []journalMember{{Kind: Container, ID: "x", Name: "a b\n", How: ByCgroup}}}
 	a, err := writeJournal(dir, r)
 	if err != nil {
 		t.Fatal(err)
@@ -282,7 +282,7 @@ func TestJournalIsWholeAndLockedWhenItIsSeen(t *testing.T) {
 	if _, err := openJournal(a.path); !errors.Is(err, errAlive) {
 		t.Errorf("got %v", err)
 	}
-	if err := a.mark(stateOpen); err != nil {
+	if err := a.setState(stateOpen); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.close(); err != nil {

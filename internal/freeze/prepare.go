@@ -20,30 +20,30 @@ type Window struct {
 	guard   *guard    // nil without one
 	stood   []Stood   // of all members; filled in by Run
 	index   []int     // of a target in stood
-	left    []*target // frozen by somebody else before; only looked at
+	left    []*target // frozen by another program before; only looked at
 	journal *journal  // nil when there is nothing to freeze
 	ran     bool
 
-	mu       sync.Mutex    // held for each write to a cgroup, so that no freeze comes after the thaw
-	thawing  bool          // under mu: the thaw has begun
-	expired  bool          // under mu: the deadline began it
-	seal     chan struct{} // closed when the filesystems are to be frozen
-	released chan struct{} // closed when the thaw begins
-	thawed   chan struct{} // closed when it is over
-	thawErr  error         // read after thawed: somebody may still stand still
-	badThaw  error         // read after thawed: a filesystem had been let go before
-	thawedAt time.Time     // read after thawed
+	mu        sync.Mutex    // held for each write to a cgroup, so that no freeze comes after the thaw
+	thawing   bool          // under mu: the thaw has begun
+	expired   bool          // under mu: the deadline began it
+	freezeNow chan struct{} // closed when the filesystems are to be frozen
+	released  chan struct{} // closed when the thaw begins
+	thawed    chan struct{} // closed when it is over
+	thawErr   error         // read after thawed: a member or filesystem may still be frozen
+	badThaw   error         // read after thawed: another program had thawed a filesystem before
+	thawedAt  time.Time     // read after thawed
 }
 
 // Prepare does everything for a window that can be done before it: it checks
 // every member and filesystem, opens what the window writes to, flushes the
 // filesystems, writes the journal, and starts the guard. Members that do not
-// run are passed over, those that somebody else froze or paused are left
-// alone. The caller closes the result, also without Run.
+// run are skipped. Those that another program froze or paused are left alone.
+// The caller closes the result, also without Run.
 //
 // The engine is needed only for those that it pauses or stops. Of the others it
-// is asked whether somebody has paused them; if it hangs, their cgroups say
-// what they can.
+// is asked whether another program has paused them. If it hangs, only their
+// cgroups say so.
 //
 // ErrNeverFreeze, ErrCannotFreeze and ErrChanged are wrapped; nothing has been
 // frozen then.
@@ -51,7 +51,7 @@ func Prepare(ctx context.Context, members []Member, o Options) (_ *Window, err e
 	if o.Deadline <= 0 {
 		return nil, errors.New("prepare the window: max-window must be above 0")
 	}
-	w := &Window{options: o, seal: make(chan struct{}), released: make(chan struct{}), thawed: make(chan struct{})}
+	w := &Window{options: o, freezeNow: make(chan struct{}), released: make(chan struct{}), thawed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
@@ -66,7 +66,7 @@ func Prepare(ctx context.Context, members []Member, o Options) (_ *Window, err e
 	if len(w.targets) == 0 && len(w.disks) == 0 {
 		return w, nil
 	}
-	if w.journal, err = writeJournal(o.Dir, w.record()); err != nil {
+	if w.journal, err = writeJournal(o.Dir, w.journalBody()); err != nil {
 		return nil, fmt.Errorf("write down what the window freezes: %w", err)
 	}
 	w.fault(StepJournal)
@@ -124,8 +124,8 @@ func askAll(ctx context.Context, members []Member, engine Engine) []state {
 	return out
 }
 
-// openDisks opens the filesystems, refuses those that must not stand still,
-// and flushes the others at once.
+// openDisks opens the filesystems, refuses those that must not be frozen, and
+// flushes the others at once.
 func (w *Window) openDisks() error {
 	for _, f := range w.options.Filesystems {
 		d, err := openDisk(f)
@@ -133,7 +133,7 @@ func (w *Window) openDisks() error {
 			return err
 		}
 		w.disks = append(w.disks, d)
-		w.stood = append(w.stood, Stood{Member: Member{Kind: Disk, ID: d.Dir, Name: d.Dir}, How: BySeal})
+		w.stood = append(w.stood, Stood{Member: Member{Kind: Disk, ID: d.Dir, Name: d.Dir}, How: ByFifreeze})
 	}
 	if err := checkDisks(w.disks, w.options); err != nil {
 		return err
@@ -147,8 +147,8 @@ func (w *Window) openDisks() error {
 	return errors.Join(errs...)
 }
 
-// Stood says how every member stood, in the order given to Prepare, and after
-// them the filesystems.
+// Stood says how every member was frozen, in the order given to Prepare, and
+// after them the filesystems.
 func (w *Window) Stood() []Stood { return w.stood }
 
 func (w *Window) fault(step string) {
@@ -157,16 +157,16 @@ func (w *Window) fault(step string) {
 	}
 }
 
-func (w *Window) record() record {
-	r := record{Pid: os.Getpid(), Started: time.Now().UTC(), Engine: w.options.EngineHost}
+func (w *Window) journalBody() journalBody {
+	r := journalBody{Pid: os.Getpid(), Started: time.Now().UTC(), Engine: w.options.EngineHost}
 	for _, t := range w.targets {
-		r.Members = append(r.Members, recordedMember{
+		r.Members = append(r.Members, journalMember{
 			Kind: t.Kind, ID: t.ID, Name: t.Name, How: t.how, Rank: t.Rank,
 			Cgroup: t.Cgroup, Dev: t.dev, Ino: t.ino,
 		})
 	}
 	for _, d := range w.disks {
-		r.Disks = append(r.Disks, recordedDisk{Dir: d.Dir, Type: d.Type, Dev: d.Device})
+		r.Disks = append(r.Disks, journalDisk{Dir: d.Dir, Type: d.Type, Dev: d.Device})
 	}
 	return r
 }
@@ -222,7 +222,7 @@ func (c checker) target(ctx context.Context, m Member, engine Engine, known stat
 		}
 	}
 	if byEngine && m.Kind == Container && engine == nil {
-		return nil, errors.New("there is no engine that could make it stand still")
+		return nil, errors.New("there is no engine that could freeze it")
 	}
 	if m.Cgroup == "" && m.Kind != Container {
 		return nil, errors.New("it has no cgroup in the v2 tree")
@@ -242,9 +242,9 @@ func (c checker) target(ctx context.Context, m Member, engine Engine, known stat
 	return t, nil
 }
 
-// holds checks that a process is in the cgroup. It is asked after the cgroup
-// was opened: what was swapped before is seen.
-func (c checker) holds(dir string, pid int) error {
+// contains checks that a process is in the cgroup. It is asked after the
+// cgroup was opened, so that a cgroup that was replaced before is noticed.
+func (c checker) contains(dir string, pid int) error {
 	if pid <= 0 {
 		return nil
 	}
@@ -263,7 +263,7 @@ func (c checker) holds(dir string, pid int) error {
 }
 
 // open opens the cgroup of t and checks that it is the member's, that it may
-// be frozen, and that nobody else has frozen it.
+// be frozen, and that no other program has frozen it.
 func (c checker) open(t *target) error {
 	dir := filepath.Clean(t.Cgroup)
 	if rel, err := filepath.Rel(c.mount, dir); err != nil || !filepath.IsLocal(rel) || rel == "." {
@@ -273,12 +273,12 @@ func (c checker) open(t *target) error {
 		return fmt.Errorf("cgroup %s does not carry its id %s: %w", dir, t.ID, ErrNeverFreeze)
 	}
 	if rel, err := filepath.Rel(dir, c.own); err == nil && filepath.IsLocal(rel) {
-		return fmt.Errorf("cgroup %s holds snapd itself: %w", dir, ErrNeverFreeze)
+		return fmt.Errorf("snapd itself is in cgroup %s: %w", dir, ErrNeverFreeze)
 	}
 	err := t.open(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		// With an engine it was running a moment ago, so it is being
-		// replaced; without one, there is nobody to freeze.
+		// replaced; without one, there is nothing to freeze.
 		if t.Kind == Container {
 			return fmt.Errorf("its cgroup is gone: %w", ErrChanged)
 		}
@@ -288,7 +288,7 @@ func (c checker) open(t *target) error {
 	if err != nil {
 		return err
 	}
-	if err := c.holds(dir, t.Pid); err != nil {
+	if err := c.contains(dir, t.Pid); err != nil {
 		return err
 	}
 	if err := neverFreeze(dir); err != nil {

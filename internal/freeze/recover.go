@@ -14,7 +14,7 @@ import (
 	"snapd/internal/cgroup"
 )
 
-// Recovered is one member that a dead window had told to stand still.
+// Recovered is one member that a dead window had told to freeze.
 type Recovered struct {
 	Member
 	Outcome Outcome
@@ -26,20 +26,20 @@ type Outcome string
 
 // The outcomes.
 const (
-	Thawed   Outcome = "thawed"                       // it stood still, and moves again
-	Moving   Outcome = "was not standing still"       // the window had not come to it, or was done with it
-	Started  Outcome = "started again"                // it had been stopped, and runs again
-	Vanished Outcome = "is gone"                      // it ended, or was started anew since
-	Taken    Outcome = "was paused by somebody since" // and stays so
+	Thawed   Outcome = "thawed"                              // it was frozen, and runs again
+	Moving   Outcome = "was not frozen"                      // the window had not come to it, or was done with it
+	Started  Outcome = "started again"                       // it had been stopped, and runs again
+	Vanished Outcome = "is gone"                             // it ended, or was started anew since
+	Taken    Outcome = "was paused by another program since" // and stays so
 )
 
-// Recover mends what windows of dead processes left behind: it thaws what
-// they froze, and only that, and removes their journals. Windows that are
-// alive are not touched. It can be called at any time, also by several at
-// once. A guard that is mending is waited for, and ended if it hangs. A journal
-// whose members could not all be thawed stays, and the error says so; the rest
-// is done all the same. Containers that were stopped are started again in
-// reverse order; nobody waits for their health.
+// Recover thaws what windows of dead processes left frozen, and only that, and
+// removes their journals. Windows that are alive are not touched. It can be
+// called at any time, also by several processes at once. A guard that is
+// thawing is waited for, and ended if it hangs. A journal whose members could
+// not all be thawed stays, and the error says so; the rest is done all the
+// same. Containers that were stopped are started again in reverse order;
+// Recover does not wait for their health.
 func Recover(ctx context.Context, o Options) ([]Recovered, error) {
 	paths, err := filepath.Glob(filepath.Join(o.Dir, journalPrefix+"*"))
 	if err != nil {
@@ -48,10 +48,10 @@ func Recover(ctx context.Context, o Options) ([]Recovered, error) {
 	var out []Recovered
 	var errs error
 	for _, path := range paths {
-		mended, err := recoverOne(ctx, path, o.Engine)
-		out = append(out, mended...)
+		recovered, err := recoverOne(ctx, path, o.Engine)
+		out = append(out, recovered...)
 		if err != nil {
-			errs = errors.Join(errs, fmt.Errorf("mend what a window left (%s): %w", path, err))
+			errs = errors.Join(errs, fmt.Errorf("thaw what a killed snapd left frozen (%s): %w", path, err))
 		}
 	}
 	return out, errs
@@ -66,7 +66,7 @@ const (
 func recoverOne(ctx context.Context, path string, engine Engine) (_ []Recovered, err error) {
 	j, err := openJournal(path)
 	for try := 1; errors.Is(err, errAlive) && try < lockTries; try++ {
-		time.Sleep(lockAgain) // it may be only that somebody else looks at it
+		time.Sleep(lockAgain) // perhaps another process only looks at it
 		j, err = openJournal(path)
 	}
 	if errors.Is(err, errAlive) || errors.Is(err, os.ErrNotExist) {
@@ -80,7 +80,7 @@ func recoverOne(ctx context.Context, path string, engine Engine) (_ []Recovered,
 		return nil, err
 	}
 	if gone, err := j.unnamed(); gone || err != nil {
-		return nil, err // its guard has mended it
+		return nil, err // its guard has thawed everything
 	}
 	c, err := j.read()
 	if err != nil {
@@ -89,7 +89,7 @@ func recoverOne(ctx context.Context, path string, engine Engine) (_ []Recovered,
 	var out []Recovered
 	var errs error
 	if c.state == stateOpen {
-		out, errs = c.mend(ctx, engine)
+		out, errs = c.recover(ctx, engine)
 	}
 	if errs != nil {
 		return out, errs
@@ -97,19 +97,19 @@ func recoverOne(ctx context.Context, path string, engine Engine) (_ []Recovered,
 	return out, j.remove()
 }
 
-// mend lets go in reverse: filesystems first, then members.
-func (c contents) mend(ctx context.Context, engine Engine) ([]Recovered, error) {
+// recover thaws in reverse: filesystems first, then members.
+func (c contents) recover(ctx context.Context, engine Engine) ([]Recovered, error) {
 	var out []Recovered
 	var errs error
 	for _, d := range slices.Backward(c.Disks) {
-		outcome, err := d.mend()
+		outcome, err := d.recover()
 		if err != nil {
 			errs = errors.Join(errs, advice.With(fmt.Errorf("thaw filesystem %s: %w", d.Dir, err), "run: fsfreeze --unfreeze %s", d.Dir))
 			continue
 		}
 		out = append(out, Recovered{Member: Member{Kind: Disk, ID: d.Dir, Name: d.Dir}, Outcome: outcome, Window: c.Started})
 	}
-	outcomes, faults := c.mendMembers(ctx, engine, ByCgroup, ByPause, ByStop)
+	outcomes, faults := c.recoverMembers(ctx, engine, ByCgroup, ByPause, ByStop)
 	for i, m := range slices.Backward(c.Members) {
 		if faults[i] != nil {
 			errs = errors.Join(errs, fmt.Errorf("thaw %s %s: %w", m.Kind, m.Name, faults[i]))
@@ -120,12 +120,12 @@ func (c contents) mend(ctx context.Context, engine Engine) ([]Recovered, error) 
 	return out, errs
 }
 
-// mendMembers lets go those that stood still in one of the given ways: cgroups
+// recoverMembers thaws those that were frozen in one of the given ways: cgroups
 // first, in reverse, then all that are paused at once, then what was stopped,
 // rank by rank in reverse. The results are in the order of the members.
-func (c contents) mendMembers(ctx context.Context, engine Engine, hows ...How) ([]Outcome, []error) {
+func (c contents) recoverMembers(ctx context.Context, engine Engine, hows ...How) ([]Outcome, []error) {
 	outcomes, errs := make([]Outcome, len(c.Members)), make([]error, len(c.Members))
-	mend := func(i int) { outcomes[i], errs[i] = c.Members[i].mend(ctx, engine, c.marks[i]) }
+	one := func(i int) { outcomes[i], errs[i] = c.Members[i].recover(ctx, engine, c.memberStates[i]) }
 	waves := map[int][]int{}
 	var ranks []int
 	var all sync.WaitGroup
@@ -133,44 +133,44 @@ func (c contents) mendMembers(ctx context.Context, engine Engine, hows ...How) (
 		switch {
 		case !slices.Contains(hows, m.How):
 		case m.How == ByPause:
-			all.Go(func() { mend(i) })
+			all.Go(func() { one(i) })
 		case m.How == ByStop:
 			if waves[m.Rank] == nil {
 				ranks = append(ranks, m.Rank)
 			}
 			waves[m.Rank] = append(waves[m.Rank], i)
 		default:
-			mend(i)
+			one(i)
 		}
 	}
 	all.Wait()
 	slices.Sort(ranks)
 	for _, rank := range slices.Backward(ranks) {
 		for _, i := range waves[rank] {
-			all.Go(func() { mend(i) })
+			all.Go(func() { one(i) })
 		}
 		all.Wait()
 	}
 	return outcomes, errs
 }
 
-func (m recordedMember) member() Member {
+func (m journalMember) member() Member {
 	return Member{Kind: m.Kind, ID: m.ID, Name: m.Name, Cgroup: m.Cgroup, Pause: m.How == ByPause, Stop: m.How == ByStop}
 }
 
-// mend thaws one member if it is still what the window froze. mark is what the
-// journal says of it.
-func (m recordedMember) mend(ctx context.Context, engine Engine, mark byte) (Outcome, error) {
+// recover thaws one member if it is still what the window froze. entry is what
+// the journal says of it.
+func (m journalMember) recover(ctx context.Context, engine Engine, entry byte) (Outcome, error) {
 	ctx = context.WithoutCancel(ctx)
 	if m.How == ByStop {
-		return m.mendStop(ctx, engine, mark)
+		return m.recoverStopped(ctx, engine, entry)
 	}
 	var s state
 	if m.Kind == Container && engine != nil {
 		s = stateCall(ctx, engine, m.ID)()
 	}
 	if m.How == ByPause {
-		return m.mendPause(ctx, engine, s)
+		return m.recoverPaused(ctx, engine, s)
 	}
 	t, outcome, err := m.reopen()
 	if t == nil {
@@ -206,7 +206,7 @@ func pausesElsewhere() bool {
 
 // reopen opens the cgroup if it is the very one that was frozen; otherwise
 // the target is nil.
-func (m recordedMember) reopen() (*target, Outcome, error) {
+func (m journalMember) reopen() (*target, Outcome, error) {
 	t := newTarget(m.member())
 	err := t.open(m.Cgroup)
 	switch {
@@ -223,9 +223,9 @@ func (m recordedMember) reopen() (*target, Outcome, error) {
 	return t, "", nil
 }
 
-// mendPause unpauses and looks again when that fails: the dead process may
+// recoverPaused unpauses and looks again when that fails: the dead process may
 // have asked for the same a moment before.
-func (m recordedMember) mendPause(ctx context.Context, engine Engine, s state) (Outcome, error) {
+func (m journalMember) recoverPaused(ctx context.Context, engine Engine, s state) (Outcome, error) {
 	if engine == nil {
 		return "", advice.With(errors.New("the engine had been asked to pause it, and cannot be reached now"), "start the engine, then run: snapd thaw")
 	}

@@ -19,7 +19,7 @@ func abandon(t *testing.T, writers []writer, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.journal.mark(stateOpen); err != nil {
+	if err := w.journal.setState(stateOpen); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.freeze(); err != nil {
@@ -37,8 +37,8 @@ func TestRecoverThawsOnlyTheVeryCgroup(t *testing.T) {
 	dir := t.TempDir()
 	writers := newWriters(t, 2, busyScript)
 	abandon(t, writers, dir)
-	// The first one ends, and another cgroup of the same name is frozen by
-	// somebody else.
+	// The first one ends, and another program freezes another cgroup of the
+	// same name.
 	_ = writers[0].cmd.Process.Kill()
 	_ = writers[0].cmd.Wait()
 	eventually(t, "its cgroup is removed", func() bool { return os.Remove(writers[0].Cgroup) == nil })

@@ -82,7 +82,7 @@ func (w *Window) beginStop(t *target) error {
 		close(t.stopper.done)
 		return nil
 	}
-	if err := w.journal.markMember(t.index, markTouched); err != nil {
+	if err := w.journal.setMember(t.index, memberStopped); err != nil {
 		return err
 	}
 	t.touched = true
@@ -115,8 +115,8 @@ func (w *Window) ranks() [][]*target {
 }
 
 // startAll starts what was stopped, in reverse order; each rank is waited for
-// until it is well, or Options.Wait has passed. What does not come up keeps
-// nobody else down.
+// until it is well, or Options.Wait has passed. One that does not come up keeps
+// no other down.
 func (w *Window) startAll() {
 	wait := w.options.Wait
 	if wait == 0 {
@@ -129,7 +129,7 @@ func (w *Window) startAll() {
 			}
 			if t.start() {
 				t.touched = false
-				_ = w.journal.markMember(t.index, markLetGo) // without, it is only started once more
+				_ = w.journal.setMember(t.index, memberRunning) // without, it is only started once more
 				t.stopper.unwell = t.stopper.await(wait)
 			}
 			w.fault(StepThawing)
@@ -178,9 +178,9 @@ func (s *stopper) await(wait time.Duration) string {
 	}
 }
 
-// mendStop starts a container that a dead window had stopped.
-func (m recordedMember) mendStop(ctx context.Context, engine Engine, mark byte) (Outcome, error) {
-	if mark != markTouched {
+// recoverStopped starts a container that a dead window had stopped.
+func (m journalMember) recoverStopped(ctx context.Context, engine Engine, entry byte) (Outcome, error) {
+	if entry != memberStopped {
 		return Moving, nil
 	}
 	if engine == nil {

@@ -114,8 +114,8 @@ func TestDeadlineWhileStopping(t *testing.T) {
 	}
 }
 
-// One that cannot be started is named, keeps nobody else down, and stays in the
-// journal until somebody can start it.
+// One that cannot be started is named, keeps no other down, and stays in the
+// journal until a later call can start it.
 func TestWhatCannotBeStartedStaysInTheJournal(t *testing.T) {
 	e := newEngine()
 	e.start = func(id string) error {

@@ -22,8 +22,8 @@ type target struct {
 	index     int          // in the journal
 	askEngine func() state // LeftAlone in the engine only
 	buffer    [256]byte    // what events reads
-	touched   bool         // under Window.mu: told to stand still, and not yet let go
-	frozen    bool         // it was seen standing still
+	touched   bool         // under Window.mu: told to freeze, and not yet thawed
+	frozen    bool         // it was seen frozen
 	gone      bool         // its cgroup was removed or is empty
 }
 
@@ -70,7 +70,7 @@ func (t *target) close() {
 }
 
 // write puts '1' or '0' into cgroup.freeze. A cgroup that is gone is no
-// error: nobody is left in it.
+// error: no process is left in it.
 func (t *target) write(value byte) error {
 	one := [1]byte{value}
 	for {
@@ -86,8 +86,8 @@ func (t *target) write(value byte) error {
 	}
 }
 
-// look reads cgroup.events and tells whether nobody moves in the cgroup:
-// because it is frozen, or because nobody is left in it.
+// look reads cgroup.events and tells whether no process runs in the cgroup:
+// because it is frozen, or because none is left in it.
 func (t *target) look() (still bool, err error) {
 	for {
 		n, err := unix.Pread(t.events, t.buffer[:], 0)
@@ -120,7 +120,8 @@ func (t *target) switchedOn() (bool, error) {
 	return n > 0 && b[0] == '1', err
 }
 
-// alreadyFrozen tells whether somebody has frozen the cgroup or one above it.
+// alreadyFrozen tells whether another program has frozen the cgroup or one
+// above it.
 func (t *target) alreadyFrozen() (bool, error) {
 	on, err := t.switchedOn()
 	if on || err != nil {

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// thaw lets everybody go, once; who comes second waits until it is done.
-// Filesystems come first: who waits for one cannot go on. Cgroups are thawed
-// in reverse order and at once; the engine is waited for.
+// thaw thaws everything, once; a second caller waits until that is done.
+// Filesystems come first: a member that waits for one cannot go on. Cgroups
+// are thawed in reverse order and at once; the engine is waited for.
 func (w *Window) thaw(byAlarm bool) {
 	w.mu.Lock()
 	if w.thawing {
@@ -21,13 +21,13 @@ func (w *Window) thaw(byAlarm bool) {
 	w.thawing, w.expired = true, byAlarm
 	close(w.released) // the filesystems' threads thaw
 	w.mu.Unlock()
-	inTime := w.unsealAll(diskPatience)
+	inTime := w.awaitDisksThawed(diskPatience)
 	err := errors.Join(w.thawCgroups(), w.thawEngine())
 	w.startAll()
 	if !inTime {
-		w.unsealAll(diskLimit)
+		w.awaitDisksThawed(diskLimit)
 	}
-	stuck, disturbed := w.unsealed()
+	stuck, disturbed := w.diskFaults()
 	w.thawErr, w.badThaw = errors.Join(stuck, err), disturbed
 	w.thawedAt = time.Now()
 	close(w.thawed)

@@ -98,7 +98,7 @@ func beVictim() error {
 	return nil
 }
 
-// die kills whom the victim says.
+// die kills the processes that the victim names.
 func (v victim) die() {
 	if v.Kill == "guard" || v.Kill == "both" {
 		for _, pid := range guardsOf(os.Getpid()) {

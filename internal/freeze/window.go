@@ -12,24 +12,24 @@ import (
 )
 
 // poll is how long the window sleeps before it looks again whether a member
-// stands still. The kernel limits notifications about it to one in 10 ms.
+// is frozen. The kernel limits notifications about it to one in 10 ms.
 const poll = 50 * time.Microsecond
 
-// Run makes the members stand still, calls take, and lets them go, in reverse
-// order, whatever take did. It can be called once.
+// Run freezes the members, calls take, and thaws the members in reverse order,
+// whatever take did. It can be called once.
 //
 // take runs on a thread with real-time priority; it must do nothing but take
 // the snapshots. Run returns only when take has returned, but the members do
-// not wait for that: at the deadline they are let go, and the error wraps an
-// *Overrun beside whatever take said. Everything taken is worthless when the
-// error is not nil, except after an *Overrun that says Taken: then what lies
-// in one domain is still of one instant. When members were let go in time but
-// letting go itself lasted, that is no error: Timings say so.
+// not wait for that: at the deadline they are thawed, and the error wraps an
+// *Overrun beside what take said. Everything taken is worthless when the error
+// is not nil, except after an *Overrun that says Taken: then what lies in one
+// domain is still of one instant. When the thaw began in time but itself took
+// long, that is no error: Timings say so.
 //
 // Containers that were stopped and did not come up again as they should are
 // named by Stood, and are no error of Run.
 //
-// With nobody to freeze, take is called and nothing else.
+// With nothing to freeze, take is called and nothing else.
 func (w *Window) Run(take func() error) (Timings, error) {
 	if w.ran {
 		return Timings{}, errors.New("run the window: it has been run before")
@@ -78,19 +78,19 @@ func (p *passage) run(take func() error) {
 	defer alarm.stop()
 	w.serveDisks()
 	if p.err = w.begin(alarm); p.err != nil {
-		w.thaw(false) // nobody stands still yet, but the filesystems' threads wait
+		w.thaw(false) // nothing is frozen yet, but the filesystems' threads wait
 		return
 	}
 	p.through(take)
 	w.fault(StepThawed)
 	if w.thawErr == nil && !w.touched() {
-		p.err = errors.Join(p.err, w.journal.mark(stateThawed))
+		p.err = errors.Join(p.err, w.journal.setState(stateThawed))
 	}
 }
 
-// begin opens the window: from here on somebody may stand still.
+// begin opens the window: from here on a member may be frozen.
 func (w *Window) begin(alarm *alarm) error {
-	if err := w.journal.mark(stateOpen); err != nil {
+	if err := w.journal.setState(stateOpen); err != nil {
 		return err
 	}
 	w.fault(StepOpen)
@@ -110,9 +110,9 @@ func (w *Window) serveDisks() {
 	ready.Wait()
 }
 
-// touched tells whether somebody was told to stand still and has not been let
-// go: only a container that cannot be started again, after a thaw that went
-// well otherwise.
+// touched tells whether a member was told to freeze and has not been thawed.
+// After a thaw that went well, that can only be a container that cannot be
+// started again.
 func (w *Window) touched() bool {
 	return slices.ContainsFunc(w.targets, func(t *target) bool { return t.touched })
 }
@@ -154,7 +154,8 @@ func (p *passage) through(take func() error) {
 	}
 }
 
-// result joins what went wrong, and finds out who kept the window waiting.
+// result joins what went wrong, and finds out which members kept the window
+// waiting.
 func (p *passage) result() error {
 	w := p.window
 	called := !errors.Is(p.err, errExpired)
@@ -181,9 +182,10 @@ var errNoReturn = errors.New("taking the snapshots did not return")
 // errExpired ends the freezing when the thaw has begun meanwhile.
 var errExpired = errors.New("the deadline passed while members were being frozen")
 
-// freeze tells all members to stand still and waits until they do. Those that
-// the engine stops or pauses take longest and so come first; the filesystems
-// come last, since who waits for a frozen one cannot be frozen itself.
+// freeze tells all members to freeze and waits until they are frozen. Those
+// that the engine stops or pauses take longest and so come first. The
+// filesystems come last: a task that waits for a frozen filesystem cannot be
+// frozen itself.
 func (w *Window) freeze() error {
 	if err := w.stopAll(); err != nil {
 		return err
@@ -208,10 +210,10 @@ func (w *Window) freeze() error {
 			return err
 		}
 	}
-	if w.letGo() {
-		return errLetGo
+	if w.guardThawed() {
+		return errGuardThawed
 	}
-	return w.sealAll()
+	return w.freezeDisks()
 }
 
 // touch writes 1, unless the thaw has begun.
@@ -221,8 +223,8 @@ func (w *Window) touch(t *target) error {
 	if w.thawing {
 		return errExpired
 	}
-	if w.letGo() {
-		return errLetGo
+	if w.guardThawed() {
+		return errGuardThawed
 	}
 	t.touched = true
 	if err := t.write('1'); err != nil {
@@ -231,14 +233,14 @@ func (w *Window) touch(t *target) error {
 	return nil
 }
 
-// await looks at cgroup.events until the member stands still or the deadline
-// has let it go.
+// await looks at cgroup.events until the member is frozen or the deadline has
+// thawed it.
 func (w *Window) await(t *target) error {
 	pause := unix.NsecToTimespec(int64(poll))
 	for {
 		still, err := t.look()
 		if err != nil {
-			return fmt.Errorf("read whether %s stands still: %w", t.Member, err)
+			return fmt.Errorf("read whether %s is frozen: %w", t.Member, err)
 		}
 		if still {
 			t.frozen = true
@@ -280,8 +282,8 @@ func (w *Window) pauseAll() error {
 	return nil
 }
 
-// check makes sure that everybody stood still until now: another one that
-// froze or thawed the same cgroup, or started what we stopped, would go
+// check makes sure that every member was frozen until now. Another program
+// that froze or thawed the same cgroup, or started what we stopped, would go
 // unnoticed otherwise.
 func (w *Window) check() error {
 	select {
@@ -289,8 +291,8 @@ func (w *Window) check() error {
 		return nil
 	default:
 	}
-	if w.letGo() {
-		return errLetGo
+	if w.guardThawed() {
+		return errGuardThawed
 	}
 	if err := w.checkStopped(); err != nil {
 		return err
@@ -300,7 +302,7 @@ func (w *Window) check() error {
 			if t.events < 0 || t.how == ByPause || t.how == ByStop {
 				continue
 			}
-			still, err := w.stands(t)
+			still, err := w.isFrozen(t)
 			if err == nil && still {
 				continue
 			}
@@ -310,17 +312,17 @@ func (w *Window) check() error {
 				return nil
 			default:
 			}
-			return errors.Join(fmt.Errorf("%s %w: somebody else thawed it", t.Member, ErrDisturbed), err)
+			return errors.Join(fmt.Errorf("%s %w: another program thawed it", t.Member, ErrDisturbed), err)
 		}
 	}
 	return nil
 }
 
-// stands tells whether a member stands still. Who joins a frozen cgroup, such
-// as a health check that the engine was just starting, makes the kernel say for
-// a moment that not all in it are frozen; the kernel stops it as it joins, so it
-// only has to be waited for.
-func (w *Window) stands(t *target) (bool, error) {
+// isFrozen tells whether a member is frozen. A process that joins a frozen
+// cgroup, such as a health check that the engine was just starting, makes the
+// kernel say for a moment that not all in it are frozen. The kernel stops that
+// process as it joins, so waiting for it is enough.
+func (w *Window) isFrozen(t *target) (bool, error) {
 	still, err := t.look()
 	if err != nil || still {
 		return still, err
@@ -343,7 +345,7 @@ func (w *Window) checkStopped() error {
 	errs := make([]error, len(w.targets))
 	forEach(stopped, func(t *target) {
 		if s := t.stopper.state(); s.err != nil || s.running {
-			errs[t.index] = errors.Join(fmt.Errorf("%s %w: somebody else started it, or the engine does not say", t.Member, ErrDisturbed), s.err)
+			errs[t.index] = errors.Join(fmt.Errorf("%s %w: another program started it, or the engine does not say", t.Member, ErrDisturbed), s.err)
 		}
 	})
 	return errors.Join(errs...)

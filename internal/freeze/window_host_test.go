@@ -153,7 +153,7 @@ func TestDeadlineThawsWhileTakeHangs(t *testing.T) {
 		t.Errorf("thawed after %v", thawedAfter)
 	}
 	if len(overrun.Waiting) != 0 || overrun.Taken {
-		t.Errorf("nobody was waited for and take failed: %+v", overrun)
+		t.Errorf("no member was waited for and take failed: %+v", overrun)
 	}
 	for _, x := range writers {
 		x.moves(t)
@@ -216,7 +216,7 @@ func frozenFilesystem(t *testing.T) (dir string, freeze func()) {
 		if err := unix.IoctlSetInt(fd, fifreeze, 0); err != nil {
 			t.Fatal(err)
 		}
-		// Registered now, so that it comes before anybody waits for the process.
+		// Registered now, so that it comes before the test waits for the process.
 		t.Cleanup(func() {
 			if err := unix.IoctlSetInt(fd, fithaw, 0); err != nil {
 				t.Error(err)
@@ -264,7 +264,7 @@ func TestFrozenBySomebodyElseStaysSo(t *testing.T) {
 		t.Errorf("how: %s", got)
 	}
 	if !frozenNow(t, writers[0].Cgroup) {
-		t.Error("it was thawed although somebody else had frozen it")
+		t.Error("it was thawed although another program had frozen it")
 	}
 	writers[1].moves(t)
 	closed(t, w)
@@ -272,7 +272,7 @@ func TestFrozenBySomebodyElseStaysSo(t *testing.T) {
 	w = prepare(t, members(writers), o)
 	_, err := w.Run(func() error { return os.WriteFile(freezeFile, []byte("0"), 0) })
 	if !errors.Is(err, ErrDisturbed) {
-		t.Errorf("somebody else thawed its member in the window: %v", err)
+		t.Errorf("another program thawed its member in the window: %v", err)
 	}
 }
 

@@ -9,7 +9,8 @@ import (
 	"snapd/internal/proc"
 )
 
-// note records who ended in the window, and who did not come up again.
+// note writes into Stood which members ended in the window, and which ones did
+// not come up again.
 func (w *Window) note() {
 	for i, t := range w.targets {
 		at := &w.stood[w.index[i]]
@@ -29,14 +30,14 @@ func (w *Window) checkLeft() error {
 		}
 		s := t.askEngine()
 		if s.err == nil && s.running && !s.paused {
-			errs = errors.Join(errs, fmt.Errorf("%s %w: it was paused before, and somebody unpaused it", t.Member, ErrDisturbed))
+			errs = errors.Join(errs, fmt.Errorf("%s %w: it was paused before, and another program unpaused it", t.Member, ErrDisturbed))
 		}
 	}
 	return errs
 }
 
-// waiting names the members that did not stand still in time, with those of
-// their tasks that the kernel could not stop.
+// waiting names the members that were not frozen in time, with those of their
+// tasks that the kernel could not stop.
 func (w *Window) waiting() []string {
 	// The thaw woke every task (cgroup_freeze_task in the kernel); one that
 	// hangs needs a moment, on a busy host, until it is seen to sleep again.
@@ -84,13 +85,13 @@ func stuckTasks(dir string) []string {
 }
 
 // Close thaws what is still frozen, removes the journal if nothing is, and
-// lets go of what Prepare opened. It may be called twice. An error means that
-// somebody may still stand still; the journal stays, for Recover, and the
-// guard goes on trying.
+// closes what Prepare opened. It may be called twice. An error means that a
+// member may still be frozen; the journal stays, for Recover, and the guard
+// goes on trying.
 func (w *Window) Close() error {
 	errs := errors.Join(w.closeTargets(), w.closeDisks())
 	if w.journal != nil && errs == nil {
-		errs = w.journal.mark(stateThawed)
+		errs = w.journal.setState(stateThawed)
 		w.fault(StepClosing)
 		errs = errors.Join(errs, w.journal.remove())
 	}
@@ -118,7 +119,7 @@ func (w *Window) Close() error {
 	return nil
 }
 
-// closeTargets tries once more with those that could not be let go.
+// closeTargets tries once more with those that could not be thawed.
 func (w *Window) closeTargets() error {
 	var errs error
 	for _, t := range w.targets {
@@ -159,7 +160,7 @@ func (w *Window) closeDisks() error {
 			}
 		}
 		if d.thawErr != nil && !errors.Is(d.thawErr, ErrDisturbed) {
-			if _, err := unseal(d.fd); err != nil {
+			if _, err := thawFilesystem(d.fd); err != nil {
 				errs = errors.Join(errs, fmt.Errorf("thaw %s: %w", d, err))
 			}
 		}

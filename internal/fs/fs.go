@@ -1,4 +1,4 @@
-// Package fs holds the words for storage: what a dataset and a snapshot are,
+// Package fs has the words for storage: what a dataset and a snapshot are,
 // what a driver promises, and the errors that every driver uses. It has no
 // behaviour of its own; zfs, btrfs and lvm below it drive one storage each.
 package fs
@@ -42,7 +42,7 @@ type Filesystem struct {
 	Dir     string // where it is mounted on this host
 	Type    string // "ext4", "xfs", …
 	Device  uint64 // as st_dev of Dir has it
-	// Always says that it has to stand still for a snapshot even of this
+	// Always says that it has to be frozen for a snapshot even of this
 	// dataset alone (a ZFS volume); otherwise only for one instant over
 	// several domains (the kernel does it for one logical volume).
 	Always bool
@@ -74,7 +74,7 @@ type Driver interface {
 
 // Snapshotter is the half of a Driver that finds datasets and keeps snapshots.
 type Snapshotter interface {
-	// Locate finds the dataset that holds an existing path of this host.
+	// Locate finds the dataset that an existing path of this host lies in.
 	// Symbolic links must have been resolved by the caller. ErrNotMine when
 	// the path lies on storage of another kind.
 	Locate(ctx context.Context, path string) (Place, error)
@@ -122,7 +122,7 @@ type Prepared interface {
 	// to Prepare. It is called after the window. After a failed Take it
 	// returns only those that exist.
 	Result(ctx context.Context) ([]Snapshot, error)
-	// Close lets go of what Prepare opened. It may be called twice.
+	// Close closes what Prepare opened. It may be called twice.
 	Close() error
 }
 

@@ -19,7 +19,7 @@ const (
 const (
 	// SnapshotPrefix starts the name of every snapshot of ours.
 	SnapshotPrefix = "snapd_"
-	// BtrfsDir lies at the top of a Btrfs filesystem (mode 0700) and holds
+	// BtrfsDir lies at the top of a Btrfs filesystem (mode 0700) and has
 	// one folder per subvolume id with our snapshots of it, and restores
 	// that are not finished yet.
 	BtrfsDir = ".snapd-agent"

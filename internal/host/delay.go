@@ -13,15 +13,15 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// letGo is how long after the announcement of a shutdown a delay lock is held
-// at most, whatever its holder does.
-const letGo = 900 * time.Millisecond
+// longestDelay is how long after the announcement of a shutdown a delay lock is
+// held at most, whatever its holder does.
+const longestDelay = 900 * time.Millisecond
 
-// Delay has this host wait for a moment before it shuts down: when a shutdown
-// is announced, the returned context ends with cause, and the lock is let go
-// when done is called, or within a second. Without logind the context is a plain
-// one, and the error says so; done is to be called all the same. why is shown by
-// systemd-inhibit --list.
+// Delay has this host wait for a moment before it shuts down. When a shutdown is
+// announced, the returned context ends with cause, and the lock is released when
+// done is called, or within a second. Without logind the context is a plain one,
+// and the error says so; done is to be called all the same. systemd-inhibit
+// --list shows why.
 func Delay(ctx context.Context, why string, cause error) (_ context.Context, done func(), err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	d := &delay{over: make(chan struct{})}
@@ -125,7 +125,7 @@ func (d *delay) wait(cancel context.CancelCauseFunc, cause error) {
 	case <-d.sign:
 	}
 	cancel(cause)
-	late := time.NewTimer(letGo)
+	late := time.NewTimer(longestDelay)
 	defer late.Stop()
 	select {
 	case <-d.over:

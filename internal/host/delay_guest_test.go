@@ -25,7 +25,7 @@ const (
 	announced  = logindName + ".Manager.PrepareForShutdown"
 )
 
-// logind grants a lock: a pipe whose other end tells when it is let go.
+// logind grants a lock: a pipe whose other end tells when it is released.
 type logind struct {
 	given chan [2]*os.File
 }
@@ -82,7 +82,7 @@ func names(t *testing.T, c *dbus.Conn) (all []string) {
 }
 
 // TestDelayEndsForLogindOnly: a ship makes way for the shutdown that logind
-// announces, within a second, and for nobody who only says so.
+// announces, within a second, and not for a program that only sends its signal.
 func TestDelayEndsForLogindOnly(t *testing.T) {
 	vmtest.Inside(t)
 	ownBus(t)
@@ -105,7 +105,7 @@ func TestDelayEndsForLogindOnly(t *testing.T) {
 	defer lock[0].Close()
 	lock[1].Close()
 
-	// To everybody, and to whoever waits alone.
+	// As a broadcast, and to each waiting connection alone.
 	if err := eve.Emit(logindPath, announced, true); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestDelayEndsForLogindOnly(t *testing.T) {
 		}, nil)
 	}
 	if told == 0 {
-		t.Fatalf("nobody waits on the bus: %v", names(t, eve))
+		t.Fatalf("no connection waits on the bus: %v", names(t, eve))
 	}
 	select {
 	case <-ctx.Done():
@@ -144,8 +144,8 @@ func TestDelayEndsForLogindOnly(t *testing.T) {
 		t.Error("something was written into the lock")
 	}
 	took := time.Since(begin)
-	t.Logf("let go after %v, although done was not called", took)
+	t.Logf("released after %v, although done was not called", took)
 	if ctx.Err() == nil || took < 500*time.Millisecond || took > 3*time.Second {
-		t.Errorf("let go after %v, context %v", took, ctx.Err())
+		t.Errorf("released after %v, context %v", took, ctx.Err())
 	}
 }

@@ -140,7 +140,7 @@ func TestListenerNeedsASocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := socketGroup(open); err == nil || !strings.Contains(advice.Of(err), "SocketMode=0660") {
-		t.Errorf("a socket that everybody may use: %v", err)
+		t.Errorf("a socket that every user may use: %v", err)
 	}
 }
 

@@ -8,17 +8,17 @@ import (
 	"github.com/coreos/go-systemd/v22/login1"
 )
 
-// ErrNoLogind means that nobody here grants inhibitor locks. Work goes on
+// ErrNoLogind means that no program here grants inhibitor locks. Work goes on
 // without them.
-var ErrNoLogind = errors.New("no logind answers on the system bus, so nobody is kept from shutting the host down in between")
+var ErrNoLogind = errors.New("no logind answers on the system bus, so a shutdown of the host can come in between")
 
 // Inhibitor keeps the host from shutting down and sleeping until it is
 // released, or this process ends.
 type Inhibitor struct{ locks []*os.File }
 
 // Inhibit takes two locks on shutdown and sleep: block, which users and, from
-// systemd 257 on, root obey; and delay, which gives everybody
-// InhibitDelayMaxSec (5 s by default) of patience. Neither holds against
+// systemd 257 on, root obey; and delay, which makes every
+// shutdown wait for InhibitDelayMaxSec (5 s by default). Neither holds against
 // --force or a power cut. why is shown by systemd-inhibit --list.
 func Inhibit(why string) (*Inhibitor, error) {
 	conn, err := login1.New()
@@ -37,7 +37,7 @@ func Inhibit(why string) (*Inhibitor, error) {
 	return i, nil
 }
 
-// Release lets go. It may be called twice, and on nil.
+// Release gives the locks back. It may be called twice, and on nil.
 func (i *Inhibitor) Release() error {
 	if i == nil {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// KernelLog is where programs write that run before the journal, and whose
-// standard error nobody reads: generators. The journal takes it from there.
+// KernelLog is where generators write. They run before the journal does, and no
+// program reads their standard error; the journal takes up the kernel's log.
 const KernelLog = "/dev/kmsg"
 
 // kernelLine is how long a line may be; the kernel refuses longer records.

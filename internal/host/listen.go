@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoSocket means that nobody passed a socket in.
+// ErrNoSocket means that systemd passed no socket in.
 var ErrNoSocket = advice.With(errors.New("no socket was passed in: systemd starts the agent through snapd-agent.socket"), "run: systemctl enable --now snapd-agent.socket")
 
 // Listener returns the one Unix socket that systemd passed to this process,
@@ -26,7 +26,7 @@ func Listener() (_ *net.UnixListener, gid int, err error) {
 		}
 	}()
 	if len(files) != 1 {
-		return nil, 0, fmt.Errorf("%w (%d sockets)", ErrNoSocket, len(files))
+		return nil, 0, fmt.Errorf("%w (sockets: %d)", ErrNoSocket, len(files))
 	}
 	l, err := net.FileListener(files[0])
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"snapd/internal/advice"
 )
 
-// Unit is one systemd unit, as far as somebody who freezes its cgroup has to
+// Unit is one systemd unit, as far as a program that freezes its cgroup has to
 // know it.
 type Unit struct {
 	Name     string

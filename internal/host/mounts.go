@@ -10,7 +10,7 @@ import (
 // Drop-ins that order us after mounts. What is started before us is stopped
 // after us: local-fs.target covers mounts but those with nofail, which a boot
 // does not wait for, and which a shutdown would unmount under a window. They are
-// only ordered, never required: a disk that is missing holds back nobody else.
+// only ordered, never required: a disk that is missing must not stop the agent.
 const (
 	mountsFile  = "50-mounts.conf"  // the paths of the configuration, by the generator
 	membersFile = "51-members.conf" // where containers write, by Apply
@@ -31,8 +31,8 @@ func after(why string, mounts []string) string {
 }
 
 // mountsOnTheWay are the units of all mounts that there could be on the way to
-// these paths, without the root's. Nobody has to know which of them there are:
-// systemd passes over the others.
+// these paths, without the root's. Which of them exist need not be known: systemd
+// ignores the others.
 func mountsOnTheWay(paths []string) []string {
 	var out []string
 	for _, path := range paths {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notify tells systemd how the service is. Without one nobody listens, which is
-// no error.
+// notify tells systemd how the service is. Without a systemd that listens it does
+// nothing, which is no error.
 func notify(state string) {
 	_, _ = daemon.SdNotify(false, state) // what cannot be told is not worth ending for
 }
@@ -33,7 +33,7 @@ func Status(text string) {
 	notify("STATUS=" + strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\n", "; "))
 }
 
-// Watchdog is how often Alive must be called, the zero time when nobody watches.
+// Watchdog is how often Alive must be called, 0 when systemd does not watch.
 func Watchdog() time.Duration {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peer is who is at the other end of a Unix socket, as it was when it
+// Peer is the process at the other end of a Unix socket, as it was when it
 // connected. A process that changes its user afterwards changes nothing here.
 type Peer struct {
 	PID, UID, GID int
@@ -35,13 +35,13 @@ func PeerOf(c *net.UnixConn) (Peer, error) {
 		p.Groups, asked = peerGroups(int(fd))
 	})
 	if err = errors.Join(err, asked); err != nil {
-		return Peer{}, fmt.Errorf("ask who is at the other end: %w", err)
+		return Peer{}, fmt.Errorf("ask for the process at the other end: %w", err)
 	}
 	return p, nil
 }
 
-// Member tells whether the peer was in a group. Nobody is in the group of
-// root for our purposes: a socket that belongs to it is root's alone.
+// Member tells whether the peer was in a group. The group of root counts as one
+// without members: a socket that belongs to it is root's alone.
 func (p Peer) Member(gid int) bool {
 	return gid != 0 && (p.GID == gid || slices.Contains(p.Groups, gid))
 }

@@ -20,7 +20,7 @@ const (
 	LookTimer     = "snapd-agent-look.timer"     // starts it now and then
 	ResumeService = "snapd-agent-resume.service" // goes on with interrupted ships
 	ResumeTimer   = "snapd-agent-resume.timer"   // starts it now and then
-	ThawService   = "snapd-agent-thaw.service"   // lets go of what a killed agent held
+	ThawService   = "snapd-agent-thaw.service"   // thaws and releases what a killed agent held
 	runPrefix     = "snapd-agent-run@"           // GROUP.service runs one group
 	writableFile  = "50-repositories.conf"       // drop-in of AgentService
 	wantsDir      = "timers.target.wants"        // what boots with the timers

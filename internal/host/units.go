@@ -107,7 +107,7 @@ func (u *Units) State(ctx context.Context, unit string) (State, error) {
 }
 
 // Environment is the value that a service's unit gives to a variable, "" when
-// it gives none or nobody says so.
+// it gives none, or systemd does not say.
 func (u *Units) Environment(ctx context.Context, service, variable string) string {
 	property, err := u.conn.GetServicePropertyContext(ctx, service, "Environment")
 	if err != nil {

@@ -10,16 +10,16 @@ import (
 	"snapd/internal/point"
 )
 
-// seal chooses the filesystems that stand still: those whose storage takes no
-// good snapshot otherwise, always; the others where one instant over several
-// domains is wanted, which their storage cannot give.
-func (m *maker) seal() {
+// chooseFilesystems chooses the filesystems to freeze. Those whose storage takes
+// no good snapshot otherwise are always frozen. The others are frozen where one
+// instant over several domains is wanted, which their storage cannot give.
+func (m *maker) chooseFilesystems() {
 	several := m.plan.Domains > 1 && m.in.Freeze != config.FreezeNone
 	for _, f := range m.in.Filesystems {
 		switch {
 		case !f.Always && !several:
 		case f.Refuses != "":
-			m.notSealed = append(m.notSealed, f)
+			m.unfrozen = append(m.unfrozen, f)
 		default:
 			m.plan.Filesystems = append(m.plan.Filesystems, f)
 		}
@@ -27,15 +27,15 @@ func (m *maker) seal() {
 	if several {
 		return
 	}
-	for _, f := range m.notSealed {
+	for _, f := range m.unfrozen {
 		m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
 			"the filesystem at %s could not be frozen (%s): what it had not written to disk yet is missing, as after a power cut", f.Dir, f.Refuses))
 	}
 }
 
-// sealsAll tells whether a filesystem that stands still lies on each of the
-// datasets, so that nobody at all writes there.
-func (m *maker) sealsAll(datasets []fs.Dataset) bool {
+// frozenOnAll tells whether a frozen filesystem lies on each of the datasets, so
+// that no process of the host can write there.
+func (m *maker) frozenOnAll(datasets []fs.Dataset) bool {
 	for _, d := range datasets {
 		if !slices.ContainsFunc(m.plan.Filesystems, func(f fs.Filesystem) bool { return same(f.Dataset, d) }) {
 			return false
@@ -44,12 +44,12 @@ func (m *maker) sealsAll(datasets []fs.Dataset) bool {
 	return len(datasets) > 0
 }
 
-func (m *maker) allSealed() bool {
+func (m *maker) allFrozen() bool {
 	var all []fs.Dataset
 	for _, d := range m.in.Datasets {
 		all = append(all, d.Dataset)
 	}
-	return m.sealsAll(all)
+	return m.frozenOnAll(all)
 }
 
 func same(a, b fs.Dataset) bool {
@@ -59,17 +59,18 @@ func same(a, b fs.Dataset) bool {
 	return a.Driver == b.Driver && a.Name == b.Name
 }
 
-// coverFilesystems says what becomes of those that should stand still with
-// the members and cannot: the members do for them where nobody else writes.
+// coverFilesystems says what becomes of the filesystems that should be frozen
+// with the members and cannot be. Freezing the members is as good where no other
+// program writes.
 func (m *maker) coverFilesystems(one bool) {
 	if one {
-		return // seal has said it
+		return // chooseFilesystems has warned already
 	}
-	for _, f := range m.notSealed {
+	for _, f := range m.unfrozen {
 		i := slices.IndexFunc(m.in.Datasets, func(d Dataset) bool { return same(d.Dataset, f.Dataset) })
 		if i >= 0 && len(m.in.Datasets[i].Users) > 0 {
 			m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
-				"the filesystem at %s could not be frozen (%s): only the members stood still, and whatever else writes there was not held", f.Dir, f.Refuses))
+				"the filesystem at %s could not be frozen (%s): only the members were frozen, and other programs could go on writing there", f.Dir, f.Refuses))
 			continue
 		}
 		if m.plan.Consistency != point.Separate {
@@ -77,21 +78,22 @@ func (m *maker) coverFilesystems(one bool) {
 			m.plan.Why += fmt.Sprintf("; the filesystem at %s could not be frozen, and no member is known to write there", f.Dir)
 		}
 		m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
-			"the filesystem at %s could not be frozen (%s), and no member is known to write there: it is of an instant of its own", f.Dir, f.Refuses))
+			"the filesystem at %s could not be frozen (%s), and no member is known to write there: its snapshot is of an instant of its own", f.Dir, f.Refuses))
 	}
 }
 
-// sealedText and notSealedText describe them.
-func (m *maker) sealedText() string {
+// frozenText names the filesystems that are frozen, unfrozenText those that
+// should be and cannot.
+func (m *maker) frozenText() string {
 	if len(m.plan.Filesystems) == 1 {
-		return "the filesystem at " + m.plan.Filesystems[0].Dir + " stood still"
+		return "the filesystem at " + m.plan.Filesystems[0].Dir + " was frozen"
 	}
-	return fmt.Sprintf("the %d filesystems on them stood still", len(m.plan.Filesystems))
+	return fmt.Sprintf("the %d filesystems on them were frozen", len(m.plan.Filesystems))
 }
 
-func (m *maker) notSealedText() string {
+func (m *maker) unfrozenText() string {
 	var out []string
-	for _, f := range m.notSealed {
+	for _, f := range m.unfrozen {
 		out = append(out, fmt.Sprintf("; the filesystem at %s cannot be frozen either: %s", f.Dir, f.Refuses))
 	}
 	return strings.Join(out, "")

@@ -19,36 +19,36 @@ func Make(in Input) (Plan, error) {
 	}
 	one := m.plan.Domains == 1
 	asked := in.Freeze == config.FreezeGroup || in.Freeze == config.FreezePause || in.Freeze == config.FreezeStop
-	m.seal()
+	m.chooseFilesystems()
 	switch {
 	case in.Freeze == config.FreezeNone && one:
-		m.nobody(point.Crash, "nothing is frozen, as freeze = \"none\" asks, and "+m.oneInstant())
+		m.freezeNone(point.Crash, "nothing is frozen, as freeze = \"none\" asks, and "+m.oneInstant())
 	case in.Freeze == config.FreezeNone:
-		m.nobody(point.Separate, fmt.Sprintf("nothing is frozen, as freeze = \"none\" asks, and %s are not taken at one instant", m.many()))
+		m.freezeNone(point.Separate, fmt.Sprintf("nothing is frozen, as freeze = \"none\" asks, and %s are not taken at one instant", m.many()))
 	case one && !asked:
-		m.nobody(point.Crash, m.oneInstant()+", so nothing needs to be frozen")
+		m.freezeNone(point.Crash, m.oneInstant()+", so nothing needs to be frozen")
 	case one && len(m.running()) == 0:
-		m.nobody(point.Crash, m.oneInstant()+", and no member of the group runs")
-	case len(in.Members) == 0 && m.allSealed():
-		m.nobody(point.Crash, m.sealedText()+", so that "+m.many()+" are of one instant")
+		m.freezeNone(point.Crash, m.oneInstant()+", and no member of the group runs")
+	case len(in.Members) == 0 && m.allFrozen():
+		m.freezeNone(point.Crash, m.frozenText()+", so that "+m.many()+" are of one instant")
 		return m.plan, nil
 	case len(in.Members) == 0:
 		return Plan{}, m.refuse(
-			fmt.Sprintf("%s would be taken at different instants, and the group has no members that could stand still meanwhile%s", m.many(), m.notSealedText()),
+			fmt.Sprintf("%s would be taken at different instants, and the group has no members that could be frozen meanwhile%s", m.many(), m.unfrozenText()),
 			`add the containers that write there, make one group of each dataset, or set freeze = "none" if each may be of an instant of its own`)
 	default:
 		m.freeze(one, asked)
 	}
 	if len(m.plan.Filesystems) > 0 {
-		m.plan.Why += "; " + m.sealedText()
+		m.plan.Why += "; " + m.frozenText()
 	}
 	return m.plan, nil
 }
 
 type maker struct {
-	in        Input
-	plan      Plan
-	notSealed []fs.Filesystem // that should stand still and cannot
+	in       Input
+	plan     Plan
+	unfrozen []fs.Filesystem // those that should be frozen and cannot be
 }
 
 func (m *maker) refuse(why, do string) error {
@@ -72,13 +72,13 @@ func (m *maker) refuseEarly() error {
 	return nil
 }
 
-// refuseStop says who cannot be stopped and started again.
+// refuseStop names a member that cannot be stopped and started again.
 func (m *maker) refuseStop() error {
 	for _, member := range m.running() {
 		switch {
 		case member.Kind != Container:
 			return m.refuse(fmt.Sprintf(`%s %s is no container, and only containers are stopped and started again (freeze = "stop")`, member.Kind, member.Name),
-				`set freeze to "freeze": its cgroup stands still meanwhile`)
+				`set freeze to "freeze": its cgroup is then frozen for the window`)
 		case member.AutoRemove:
 			return m.refuse(fmt.Sprintf(`container %s was started with --rm: stopped (freeze = "stop"), it would be removed, and could not be started again`, member.Name),
 				`start it without --rm, or set freeze to "freeze" or "pause"`)
@@ -112,13 +112,13 @@ func (m *maker) running() []Member {
 	return out
 }
 
-// nobody stands still.
-func (m *maker) nobody(c point.Consistency, why string) {
+// freezeNone plans a point for which no member is frozen.
+func (m *maker) freezeNone(c point.Consistency, why string) {
 	m.plan.Consistency, m.plan.Why = c, why
 }
 
-// freeze has the members stand still, and with them whoever else writes to
-// the same files.
+// freeze plans to freeze the members, and with them the containers outside the
+// group that write to the same files.
 func (m *maker) freeze(one, asked bool) {
 	stop := m.in.Freeze == config.FreezeStop
 	m.plan.Consistency = point.Frozen
@@ -127,33 +127,31 @@ func (m *maker) freeze(one, asked bool) {
 	if stop && len(members) > 0 && len(outside) == 0 {
 		m.plan.Consistency = point.Stopped
 	}
-	// Those outside come first: they are clients of the group's files as
-	// far as anybody knows. Nobody stops them on behalf of others.
+	// Those outside come first: as far as can be known they are clients of
+	// the group's files. They are frozen and never stopped: their users did not
+	// ask for it.
 	for _, w := range outside {
 		m.plan.Freeze = append(m.plan.Freeze, m.still(ranked{Member: w}, true))
 	}
 	for _, member := range order(members, slices.Concat(m.in.Members, m.in.Others)) {
 		m.plan.Freeze = append(m.plan.Freeze, m.still(member, false))
 	}
-	stood := "stood still"
+	how := be(members) + " frozen"
 	if stop {
-		stood = "stopped and started again"
+		how = be(members) + " stopped and started again"
 	}
 	switch {
 	case len(members) == 0:
-		m.plan.Why = fmt.Sprintf("no member of the group runs, so that nobody writes while %s are taken", m.many())
+		m.plan.Why = fmt.Sprintf("no member of the group runs, so that none of them writes while %s are taken", m.many())
 	case one:
-		m.plan.Why = fmt.Sprintf("%s %s, as freeze = %q asks, while %s", who(members), stood, m.in.Freeze, "the snapshot was taken")
+		m.plan.Why = fmt.Sprintf("%s %s, as freeze = %q asks, while %s", who(members), how, m.in.Freeze, "the snapshot was taken")
 	case asked:
-		m.plan.Why = fmt.Sprintf("%s %s, as freeze = %q asks, so that %s are of one instant", who(members), stood, m.in.Freeze, m.many())
+		m.plan.Why = fmt.Sprintf("%s %s, as freeze = %q asks, so that %s are of one instant", who(members), how, m.in.Freeze, m.many())
 	default:
-		m.plan.Why = fmt.Sprintf("%s %s, so that %s are of one instant", who(members), stood, m.many())
+		m.plan.Why = fmt.Sprintf("%s %s, so that %s are of one instant", who(members), how, m.many())
 	}
 	if len(outside) > 0 {
-		m.plan.Why += fmt.Sprintf("; so did %s, not of the group, which writes to the same files", who(outside))
-		if stop {
-			m.plan.Why += " and was frozen for it"
-		}
+		m.plan.Why += fmt.Sprintf("; %s frozen too, outside the group and writing to the same files", who(outside)+" "+be(outside))
 	}
 	if len(named) > 0 {
 		m.lower(one, named)
@@ -162,13 +160,13 @@ func (m *maker) freeze(one, asked bool) {
 	m.warnOfPaths(one)
 }
 
-// writers says who outside the group is frozen with it, and who writes to the
-// group's files and cannot be.
+// writers returns the containers outside the group that are frozen with it, and
+// those that write to the group's files and must not be frozen.
 func (m *maker) writers() (frozen, named []Member) {
 	for _, w := range m.in.Writers {
 		switch {
 		case !w.Running:
-		case m.sealsAll(w.Datasets): // who writes there waits
+		case m.frozenOnAll(w.Datasets): // the frozen filesystem makes its writes wait
 		case !w.Overlaps:
 			m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
 				"container %s writes to other files in the same dataset (%s) and was not frozen: only what belongs to the group is of one instant", w.Name, names(w)))
@@ -181,7 +179,7 @@ func (m *maker) writers() (frozen, named []Member) {
 	return frozen, named
 }
 
-// lower says what the point is worth when somebody went on writing.
+// lower says what the point is worth when containers went on writing.
 func (m *maker) lower(one bool, named []Member) {
 	m.lowerTo(one)
 	m.plan.Why += fmt.Sprintf("; %s went on writing to the group's files", who(named))
@@ -198,16 +196,16 @@ func (m *maker) lowerTo(one bool) {
 	}
 }
 
-// warnOfPaths names datasets that only a plain path brought in: nobody knows
-// who writes there, so nobody can be frozen.
+// warnOfPaths names datasets that only a plain path brought in: which programs
+// write there is not known, so none can be frozen.
 func (m *maker) warnOfPaths(one bool) {
 	if one {
 		return
 	}
 	for _, d := range m.in.Datasets {
-		if len(d.Users) == 0 && !m.sealsAll([]fs.Dataset{d.Dataset}) {
+		if len(d.Users) == 0 && !m.frozenOnAll([]fs.Dataset{d.Dataset}) {
 			m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
-				"%s is in the group as a path: whatever writes there outside of its containers was not frozen", strings.Join(d.Paths, ", ")))
+				"%s is in the group as a path: programs that write there outside of its containers were not frozen", strings.Join(d.Paths, ", ")))
 		}
 	}
 }
@@ -232,11 +230,19 @@ func names(w Writer) string {
 	return strings.Join(out, ", ")
 }
 
-// who names one or two, and counts more.
+// be is the verb after who.
+func be(members []Member) string {
+	if len(members) == 1 {
+		return "was"
+	}
+	return "were"
+}
+
+// who names one or two members, and counts more.
 func who(members []Member) string {
 	switch len(members) {
 	case 0:
-		return "nobody"
+		return "no member"
 	case 1:
 		return members[0].Name
 	case 2:

@@ -1,6 +1,7 @@
-// Package plan decides what one restore point does: who stands still and how,
-// in which order, and what consistency comes of it. It is pure: everything it
-// needs to know stands in its input, and nothing is touched.
+// Package plan decides what one restore point does: which members and
+// filesystems are frozen, how and in which order, and what consistency that
+// gives. It is pure: all that it needs to know is in its input, and it touches
+// nothing.
 package plan
 
 import (
@@ -18,10 +19,10 @@ type Input struct {
 	OnOverrun   config.OnOverrun
 	Datasets    []Dataset
 	Members     []Member
-	Others      []Member // of the members' projects and not of the group: chains of dependencies lead through them
+	Others      []Member // containers of the members' projects outside the group: chains of dependencies lead through them
 	Writers     []Writer
-	Filesystems []fs.Filesystem // that are mounted on the datasets
-	Warnings    []string        // of whoever resolved the datasets; passed on
+	Filesystems []fs.Filesystem // mounted on the datasets
+	Warnings    []string        // from resolving the datasets; passed on
 }
 
 // Dataset is one dataset of the group.
@@ -37,12 +38,12 @@ type Member struct {
 	ID         string
 	Name       string
 	Running    bool     // also when it is paused
-	Paused     bool     // by somebody else, before
+	Paused     bool     // before the window, by a user or another program
 	Cgroup     bool     // has a cgroup in the v2 tree
 	AutoRemove bool     // it vanishes when it stops
 	Project    string   // of Docker Compose; units have one of their own
 	Service    string   // within the project
-	DependsOn  []string // services of the same project that must not stand still before it does
+	DependsOn  []string // services of the same project that must not be frozen before it is
 }
 
 // Container is the kind of a member that the engine can pause and stop.
@@ -56,7 +57,7 @@ type Writer struct {
 	Refuses  bool // it must not be frozen on behalf of others
 }
 
-// Ways in which a member is made to stand still.
+// Ways to freeze a member.
 const (
 	ByCgroup = "cgroup"
 	ByPause  = "pause"
@@ -65,19 +66,19 @@ const (
 
 // Plan is what is to be done.
 type Plan struct {
-	Freeze      []Still         // in this order; they are let go in reverse
-	Filesystems []fs.Filesystem // that stand still after the members, and go on before them
+	Freeze      []Still         // frozen in this order, thawed in reverse
+	Filesystems []fs.Filesystem // frozen after the members, thawed before them
 	Consistency point.Consistency
 	Domains     int      // at how many instants the datasets would be taken
 	Why         string   // a sentence for people
 	Warnings    []string // what the point does not cover, and why
 }
 
-// Still is one who is to stand still.
+// Still is one member or writer that the window freezes.
 type Still struct {
 	Kind, ID, Name string
 	How            string // ByCgroup, ByPause or ByStop
-	Rank           int    // lower ones stand still first; equal ones know nothing of each other
+	Rank           int    // lower ones are frozen first; members of equal rank do not depend on each other
 	Outside        bool   // not a member of the group
 }
 
@@ -106,8 +107,8 @@ type ranked struct {
 
 // order sorts members so that each comes before those it depends on, also by
 // way of others that do not run or are not of the group: front ends before
-// databases. Members that know nothing of each other keep their order; so do
-// those of a circle.
+// databases. Members that do not depend on each other keep their order, and so
+// do members that depend on each other in a circle.
 func order(members, others []Member) []ranked {
 	needs := chains(append(slices.Clone(members), others...))
 	dependsOn := func(a, b Member) bool {

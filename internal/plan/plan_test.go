@@ -88,7 +88,7 @@ func TestMake(t *testing.T) {
 		name     string
 		in       Input
 		freeze   string // "name=how/rank", in order; rank 0 is left out
-		sealed   string // where the filesystems are mounted that stand still
+		disks    string // where the frozen filesystems are mounted
 		want     point.Consistency
 		why      string // part of it
 		warnings []string
@@ -97,24 +97,24 @@ func TestMake(t *testing.T) {
 		{name: "one dataset: nothing", in: Input{Freeze: "auto", Datasets: one, Members: db}, want: point.Crash, why: "of which a snapshot is one instant, so nothing needs to be frozen"},
 		{name: "one domain of several: nothing", in: Input{Freeze: "auto", Datasets: pool, Members: db}, want: point.Crash, why: "all 2 datasets are taken at one instant"},
 		{name: "one dataset of a path", in: Input{Freeze: "auto", Datasets: []Dataset{data("a")}}, want: point.Crash},
-		{name: "several: frozen", in: Input{Freeze: "auto", Datasets: two, Members: db}, freeze: "db=cgroup", want: point.Frozen, why: "db stood still, so that its 2 datasets are of one instant"},
+		{name: "several: frozen", in: Input{Freeze: "auto", Datasets: two, Members: db}, freeze: "db=cgroup", want: point.Frozen, why: "db was frozen, so that its 2 datasets are of one instant"},
 		{name: "several without members", in: Input{Freeze: "auto", Datasets: two}, refused: `set freeze = "none"`},
-		{name: "several without members, asked to freeze", in: Input{Freeze: "freeze", Datasets: two}, refused: "no members that could stand still"},
+		{name: "several without members, asked to freeze", in: Input{Freeze: "freeze", Datasets: two}, refused: "no members that could be frozen"},
 		{name: "none in one domain", in: Input{Freeze: "none", Datasets: one, Members: db}, want: point.Crash},
 		{name: "none in several", in: Input{Freeze: "none", Datasets: two, Members: db}, want: point.Separate, why: "not taken at one instant"},
 		{name: "none in several without members", in: Input{Freeze: "none", Datasets: two}, want: point.Separate},
 		{name: "freeze in one domain too", in: Input{Freeze: "freeze", Datasets: one, Members: db}, freeze: "db=cgroup", want: point.Frozen, why: `as freeze = "freeze" asks`},
 		{name: "pause", in: Input{Freeze: "pause", Datasets: one, Members: db}, freeze: "db=pause", want: point.Frozen},
 		{name: "no cgroup: pause", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("db", noCgroup)}}, freeze: "db=pause", want: point.Frozen},
-		{name: "freeze, and nobody runs", in: Input{Freeze: "freeze", Datasets: one, Members: []Member{member("db", stopped)}}, want: point.Crash, why: "no member of the group runs"},
-		{name: "several, and nobody runs", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("db", stopped)}}, want: point.Frozen, why: "no member of the group runs"},
+		{name: "freeze, and no member runs", in: Input{Freeze: "freeze", Datasets: one, Members: []Member{member("db", stopped)}}, want: point.Crash, why: "no member of the group runs"},
+		{name: "several, and no member runs", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("db", stopped)}}, want: point.Frozen, why: "no member of the group runs"},
 		{name: "only those that run", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("db"), member("job", stopped), member("web", paused)}}, freeze: "db=cgroup web=cgroup", want: point.Frozen},
 		{
 			name: "front ends first", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("cache"), member("db"), member("web", after("db", "cache")), member("worker", after("web"))}},
-			freeze: "worker=cgroup web=cgroup/1 cache=cgroup/2 db=cgroup/2", want: point.Frozen, why: "4 containers stood still",
+			freeze: "worker=cgroup web=cgroup/1 cache=cgroup/2 db=cgroup/2", want: point.Frozen, why: "4 containers were frozen",
 		},
 		{name: "a circle keeps its order", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("aa", after("bb")), member("bb", after("aa"))}}, freeze: "aa=cgroup bb=cgroup", want: point.Frozen},
-		{name: "a writer outside", in: Input{Freeze: "auto", Datasets: two, Members: db, Writers: []Writer{writer("ftp", true, false)}}, freeze: "ftp=cgroup db=cgroup", want: point.Frozen, why: "so did ftp, not of the group"},
+		{name: "a writer outside", in: Input{Freeze: "auto", Datasets: two, Members: db, Writers: []Writer{writer("ftp", true, false)}}, freeze: "ftp=cgroup db=cgroup", want: point.Frozen, why: "ftp was frozen too, outside the group"},
 		{
 			name: "a writer outside that must not be frozen", in: Input{Freeze: "auto", Datasets: two, Members: db, Writers: []Writer{writer("ftp", true, true)}},
 			freeze: "db=cgroup", want: point.Separate, why: "ftp went on writing", warnings: []string{"container ftp is not in the group"},
@@ -127,7 +127,7 @@ func TestMake(t *testing.T) {
 			name: "a writer to other files", in: Input{Freeze: "auto", Datasets: two, Members: db, Writers: []Writer{writer("ftp", false, false)}},
 			freeze: "db=cgroup", want: point.Frozen, warnings: []string{"writes to other files in the same dataset (/srv/a)"},
 		},
-		{name: "a writer in one domain is nobody's business", in: Input{Freeze: "auto", Datasets: one, Members: db, Writers: []Writer{writer("ftp", true, true)}}, want: point.Crash},
+		{name: "a writer in one domain does not matter", in: Input{Freeze: "auto", Datasets: one, Members: db, Writers: []Writer{writer("ftp", true, true)}}, want: point.Crash},
 		{
 			name: "a path beside containers", in: Input{Freeze: "auto", Datasets: []Dataset{data("a", "db"), data("b")}, Members: db},
 			freeze: "db=cgroup", want: point.Frozen, warnings: []string{"/srv/b is in the group as a path"},
@@ -135,7 +135,7 @@ func TestMake(t *testing.T) {
 		{name: "warnings are passed on", in: Input{Freeze: "auto", Datasets: one, Warnings: []string{"nested"}}, want: point.Crash, warnings: []string{"nested"}},
 		{name: "crash on overrun in one domain", in: Input{Freeze: "freeze", OnOverrun: "crash", Datasets: one, Members: db}, freeze: "db=cgroup", want: point.Frozen},
 		{name: "crash on overrun in several", in: Input{Freeze: "auto", OnOverrun: "crash", Datasets: two, Members: db}, refused: `set on-overrun = "fail"`},
-		{name: "stop", in: Input{Freeze: "stop", Datasets: one, Members: db}, freeze: "db=stop", want: point.Stopped, why: `db stopped and started again, as freeze = "stop" asks`},
+		{name: "stop", in: Input{Freeze: "stop", Datasets: one, Members: db}, freeze: "db=stop", want: point.Stopped, why: `db was stopped and started again, as freeze = "stop" asks`},
 		{name: "stop over several", in: Input{Freeze: "stop", Datasets: two, Members: db}, freeze: "db=stop", want: point.Stopped},
 		{
 			name: "stop, in ranks", in: Input{Freeze: "stop", Datasets: two, Members: []Member{member("db"), member("web", after("db")), member("cache")}},
@@ -146,18 +146,18 @@ func TestMake(t *testing.T) {
 		{name: "stop a unit", in: Input{Freeze: "stop", Datasets: one, Members: []Member{unit("pg.service")}}, refused: "unit pg.service is no container"},
 		{
 			name: "stop beside a writer outside, which is frozen", in: Input{Freeze: "stop", Datasets: two, Members: db, Writers: []Writer{writer("ftp", true, false)}},
-			freeze: "ftp=cgroup db=stop", want: point.Frozen, why: "and was frozen for it",
+			freeze: "ftp=cgroup db=stop", want: point.Frozen, why: "ftp was frozen too",
 		},
 		{
 			name: "stop beside a writer outside that refuses", in: Input{Freeze: "stop", Datasets: two, Members: db, Writers: []Writer{writer("ftp", true, true)}},
 			freeze: "db=stop", want: point.Separate, warnings: []string{"container ftp is not in the group"},
 		},
-		{name: "nobody runs to be stopped", in: Input{Freeze: "stop", Datasets: one, Members: []Member{member("db", stopped)}}, want: point.Crash},
+		{name: "no member runs to be stopped", in: Input{Freeze: "stop", Datasets: one, Members: []Member{member("db", stopped)}}, want: point.Crash},
 		{name: "a unit", in: Input{Freeze: "auto", Datasets: []Dataset{data("a", "pg.service"), data("b", "pg.service")}, Members: []Member{unit("pg.service")}}, freeze: "pg.service=cgroup", want: point.Frozen},
 		{name: "a unit is not paused", in: Input{Freeze: "pause", Datasets: one, Members: []Member{unit("pg.service"), member("db")}}, freeze: "pg.service=cgroup db=pause", want: point.Frozen, why: "pg.service and db"},
 		{
 			name: "units in their order", in: Input{Freeze: "freeze", Datasets: one, Members: []Member{unit("pg.service"), unit("web.service", after("pg.service")), unit("x.service")}},
-			freeze: "web.service=cgroup x.service=cgroup pg.service=cgroup/1", want: point.Frozen, why: "3 members stood still",
+			freeze: "web.service=cgroup x.service=cgroup pg.service=cgroup/1", want: point.Frozen, why: "3 members were frozen",
 		},
 		{
 			name: "a chain through a service that does not run", in: Input{Freeze: "auto", Datasets: two, Members: []Member{member("db"), member("app", after("db"), stopped), member("web", after("app"))}},
@@ -169,7 +169,7 @@ func TestMake(t *testing.T) {
 			freeze: "web=cgroup db=cgroup/1", want: point.Frozen,
 		},
 		{
-			name:   "another project's services of the same names are nobody's business",
+			name:   "another project's services of the same names do not matter",
 			in:     Input{Freeze: "auto", Datasets: two, Members: []Member{member("db"), member("web", after("app"))}, Others: []Member{member("app", after("db"), project("other"))}},
 			freeze: "db=cgroup web=cgroup", want: point.Frozen,
 		},
@@ -183,15 +183,15 @@ func TestMake(t *testing.T) {
 			in:     Input{Freeze: "auto", Datasets: two, Members: []Member{member("aa", after("bb")), member("bb", after("aa")), member("web", after("aa"))}},
 			freeze: "web=cgroup aa=cgroup/1 bb=cgroup/1", want: point.Frozen,
 		},
-		{name: "several volumes with filesystems: these too", in: Input{Freeze: "auto", Datasets: lvs("db", "a", "b"), Members: db, Filesystems: mounted("a", "b")}, freeze: "db=cgroup", sealed: "/mnt/a /mnt/b", want: point.Frozen, why: "the 2 filesystems on them stood still"},
+		{name: "several volumes with filesystems: these too", in: Input{Freeze: "auto", Datasets: lvs("db", "a", "b"), Members: db, Filesystems: mounted("a", "b")}, freeze: "db=cgroup", disks: "/mnt/a /mnt/b", want: point.Frozen, why: "the 2 filesystems on them were frozen"},
 		{name: "one volume: the kernel does it", in: Input{Freeze: "auto", Datasets: lvs("db", "a"), Members: db, Filesystems: mounted("a")}, want: point.Crash},
 		{name: "one volume, members frozen", in: Input{Freeze: "freeze", Datasets: lvs("db", "a"), Members: db, Filesystems: mounted("a")}, freeze: "db=cgroup", want: point.Frozen},
-		{name: "one zvol: always", in: Input{Freeze: "auto", Datasets: lvs("db", "a"), Members: db, Filesystems: always(mounted("a"))}, sealed: "/mnt/a", want: point.Crash, why: "the filesystem at /mnt/a stood still"},
-		{name: "one zvol, freeze = none", in: Input{Freeze: "none", Datasets: lvs("db", "a"), Members: db, Filesystems: always(mounted("a"))}, sealed: "/mnt/a", want: point.Crash},
+		{name: "one zvol: always", in: Input{Freeze: "auto", Datasets: lvs("db", "a"), Members: db, Filesystems: always(mounted("a"))}, disks: "/mnt/a", want: point.Crash, why: "the filesystem at /mnt/a was frozen"},
+		{name: "one zvol, freeze = none", in: Input{Freeze: "none", Datasets: lvs("db", "a"), Members: db, Filesystems: always(mounted("a"))}, disks: "/mnt/a", want: point.Crash},
 		{name: "one zvol that cannot", in: Input{Freeze: "auto", Datasets: lvs("db", "a"), Members: db, Filesystems: always(refusing(mounted("a")))}, want: point.Crash, warnings: []string{"could not be frozen (old kernel): what it had not written"}},
-		{name: "several with none: only zvols", in: Input{Freeze: "none", Datasets: lvs("db", "a", "b"), Members: db, Filesystems: append(always(mounted("a")), mounted("b")...)}, sealed: "/mnt/a", want: point.Separate},
-		{name: "several without members: one instant all the same", in: Input{Freeze: "auto", Datasets: lvs("", "a", "b"), Filesystems: mounted("a", "b")}, sealed: "/mnt/a /mnt/b", want: point.Crash, why: "so that its 2 datasets are of one instant"},
-		{name: "several without members, one not mounted", in: Input{Freeze: "auto", Datasets: lvs("", "a", "b"), Filesystems: mounted("a")}, refused: "no members that could stand still"},
+		{name: "several with none: only zvols", in: Input{Freeze: "none", Datasets: lvs("db", "a", "b"), Members: db, Filesystems: append(always(mounted("a")), mounted("b")...)}, disks: "/mnt/a", want: point.Separate},
+		{name: "several without members: one instant all the same", in: Input{Freeze: "auto", Datasets: lvs("", "a", "b"), Filesystems: mounted("a", "b")}, disks: "/mnt/a /mnt/b", want: point.Crash, why: "so that its 2 datasets are of one instant"},
+		{name: "several without members, one not mounted", in: Input{Freeze: "auto", Datasets: lvs("", "a", "b"), Filesystems: mounted("a")}, refused: "no members that could be frozen"},
 		{name: "several without members, one that cannot", in: Input{Freeze: "auto", Datasets: lvs("", "a", "b"), Filesystems: append(mounted("a"), refusing(mounted("b"))...)}, refused: "the filesystem at /mnt/b cannot be frozen either: old kernel"},
 		{
 			name: "members do for filesystems that cannot", in: Input{Freeze: "auto", Datasets: lvs("db", "a", "b"), Members: db, Filesystems: refusing(mounted("a", "b"))},
@@ -199,12 +199,12 @@ func TestMake(t *testing.T) {
 		},
 		{
 			name: "a path's filesystem that cannot lowers the point", in: Input{Freeze: "auto", Datasets: append(lvs("db", "a"), lvs("", "b")...), Members: db, Filesystems: append(mounted("a"), refusing(mounted("b"))...)},
-			freeze: "db=cgroup", sealed: "/mnt/a", want: point.Separate, why: "no member is known to write there", warnings: []string{"of an instant of its own", "is in the group as a path"},
+			freeze: "db=cgroup", disks: "/mnt/a", want: point.Separate, why: "no member is known to write there", warnings: []string{"of an instant of its own", "is in the group as a path"},
 		},
-		{name: "a path's filesystem that stands still needs no warning", in: Input{Freeze: "auto", Datasets: append(lvs("db", "a"), lvs("", "b")...), Members: db, Filesystems: mounted("a", "b")}, freeze: "db=cgroup", sealed: "/mnt/a /mnt/b", want: point.Frozen},
+		{name: "a path's filesystem that is frozen needs no warning", in: Input{Freeze: "auto", Datasets: append(lvs("db", "a"), lvs("", "b")...), Members: db, Filesystems: mounted("a", "b")}, freeze: "db=cgroup", disks: "/mnt/a /mnt/b", want: point.Frozen},
 		{
 			name: "a writer that refuses waits for its filesystem", in: Input{Freeze: "auto", Datasets: lvs("db", "a", "b"), Members: db, Filesystems: mounted("a", "b"), Writers: []Writer{{Member: member("ftp"), Datasets: []fs.Dataset{lvs("", "a")[0].Dataset}, Overlaps: true, Refuses: true}}},
-			freeze: "db=cgroup", sealed: "/mnt/a /mnt/b", want: point.Frozen,
+			freeze: "db=cgroup", disks: "/mnt/a /mnt/b", want: point.Frozen,
 		},
 		{name: "no dataset", in: Input{Freeze: "auto", Members: db}, refused: "no dataset"},
 	}
@@ -236,12 +236,12 @@ func TestMake(t *testing.T) {
 				}
 				freeze = append(freeze, text)
 			}
-			var sealed []string
+			var disks []string
 			for _, f := range p.Filesystems {
-				sealed = append(sealed, f.Dir)
+				disks = append(disks, f.Dir)
 			}
-			if got := strings.Join(sealed, " "); got != c.sealed {
-				t.Errorf("filesystems %q, want %q", got, c.sealed)
+			if got := strings.Join(disks, " "); got != c.disks {
+				t.Errorf("filesystems %q, want %q", got, c.disks)
 			}
 			if got := strings.Join(freeze, " "); got != c.freeze || p.Consistency != c.want {
 				t.Errorf("freezes %q for %s, want %q for %s", got, p.Consistency, c.freeze, c.want)

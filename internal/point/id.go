@@ -1,6 +1,6 @@
 // Package point holds restore points, streams and their ids as values, and
 // the local record: what this host knows of its restore points by name. It
-// is not a database: everything needed to restore lies in the repository.
+// is no database: all that a restore needs is in the repository.
 package point
 
 import (

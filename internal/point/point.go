@@ -13,7 +13,7 @@ type Consistency string
 const (
 	Separate Consistency = "separate" // each dataset crash-consistent by itself, not among each other
 	Crash    Consistency = "crash"    // one instant over all datasets, as after a power cut
-	Frozen   Consistency = "frozen"   // members stood still as well
+	Frozen   Consistency = "frozen"   // the members were frozen as well
 	Quiesced Consistency = "quiesced" // the application agreed
 	Stopped  Consistency = "stopped"  // the members were shut down in order
 )
@@ -34,13 +34,14 @@ type Point struct {
 
 	Freeze   string   `json:"freeze,omitempty"`   // what was asked for: auto, none, freeze, …
 	Why      string   `json:"why,omitempty"`      // why this consistency and no other
-	Members  []Member `json:"members,omitempty"`  // what stood still
+	Members  []Member `json:"members,omitempty"`  // what was frozen
 	Warnings []string `json:"warnings,omitempty"` // what this point does not cover, and why
 	Quiesced []Quiet  `json:"quiesced,omitempty"` // which applications agreed, and how
 	Hooks    []Hook   `json:"hooks,omitempty"`    // what ran in the containers before and after
 
-	// Containers are the definitions of the members, for who rebuilds them. They
-	// may hold passwords: they are sealed in a repository and never shown.
+	// Containers are the definitions of the members, so that a user can make
+	// them again. They may hold passwords: a repository has them encrypted, and
+	// no command shows them.
 	Containers json.RawMessage `json:"containers,omitempty"`
 
 	// Properties are what was set on the datasets, by their guids (origin).
@@ -49,7 +50,27 @@ type Point struct {
 	Numbers  map[string]int64 `json:"numbers,omitempty"`  // repository to number of the point there, once it is whole
 	Dropped  []string         `json:"dropped,omitempty"`  // repositories that retention removed it from
 	Verified *time.Time       `json:"verified,omitempty"` // when every byte of it was last checked
+
+	// States is what a look at the repositories says of it; none when it is
+	// well. It is never recorded.
+	States []State `json:"states,omitempty"`
 }
+
+// State is something to know of a point, at a place.
+type State struct {
+	State      string `json:"state"`                // one of those below
+	Repository string `json:"repository,omitempty"` // "" when it concerns none, or all
+}
+
+// What a State says.
+const (
+	Damaged  = "damaged"   // it cannot be restored from there
+	Lost     = "lost"      // it was there, and neither a signed record nor this host removed it
+	Pinned   = "pinned"    // nothing removes it there until it is unpinned
+	Future   = "future"    // its time lies in the future: a clock was wrong
+	OnlyHere = "only here" // no repository has it, or ever had
+	Removed  = "dropped"   // removed there on purpose; its snapshot is still here
+)
 
 // Timings are the parts of a window in microseconds.
 type Timings struct {
@@ -59,7 +80,7 @@ type Timings struct {
 	Thaw     int64 `json:"thaw"`
 }
 
-// Member is what stood still for a point.
+// Member is what was frozen for a point.
 type Member struct {
 	Kind string `json:"kind"` // container, unit
 	Name string `json:"name"`

@@ -42,7 +42,7 @@ func Node(path string) (Device, error) {
 	return DeviceOf(st.Rdev), nil
 }
 
-// Swap is a place that the kernel swaps to.
+// Swap is a device or file that the kernel swaps to.
 type Swap struct {
 	Path string
 	File bool // on a filesystem; otherwise it is a block device

@@ -155,7 +155,7 @@ func (t Table) Through(path string, st unix.Statx_t) (Mount, bool) {
 }
 
 // CutDir returns what of a path lies below a directory, "" for the directory
-// itself. Both are absolute, or both are relative to the same place; "" is the
+// itself. Both are absolute, or both are relative to the same directory; "" is the
 // top of a filesystem, as "/" is.
 func CutDir(path, dir string) (rest string, below bool) {
 	if path == dir || path == "" && dir == "/" {

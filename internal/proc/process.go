@@ -35,7 +35,7 @@ func Look(pid int) (Process, error) {
 }
 
 // parseStat reads proc_pid_stat(5). The name stands in parentheses and may
-// hold anything, parentheses among them.
+// have any characters, parentheses among them.
 func parseStat(text []byte) (Process, error) {
 	const (
 		start = 22 // the field, counted from 1
@@ -74,7 +74,7 @@ func All() ([]int, error) {
 
 // Mark names this process for what it leaves behind: the boot, the number, and
 // when it was started, since numbers are used again. It is the same for the
-// process's whole life, and holds letters, digits, dots and dashes only.
+// process's whole life, and has letters, digits, dots and dashes only.
 func Mark() string { return markOf(os.Getpid()) }
 
 func markOf(pid int) string {

@@ -1,6 +1,6 @@
-// Package retain decides, without touching anything: which points stay and
-// which go, each with a reason, and which stream the next one builds on. It
-// is pure; now is an argument.
+// Package retain decides which points stay and which go, each with a reason, and
+// which stream the next one builds on. It is pure: it changes nothing, and now
+// is an argument.
 package retain
 
 import (

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeSize holds a program's output while the reader is busy, in bytes. More
+// pipeSize is how much of a program's output is buffered while the reader is busy, in bytes. More
 // than /proc/sys/fs/pipe-max-size is refused, and then the default serves.
 const pipeSize = 1 << 20
 

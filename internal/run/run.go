@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// waitDelay is how long output that a killed program's children hold open is
+// waitDelay is how long output that a killed program's children keep open is
 // waited for.
 const waitDelay = 5 * time.Second
 
@@ -39,10 +39,10 @@ type Program struct {
 	// (LVM's suspend a volume and resume it). Output then waits for it, and
 	// Pipe and Stdin are not for it.
 	Whole bool
-	// Hold, if not nil, stays open in a program that is Whole: what is locked
+	// KeepOpen, if not nil, stays open in a program that is Whole: what is locked
 	// by it stays locked until that program ends, even if this process does
 	// not live to see it.
-	Hold *os.File
+	KeepOpen *os.File
 }
 
 // Output runs argv and returns what it wrote to standard output.

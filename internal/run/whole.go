@@ -13,7 +13,7 @@ import (
 )
 
 // whole runs a program that nothing of ours ends. What it prints goes into
-// files that live as long as somebody has them open, so that it can also print
+// files that live as long as a process has them open, so that it can also print
 // when we are gone: a broken pipe would end it.
 func (p Program) whole(ctx context.Context) (_ []byte, err error) {
 	if len(p.Argv) == 0 || p.Stdin != nil || p.Thread != nil {
@@ -42,8 +42,8 @@ func (p Program) whole(ctx context.Context) (_ []byte, err error) {
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "LANGUAGE=C")
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = out, said
-	if p.Hold != nil {
-		cmd.ExtraFiles = []*os.File{p.Hold}
+	if p.KeepOpen != nil {
+		cmd.ExtraFiles = []*os.File{p.KeepOpen}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C at the terminal is not for it
 	failed := cmd.Run()

@@ -61,7 +61,7 @@ func TestWholeHolds(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		line := `touch "$0/begun"; while [ ! -e "$0/enough" ]; do sleep 0.01; done`
-		_, err := Program{Argv: []string{"sh", "-c", line, dir}, Whole: true, Hold: lock}.Output(t.Context())
+		_, err := Program{Argv: []string{"sh", "-c", line, dir}, Whole: true, KeepOpen: lock}.Output(t.Context())
 		ended <- err
 	}()
 	for _, err := os.Stat(dir + "/begun"); err != nil; _, err = os.Stat(dir + "/begun") {

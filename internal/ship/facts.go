@@ -39,6 +39,18 @@ type snapshotOf struct{ origin, guid string }
 
 // settle works out the facts.
 func (v *View) settle() {
+	v.settleNumbers()
+	v.gatherStreams()
+	v.checkLinks()
+	v.findIll()
+	v.rankStreams()
+	v.findNeeded()
+	v.findDamage()
+}
+
+// settleNumbers works out which numbers there are, and leaves the streams for
+// settle.
+func (v *View) settleNumbers() {
 	v.facts = facts{
 		explained: map[int64]Digest{}, droppedIDs: map[point.ID]bool{}, byID: map[point.ID]int{}, pinned: map[point.ID]bool{},
 		streams: map[point.ID]StreamRef{}, makers: map[snapshotOf][]point.ID{}, removed: map[point.ID]int64{}, ill: map[point.ID]noted{},
@@ -47,13 +59,7 @@ func (v *View) settle() {
 	v.Problems = slices.Clone(v.met)
 	v.readLedger()
 	v.choosePoints()
-	v.gatherStreams()
 	v.checkNumbers()
-	v.checkLinks()
-	v.findIll()
-	v.rankStreams()
-	v.findNeeded()
-	v.findDamage()
 }
 
 func (v *View) problem(kind ProblemKind, object, format string, args ...any) {

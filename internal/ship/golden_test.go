@@ -162,6 +162,10 @@ func TestVersionOneIsShippedToAndPruned(t *testing.T) {
 	h := full("g3")
 	h.Origin = base.Origin
 	h.Base, h.Number, h.Depth = &base, base.Number+1, base.Depth+1
+	if _, err := w.Upload(t.Context(), h, source(noise(3, slice)), b.records, nil); err == nil {
+		t.Error("a stream of which nothing says who can open it was built on")
+	}
+	h.Base, h.Depth = nil, 0
 	s3 := b.upload(w, h, noise(3, slice))
 	b.point(w, s3)
 	v = look(t, b.host(), nil, ship.Whole)

@@ -17,10 +17,10 @@ const leaseSteps = 3
 // Leases are those of all uploads that are alive, the newest of each stream,
 // and what lies among them and does not verify.
 func (r *Repository) Leases(ctx context.Context) ([]Lease, []Problem, error) {
-	newest := map[point.ID]Lease{}
+	listed := map[point.ID][]Lease{}
 	err := r.store.List(ctx, prefixLeases, func(o Object) error {
-		if id, count, ok := parseLeaseKey(o.Key); ok && count > newest[id].Count {
-			newest[id] = Lease{Stream: id, Count: count, Key: o.Key, PutTime: o.Time}
+		if id, count, ok := parseLeaseKey(o.Key); ok {
+			listed[id] = append(listed[id], Lease{Stream: id, Count: count, Key: o.Key, PutTime: o.Time})
 		}
 		return nil
 	})
@@ -29,12 +29,12 @@ func (r *Repository) Leases(ctx context.Context) ([]Lease, []Problem, error) {
 	}
 	var leases []Lease
 	var problems []Problem
-	for _, l := range newest {
-		got, err := r.lease(ctx, l)
+	for _, each := range listed {
+		got, err := r.newestLease(ctx, each)
 		switch {
 		case errors.Is(err, ErrNotFound): // the upload ended meanwhile
 		case isDamage(err):
-			problems = append(problems, Problem{Object: l.Key, Problem: err.Error(), Points: []point.ID{}, Kind: KindLease})
+			problems = append(problems, Problem{Object: each[0].Key, Problem: err.Error(), Points: []point.ID{}, Kind: KindLease})
 		case err != nil:
 			return nil, nil, fmt.Errorf("read the leases: %w", err)
 		default:
@@ -43,6 +43,18 @@ func (r *Repository) Leases(ctx context.Context) ([]Lease, []Problem, error) {
 	}
 	slices.SortFunc(leases, func(a, b Lease) int { return cmp.Compare(a.Stream, b.Stream) })
 	return leases, problems, nil
+}
+
+// newestLease reads the newest of one stream that is there: a listing may name
+// a newer one that never was. It sorts listed, the newest first.
+func (r *Repository) newestLease(ctx context.Context, listed []Lease) (Lease, error) {
+	slices.SortFunc(listed, func(a, b Lease) int { return cmp.Compare(b.Count, a.Count) })
+	for _, l := range listed[:len(listed)-1] {
+		if got, err := r.lease(ctx, l); !errors.Is(err, ErrNotFound) {
+			return got, err
+		}
+	}
+	return r.lease(ctx, listed[len(listed)-1])
 }
 
 // lease reads one that was listed. It may have been renewed since: then it has

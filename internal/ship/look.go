@@ -41,7 +41,9 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 	if err := l.run(ctx); err != nil {
 		return nil, fmt.Errorf("look through the repository: %w", err)
 	}
-	v.settle()
+	if v.look == Whole {
+		v.settle() // what was asked for last is not in it yet
+	}
 	if err := l.unseal(ctx); err != nil {
 		return nil, fmt.Errorf("look through the repository: %w", err)
 	}
@@ -80,7 +82,7 @@ func (l *looker) run(ctx context.Context) error {
 		if err := l.readEvents(ctx); err != nil {
 			return err
 		}
-		l.v.settle()
+		l.v.settleNumbers()
 		if err := l.readPoints(ctx); err != nil {
 			return err
 		}
@@ -325,7 +327,7 @@ func (r *Repository) remember(c *Cache, doc *pointDoc, digest Digest, size int64
 // report makes problems of what lies where a record should be and is none.
 func (l *looker) report() {
 	v := l.v
-	v.settle()
+	v.settleNumbers()
 	tell := func(key string, err error) {
 		if errors.Is(err, ErrNotFound) {
 			if _, listed := l.listed[key]; listed {

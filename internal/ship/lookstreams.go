@@ -187,7 +187,12 @@ func (l *looker) leftStream(ctx context.Context, s StreamRef) error {
 		// is the one that counts.
 		delete(v.found, s.ID)
 		err = fmt.Errorf("manifest %s: %w: stream %s has another one", s.Key, ErrDamaged, s.ID)
-	case err == nil || errors.Is(err, ErrNotFound):
+	case err == nil:
+		if _, gone := v.removed[s.ID]; gone {
+			v.left[s.Key] = true // it was let go by who did not know its manifest
+		}
+		return nil
+	case errors.Is(err, ErrNotFound):
 		return nil
 	case !isDamage(err):
 		return err

@@ -3,6 +3,7 @@ package ship
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,15 +99,14 @@ func (r *Repository) beside(ctx context.Context, ref StreamRef, objects []Object
 
 // findOrphans looks for what no signed record explains.
 func (p *prune) findOrphans(ctx context.Context) error {
-	if err := p.passOldLeases(ctx); err != nil {
-		return err
-	}
 	strays := map[point.ID]bool{}
 	err := p.repo.orphans(ctx, p.view, p.keep, func(id point.ID, manifest bool, o Object) {
 		p.pruned.Orphans.add(o)
-		if manifest {
-			p.extra = append(p.extra, o)
-		} else {
+		_, removed := p.view.removed[id]
+		switch {
+		case manifest, removed && !p.mayLie(p.view.lyingUnder(id)):
+			p.extra = append(p.extra, o) // nothing else would find it
+		case !removed:
 			strays[id] = true
 		}
 	})
@@ -142,28 +142,26 @@ func (v *View) allNamed() map[point.ID]bool {
 	return out
 }
 
-// passOldLeases leaves leases out of account that were not renewed for a week.
-// Both times are of the store's clock: that of a lease, and that of the newest
-// lease or event.
-func (p *prune) passOldLeases(ctx context.Context) error {
-	now := time.Time{}
+// readStoreClock finds the newest time that the store itself has written.
+func (p *prune) readStoreClock(ctx context.Context) error {
 	newer := func(o Object) error {
-		if o.Time.After(now) {
-			now = o.Time
+		if o.Time.After(p.storeNow) {
+			p.storeNow = o.Time
 		}
 		return nil
 	}
 	for _, prefix := range []string{prefixLeases, prefixLedger, prefixPoints} {
 		if err := p.repo.store.List(ctx, prefix, newer); err != nil {
-			return err
+			return fmt.Errorf("ask for the store's clock: %w", err)
 		}
 	}
-	living := p.leases[:0:0]
-	for _, l := range p.leases {
-		if l.PutTime.IsZero() || now.Sub(l.PutTime) < leaseAge {
-			living = append(living, l)
-		}
-	}
-	p.leases = living
-	return p.mark()
+	return nil
+}
+
+// living leaves out leases that were not renewed for a week, by the store's
+// clock alone, where a person said that nothing is shipping.
+func (p *prune) living(leases []Lease) []Lease {
+	return slices.DeleteFunc(leases, func(l Lease) bool {
+		return p.o.Orphans && !l.PutTime.IsZero() && p.storeNow.Sub(l.PutTime) >= leaseAge
+	})
 }

@@ -25,7 +25,7 @@ type segmentName struct {
 }
 
 func nameOf(n int, d Digest) segmentName {
-	return segmentName{n: uint32(n), digest: [8]byte(d[:8])} //nolint:gosec // at most 100,000,000
+	return segmentName{n: uint32(n), digest: [8]byte(d[:8])}
 }
 
 func parseSegmentName(name string) (segmentName, bool) {

@@ -6,12 +6,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,76 +19,16 @@ import (
 	"snapd/internal/ship"
 	"snapd/internal/ship/s3"
 	"snapd/internal/ship/shiptest"
-
-	"github.com/minio/minio-go/v7"
 )
 
-// behind is what stands between us and a server, and what it does to it.
-type behind struct {
-	*httptest.Server
-	answer atomic.Pointer[func(w http.ResponseWriter, r *http.Request) bool] // true: answered in the server's place
-	change atomic.Pointer[func(r *http.Response, body []byte) []byte]
-}
-
-func before(t *testing.T, m *shiptest.MinIO) *behind {
+// fronted is a store behind what stands before a server.
+func fronted(t *testing.T, front *shiptest.Front, m *shiptest.MinIO, bucket string) *s3.Store {
 	t.Helper()
-	target, err := url.Parse(m.Endpoint())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &behind{}
-	proxy := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.Host = r.In.Host // it is signed
-		},
-		ModifyResponse: func(r *http.Response) error {
-			change := b.change.Load()
-			if change == nil || r.Request.Method == http.MethodHead {
-				return nil
-			}
-			body, err := io.ReadAll(r.Body)
-			if err != nil {
-				return err
-			}
-			body = (*change)(r, body)
-			r.Body = io.NopCloser(bytes.NewReader(body))
-			r.ContentLength = int64(len(body))
-			r.Header.Set("Content-Length", fmt.Sprint(len(body)))
-			return nil
-		},
-	}
-	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if answer := b.answer.Load(); answer != nil && (*answer)(w, r) {
-			return
-		}
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(b.Close)
-	return b
-}
-
-func (b *behind) store(t *testing.T, m *shiptest.MinIO, bucket string) *s3.Store {
-	t.Helper()
-	s, err := s3.New(s3.Options{Endpoint: b.URL, Bucket: bucket, Prefix: "host1", AccessKey: m.AccessKey, SecretKey: m.SecretKey})
+	s, err := s3.New(s3.Options{Endpoint: front.URL, Bucket: bucket, Prefix: "host1", AccessKey: m.AccessKey, SecretKey: m.SecretKey})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
-}
-
-func isListing(r *http.Request) bool {
-	return r.Method == http.MethodGet && r.URL.Query().Get("list-type") == "2"
-}
-
-// onListings changes the pages of listings.
-func onListings(change func(string) string) *func(*http.Response, []byte) []byte {
-	return new(func(r *http.Response, body []byte) []byte {
-		if !isListing(r.Request) || r.StatusCode != http.StatusOK {
-			return body
-		}
-		return []byte(change(string(body)))
-	})
 }
 
 // TestPutsAnsweredWithAPage: each once counted as stored; a run succeeded
@@ -100,12 +36,12 @@ func onListings(change func(string) string) *func(*http.Response, []byte) []byte
 func TestPutsAnsweredWithAPage(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "ships", false)
-	front := before(t, m)
-	b := newBenchWith(t, ship.Retry(front.store(t, m, "ships"), ship.RetryPolicy{First: time.Millisecond}), ship.EncryptionAge, 64<<10)
+	front := shiptest.NewFront(t, m)
+	b := newBenchWith(t, ship.Retry(fronted(t, front, m, "ships"), ship.RetryPolicy{First: time.Millisecond}), ship.EncryptionAge, 64<<10)
 	data := noise(5, 5*64<<10)
 	w := b.host()
 	page := func(kind, body string) {
-		front.answer.Store(new(func(w http.ResponseWriter, r *http.Request) bool {
+		front.Answer(func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/data/") {
 				return false
 			}
@@ -113,7 +49,7 @@ func TestPutsAnsweredWithAPage(t *testing.T) {
 			w.Header().Set("Content-Type", kind)
 			_, _ = io.WriteString(w, body)
 			return true
-		}))
+		})
 	}
 	for kind, body := range map[string]string{"text/html": "<html>log in</html>", "application/json": `{"ok":true}`, "text/plain": ""} {
 		page(kind, body)
@@ -122,7 +58,7 @@ func TestPutsAnsweredWithAPage(t *testing.T) {
 			t.Errorf("%s: got %v (advice %q)", kind, err, advice.Of(err))
 		}
 	}
-	front.answer.Store(nil)
+	front.Answer(nil)
 	s := b.upload(w, full("g1"), data)
 	if s.Uploaded != 5 {
 		t.Errorf("got %+v", s)
@@ -137,8 +73,8 @@ func TestPutsAnsweredWithAPage(t *testing.T) {
 func TestWhatProvesAPut(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "ships", false)
-	front := before(t, m)
-	s := front.store(t, m, "ships")
+	front := shiptest.NewFront(t, m)
+	s := fronted(t, front, m, "ships")
 	for _, c := range []struct {
 		without []string
 		want    error
@@ -148,31 +84,31 @@ func TestWhatProvesAPut(t *testing.T) {
 		{[]string{"X-Amz-Checksum-Sha256"}, nil},
 		{[]string{"ETag", "X-Amz-Checksum-Sha256"}, ship.ErrNotAStore},
 	} {
-		front.change.Store(new(func(r *http.Response, body []byte) []byte {
+		front.Change(func(r *http.Request, header http.Header, body []byte) []byte {
 			for _, h := range c.without {
-				if r.Header.Get(h) == "" && r.Request.Method == http.MethodPut {
+				if header.Get(h) == "" && r.Method == http.MethodPut {
 					t.Errorf("the server says no %s", h)
 				}
-				r.Header.Del(h)
+				header.Del(h)
 			}
 			return body
-		}))
+		})
 		if err := s.Put(t.Context(), "k", []byte("body"), false); !errors.Is(err, c.want) {
 			t.Errorf("without %q: got %v, want %v", c.without, err, c.want)
 		}
 	}
 }
 
-var contents = regexp.MustCompile(`(?s)<Contents>.*?</Contents>`) //nolint:gochecknoglobals // of a test
+var contents = regexp.MustCompile(`(?s)<Contents>.*?</Contents>`)
 
 // TestListingsThatLie: reversed ones are put in order; those that cannot be
 // true are errors; lost keys are asked for by name.
 func TestServersWhoseListingsLie(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "ships", false)
-	front := before(t, m)
+	front := shiptest.NewFront(t, m)
 	const size, segments = 1 << 10, 1100
-	b := newBenchWith(t, ship.Retry(front.store(t, m, "ships"), ship.RetryPolicy{First: time.Millisecond}), ship.EncryptionAge, size)
+	b := newBenchWith(t, ship.Retry(fronted(t, front, m, "ships"), ship.RetryPolicy{First: time.Millisecond}), ship.EncryptionAge, size)
 	data := noise(5, segments*size)
 	w := b.host()
 	base := b.upload(w, full("g1"), data)
@@ -185,31 +121,31 @@ func TestServersWhoseListingsLie(t *testing.T) {
 		t.Fatalf("%d keys, %v", len(want), err)
 	}
 
-	front.change.Store(onListings(func(page string) string {
+	front.ChangeListings(func(page string) string {
 		all := contents.FindAllString(page, -1)
 		return contents.ReplaceAllStringFunc(page, func(string) string {
 			last := all[len(all)-1]
 			all = all[:len(all)-1]
 			return last
 		})
-	}))
+	})
 	if got, err := list(); err != nil || !slices.Equal(got, want) {
 		t.Errorf("reversed: %d keys, %v", len(got), err)
 	}
 
 	truncated := regexp.MustCompile(`<NextContinuationToken>.*</NextContinuationToken>`)
-	front.change.Store(onListings(func(page string) string { return truncated.ReplaceAllString(page, "") }))
+	front.ChangeListings(func(page string) string { return truncated.ReplaceAllString(page, "") })
 	if got, err := list(); !errors.Is(err, ship.ErrNotAStore) {
 		t.Errorf("truncated without a continuation: %d keys, %v", len(got), err)
 	}
 
 	cuts := 0
-	front.change.Store(onListings(func(page string) string {
+	front.ChangeListings(func(page string) string {
 		if cuts++; cuts == 2 {
 			return page[:len(page)/2]
 		}
 		return page
-	}))
+	})
 	if got, err := list(); err != nil || !slices.Equal(got, want) || cuts < 4 {
 		t.Errorf("broken off in the second page: %d keys, %v, %d pages", len(got), err, cuts)
 	}
@@ -219,15 +155,15 @@ func TestServersWhoseListingsLie(t *testing.T) {
 		"well-formed page": `<?xml version="1.0"?><html><body>log in</body></html>`,
 		"another listing":  `<?xml version="1.0"?><ListBucketResult><Name>ships</Name><Prefix></Prefix></ListBucketResult>`,
 	} {
-		front.change.Store(onListings(func(string) string { return page }))
+		front.ChangeListings(func(string) string { return page })
 		if got, err := list(); !errors.Is(err, ship.ErrNotAStore) {
 			t.Errorf("%s: %d keys, %v", name, len(got), err)
 		}
 	}
 
-	front.change.Store(onListings(func(page string) string {
+	front.ChangeListings(func(page string) string {
 		return truncated.ReplaceAllString(strings.Replace(page, "<IsTruncated>true", "<IsTruncated>false", 1), "")
-	}))
+	})
 	if got, err := list(); err != nil || len(got) != 1000 {
 		t.Fatalf("pages after the first are lost: %d keys, %v", len(got), err)
 	}
@@ -239,8 +175,8 @@ func TestServersWhoseListingsLie(t *testing.T) {
 func TestFlippedWhileInterruptedOnMinIO(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "ships", false)
-	front := before(t, m)
-	store := front.store(t, m, "ships")
+	front := shiptest.NewFront(t, m)
+	store := fronted(t, front, m, "ships")
 	b := newBenchWith(t, store, ship.EncryptionAge, slice)
 	data := noise(5, 12*slice)
 	interrupt(t, b, full("g1"), data)
@@ -250,12 +186,12 @@ func TestFlippedWhileInterruptedOnMinIO(t *testing.T) {
 	}
 	shiptest.FlipBit(t, store, keys[4])
 	var gets atomic.Int32
-	front.answer.Store(new(func(_ http.ResponseWriter, r *http.Request) bool {
+	front.Answer(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/data/") {
 			gets.Add(1)
 		}
 		return false
-	}))
+	})
 	s := b.upload(b.host(), full("g1"), data)
 	if s.Uploaded != 1 || s.Reused != 11 || gets.Load() != 1 {
 		t.Errorf("got %+v with %d segments fetched", s, gets.Load())
@@ -272,13 +208,14 @@ func TestBehindDeleteMarkers(t *testing.T) {
 	m.Bucket(t, "locked", true)
 	store := onMinIO(t, m, "locked", "host1")
 	b := newBenchWith(t, store, ship.EncryptionAge, slice)
-	client := m.Client(t)
-	if err := client.RemoveObject(t.Context(), "locked", "host1/repository", minio.RemoveObjectOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	m.Hide(t, "locked", "host1/repository")
 	_, err := ship.Open(context.WithoutCancel(t.Context()), store, ship.OpenOptions{Signer: b.signer})
 	if errors.Is(err, ship.ErrNotRepository) || !errors.Is(err, ship.ErrDeleted) || strings.Contains(advice.Of(err), "init") || !strings.Contains(advice.Of(err), "delete markers") {
 		t.Errorf("got %v (advice %q)", err, advice.Of(err))
+	}
+	_, err = ship.Create(t.Context(), store, ship.CreateOptions{Signer: b.signer, Encryption: ship.EncryptionAge, Now: time.Now()})
+	if !errors.Is(err, ship.ErrDeleted) || !strings.Contains(advice.Of(err), "delete markers") {
+		t.Errorf("made another one on top: %v (advice %q)", err, advice.Of(err))
 	}
 	if _, err := store.Stat(t.Context(), "repository"); !errors.Is(err, ship.ErrDeleted) {
 		t.Errorf("stat: %v", err)

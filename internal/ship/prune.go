@@ -78,11 +78,12 @@ type prune struct {
 	o    PruneOptions
 	drop map[point.ID]bool
 
-	leases []Lease
-	keep   map[point.ID]bool // streams that stay
-	going  []PointRecord     // records that this prune drops
-	stray  []point.ID        // streams without a point or manifest that an orphan hunt lets go
-	extra  []Object          // below data/ of a stream that stays, and not named by its manifest
+	leases   []Lease
+	storeNow time.Time         // the newest time that a listing told, when orphans are looked for
+	keep     map[point.ID]bool // streams that stay
+	going    []PointRecord     // records that this prune drops
+	stray    []point.ID        // streams without a point or manifest that an orphan hunt lets go
+	extra    []Object          // below data/ of a stream that stays, and not named by its manifest
 
 	mu     sync.Mutex
 	pruned Pruned
@@ -100,6 +101,11 @@ func (p *prune) run(ctx context.Context) error {
 	}
 	if p.idle() {
 		return nil
+	}
+	if p.o.Orphans {
+		if err := p.readStoreClock(ctx); err != nil {
+			return err
+		}
 	}
 	if err := p.findLeases(ctx); err != nil {
 		return err
@@ -179,6 +185,7 @@ func (p *prune) refuse(problems []Problem) error {
 // choose picks the records that go, and refuses what must not.
 func (p *prune) choose() error {
 	v := p.view
+	p.going, p.pruned.Points = nil, nil
 	left, newest := 0, map[string]int64{}
 	for _, rec := range v.Points {
 		newest[rec.GroupTag] = max(newest[rec.GroupTag], rec.Number)
@@ -209,7 +216,7 @@ func (p *prune) findLeases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.leases = leases
+	p.leases = p.living(leases)
 	return p.refuse(problems)
 }
 
@@ -271,16 +278,14 @@ func (p *prune) goes() []point.ID {
 // event is what goes on record before anything is deleted. It is asked for
 // again when another process put an event first.
 func (p *prune) event() (*eventBody, error) {
-	if err := p.mark(); err != nil {
+	// Another prune may have dropped, or a person pinned, a point meanwhile.
+	if err := errors.Join(p.choose(), p.mark()); err != nil {
 		return nil, err
 	}
 	body := &eventBody{Absent: p.view.old, Remove: p.goes()}
 	for _, rec := range p.going {
 		if _, gone := p.view.explained[rec.Number]; gone {
 			continue
-		}
-		if p.view.Pinned(rec.ID) && p.drop[rec.ID] {
-			return nil, advice.Usagef("point %s was pinned meanwhile: it is not removed", rec.ID)
 		}
 		d := dropped{Number: rec.Number, Point: rec.ID, Digest: rec.Digest}
 		for _, s := range rec.Streams {

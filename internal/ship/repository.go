@@ -90,6 +90,14 @@ func Create(ctx context.Context, s Store, o CreateOptions) (*Repository, error) 
 	if err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
+	// One that was deleted in a bucket with versions is hidden, and not gone: a
+	// second one on top of it would make it hard to get back.
+	switch err := fetch(ctx, s, keyRepository, maxSigned, &bytes.Buffer{}); {
+	case errors.Is(err, ErrDeleted):
+		return nil, fmt.Errorf("create repository: an earlier one is hidden here: %w", err)
+	case err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged):
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
 	if _, err := putOnce(ctx, s, keyRepository, object); err != nil {
 		if errors.Is(err, ErrExists) {
 			return nil, fmt.Errorf("create repository: a repository %w here", ErrExists)

@@ -34,7 +34,7 @@ func (u *upload) resume(ctx context.Context) (how func(*upload) string, committe
 		}
 		return nil, &Stream{
 			StreamRef: m.StreamRef, SentBytes: m.SentBytes, StoredBytes: m.StoredBytes, Segments: m.Segments,
-			Reused: m.Segments, Resumed: "it was complete already", Digest: m.StreamRef.Digest.String(),
+			Reused: m.Segments, Resumed: "it was complete already", Digest: m.Digest.String(),
 		}, nil
 	}
 	if err := u.prove(ctx); err != nil {

@@ -41,6 +41,16 @@ func (c *Cache) NoteDamage(damage []Damage) error {
 	})
 }
 
+// NoteWhole forgets damage of streams that were read and found whole, for who
+// has no signing key to note it in the ledger.
+func (c *Cache) NoteWhole(streams []point.ID) error {
+	whole := map[point.ID]bool{}
+	for _, id := range streams {
+		whole[id] = true
+	}
+	return c.forgetDamage(whole)
+}
+
 // forgetDamage is for what is noted in the ledger, or is whole again.
 func (c *Cache) forgetDamage(streams map[point.ID]bool) error {
 	if c == nil || !slices.ContainsFunc(c.Seen().Damage, func(d Damage) bool { return streams[d.Stream] }) {

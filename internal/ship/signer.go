@@ -1,7 +1,6 @@
 package ship
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -46,27 +45,21 @@ func LoadSigner(file string) (*Signer, error) {
 	if minisign.IsEncrypted(text) {
 		return nil, advice.With(fmt.Errorf("signing key %s has a password, which the agent cannot type", file), "remove the password with: minisign -C -W -s %s", file)
 	}
-	var s Signer
-	if err := s.key.UnmarshalText(text); err != nil {
+	s, err := ParseSigner(text)
+	if err != nil {
 		return nil, fmt.Errorf("signing key %s: %w", file, err)
 	}
-	// The file has no checksum; a key whose halves do not fit would sign
-	// what nobody can verify.
-	probe := minisign.NewReader(strings.NewReader("probe"))
-	if !probe.Verify(s.Public().key, probe.SignWithComments(s.key, "probe", "probe")) {
-		return nil, fmt.Errorf("signing key %s: %w: its halves do not belong together", file, ErrDamaged)
-	}
-	return &s, nil
+	return s, nil
 }
 
 // Save writes the key to a new file that only its owner can read. It never
 // overwrites: a file that is there is ErrExists.
 func (s *Signer) Save(file string) error {
-	text, err := s.key.MarshalText()
+	text, err := s.Text()
 	if err != nil {
-		return fmt.Errorf("save signing key: %w", err)
+		return err
 	}
-	err = durable.Create(file, append(bytes.TrimRight(text, "\n"), '\n'), 0o600)
+	err = durable.Create(file, text, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("save signing key: %s %w", file, ErrExists)
 	}

@@ -36,6 +36,7 @@ type Verified struct {
 	Checked
 	Damage  []Damage   // what was found damaged or missing; who has the key notes it in the ledger
 	Whole   []point.ID // streams that were noted damaged and are whole now
+	Sound   []point.ID // all streams that were read to their end and are whole
 	Orphans Orphans    // below data/: neither manifest nor lease explains them
 	Notes   []string   // said to people, no damage
 }
@@ -226,7 +227,11 @@ func (v *verify) result() Verified {
 		noted[id] = true
 	}
 	for _, id := range sortedIDs(v.read) {
-		if _, bad := v.bad[id]; noted[id] && !bad {
+		if _, bad := v.bad[id]; bad {
+			continue
+		}
+		out.Sound = append(out.Sound, id)
+		if noted[id] {
 			out.Whole = append(out.Whole, id)
 			delete(v.view.missing, id)
 		}

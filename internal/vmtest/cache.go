@@ -36,7 +36,7 @@ func openCache() (cache, error) {
 
 func (c cache) runs() string { return filepath.Join(c.dir, "run") }
 
-// lock waits until nobody else builds into the cache. The caller releases it.
+// lock waits until no other program builds into the cache. The caller releases it.
 func (c cache) lock(ctx context.Context) (release func(), err error) {
 	file, err := os.OpenFile(filepath.Join(c.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -60,10 +60,10 @@ func (c cache) lock(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// entry returns the sealed directory at path. If it is missing, unfinished or
+// entry returns the finished directory at path. If it is missing, unfinished or
 // damaged, make fills a new one, which takes its place only when complete.
 func (c cache) entry(ctx context.Context, path string, make func(ctx context.Context, dir string) error) error {
-	if checkSeal(path) == nil {
+	if checkInventory(path) == nil {
 		return nil
 	}
 	release, err := c.lock(ctx)
@@ -71,7 +71,7 @@ func (c cache) entry(ctx context.Context, path string, make func(ctx context.Con
 		return err
 	}
 	defer release()
-	err = checkSeal(path) // somebody else may have made it meanwhile
+	err = checkInventory(path) // another program may have made it meanwhile
 	if err == nil {
 		return nil
 	}
@@ -92,7 +92,7 @@ func (c cache) entry(ctx context.Context, path string, make func(ctx context.Con
 	if err := make(ctx, dir); err != nil {
 		return err
 	}
-	if err := seal(dir); err != nil {
+	if err := writeInventory(dir); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(path); err != nil {

@@ -47,8 +47,8 @@ func NewDisk(t testing.TB, name string, size int64) *Disk {
 // Fail makes every read and write fail from now on.
 func (d *Disk) Fail() { d.load(fmt.Sprintf("0 %d error", d.length)) }
 
-// Mend gives it back as it was.
-func (d *Disk) Mend() { d.load(d.linear()) }
+// Repair gives it back as it was.
+func (d *Disk) Repair() { d.load(d.linear()) }
 
 func (d *Disk) linear() string { return fmt.Sprintf("0 %d linear %s 0", d.length, d.loop) }
 

@@ -209,8 +209,8 @@ func (g *Guest) Close() error {
 	return err
 }
 
-// open connects to the guest and tells it what a copy cannot know: the time,
-// and who it is.
+// open connects to the guest and tells it what a copy cannot know: the time, and
+// its own name and address.
 func (g *Guest) open(ctx context.Context, copied bool) error {
 	g.closeDoor()
 	d, err := connect(ctx, g.image, g.machine)
@@ -261,7 +261,8 @@ func (g *Guest) explain(err error) error {
 	return explain(err, g.console(), g.machine.messages.String(), g.machine.monitor.happened())
 }
 
-// setClock gives the guest this host's time: that of a saved one has stood still.
+// setClock gives the guest this host's time: the clock of a saved guest stopped
+// when it was saved.
 func setClock(ctx context.Context, d *door) error {
 	now := time.Now()
 	return mustRun(ctx, d, fmt.Sprintf("date -u -s @%d.%09d >/dev/null", now.Unix(), now.Nanosecond()))

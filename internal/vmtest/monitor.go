@@ -39,7 +39,7 @@ type reply struct {
 }
 
 // socketpair returns two ends of one connection: ours, and the one that is
-// passed to QEMU as an open file. No path, no port, nobody else can connect.
+// passed to QEMU as an open file. There is no path and no port, so no other program can connect.
 func socketpair() (ours net.Conn, theirs *os.File, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -109,7 +109,7 @@ func TestPowerCutInTheMiddleOfAWrite(t *testing.T) {
 	if health := g.Sh(t, "zpool status -x inside"); !strings.Contains(health, "is healthy") {
 		t.Errorf("the pool: %s", health)
 	}
-	// Replays the journal, as mounting would; then nothing may be left to mend.
+	// Replays the journal, as mounting would; then nothing may be left to repair.
 	g.Sh(t, "e2fsck -p /srv/ext4.img || test $? -eq 1; e2fsck -fn /srv/ext4.img")
 	g.Sh(t, "mount -o loop /srv/ext4.img /srv/ext4")
 	g.Sh(t, `set -e; for dir in /srv/ext4 /inside; do

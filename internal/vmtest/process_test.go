@@ -49,7 +49,7 @@ func TestChildDiesWithItsParent(t *testing.T) {
 	}
 }
 
-// alive tells whether a process runs; a zombie that nobody reaps does not.
+// alive tells whether a process runs; a zombie that no parent reaps does not.
 func alive(pid int) bool {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

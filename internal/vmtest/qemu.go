@@ -28,7 +28,7 @@ type launch struct {
 	image    image
 	accel    accelerator
 	disk     string // qcow2
-	memory   string // file; "" for memory that is nobody's
+	memory   string // file; "" for memory that is not shared
 	write    bool   // the guest's memory goes into the file, to be saved
 	incoming bool   // wait for a saved state
 	console  string // file
@@ -100,7 +100,7 @@ func start(ctx context.Context, l launch, network *Network) (*machine, error) {
 	}
 	defer func() { _ = theirs.Close() }()
 	if network == nil {
-		network = &Network{} // nobody else's
+		network = &Network{} // shared with no other guest
 	}
 	cable, err := network.plug()
 	if err != nil {

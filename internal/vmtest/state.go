@@ -38,9 +38,9 @@ func (c cache) ensureState(ctx context.Context, i image, qemu string, accel acce
 	parts = append(parts, launch{accel: accel}.hardware()...)
 	// Its disk builds on this very image, not on one that the same scripts made
 	// at another time.
-	sum, err := os.ReadFile(filepath.Join(i.dir, sealName))
+	sum, err := os.ReadFile(filepath.Join(i.dir, inventoryName))
 	if err != nil {
-		return state{}, fmt.Errorf("read the image's seal: %w", err)
+		return state{}, fmt.Errorf("read the image's inventory: %w", err)
 	}
 	parts = append(parts, string(sum))
 	result := state{dir: filepath.Join(c.dir, "booted-"+digest(parts...))}

@@ -202,7 +202,7 @@ func (c *Container) locate(mount string) error {
 	}
 	in, err := cgroup.Of(c.Pid)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // it has just ended; whoever freezes it will see
+		return nil // it has just ended; package freeze will see that
 	}
 	if err != nil {
 		return fmt.Errorf("read the cgroup of container %s: %w", c.Name, err)
@@ -228,7 +228,7 @@ const (
 )
 
 // compose reads Compose's labels. Compose also labels the images it builds,
-// so equal labels alone mean nothing; but an image that somebody pulled and
+// so equal labels alone mean nothing; but an image that a user pulled and
 // ran by hand has all of them equal, and is in no project.
 func (c *Container) compose() {
 	own := func(label string) bool {

@@ -28,7 +28,7 @@ var (
 
 // DefaultTimeout bounds every call to the engine that names no other limit. An
 // engine on a busy host, or one that has just been started, needs seconds to list
-// its containers; nobody stands still while it is asked.
+// its containers; nothing is frozen while it is asked.
 const DefaultTimeout = 20 * time.Second
 
 // writeLimit bounds what is sent to a command that may hold a lock.
@@ -80,7 +80,7 @@ func Connect(ctx context.Context, host string, options ...Option) (_ *Engine, er
 	return e, nil
 }
 
-// Close lets go of the connections.
+// Close closes the connections.
 func (e *Engine) Close() error { return e.api.Close() }
 
 // Root is the directory in which it keeps its data.
@@ -96,7 +96,7 @@ func (e *Engine) dial(ctx context.Context, socket string) error {
 	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%w: there is no socket at %s", ErrNoEngine, socket)
 	case errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("%w: nobody listens at %s", ErrNoEngine, socket)
+		return fmt.Errorf("%w: no engine listens at %s", ErrNoEngine, socket)
 	case errors.Is(err, unix.EACCES):
 		return advice.With(fmt.Errorf("connect to the container engine: no right to use %s", socket), "run the same command as root")
 	case err != nil:
@@ -105,7 +105,7 @@ func (e *Engine) dial(ctx context.Context, socket string) error {
 	return c.Close()
 }
 
-// check asks who answers.
+// check asks which engine answers.
 func (e *Engine) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout)
 	defer cancel()

@@ -113,8 +113,8 @@ func (g *grouping) enrolLone(i int) {
 	g.draft(name).add(i)
 }
 
-// reportIdle says what is wrong with labels that enrol nobody: somebody who
-// wrote them believes that the container is taken care of.
+// reportIdle says what is wrong with labels that enrol no container: the user
+// who wrote them believes that the container is snapshotted.
 func (g *grouping) reportIdle(i int) {
 	c := g.containers[i]
 	if p := g.broken[i]; p != nil {
@@ -137,7 +137,7 @@ func (g *grouping) reportIdle(i int) {
 }
 
 // mayJoin tells whether the label of a container may put it into a group, and
-// reports if not. Labels are written by people one may not trust with the
+// reports if not. Labels are written by users who need not be trusted with the
 // host, so they reach into no other project's group.
 func (g *grouping) mayJoin(i int, name string) bool {
 	c := g.containers[i]
@@ -153,7 +153,7 @@ func (g *grouping) mayJoin(i int, name string) bool {
 	return false
 }
 
-// foreign says whose group name is when it is that of another project than
+// foreign says to which project a group name belongs, when that is another than
 // the given one ("" for lone containers), otherwise "".
 func (g *grouping) foreign(project, name string) string {
 	if s, ok := g.cfg.Groups[name]; ok {
@@ -170,8 +170,8 @@ func (g *grouping) foreign(project, name string) string {
 	return ""
 }
 
-// takenBy says who has the group already that a lone container's own name
-// would put it into.
+// takenBy says which container or project has the group already that a lone
+// container's own name would put it into.
 func (g *grouping) takenBy(i int, name string) string {
 	if _, ok := g.cfg.Groups[name]; !ok {
 		for j, c := range g.containers[:i] { // Web and web

@@ -90,8 +90,8 @@ func (e *Engine) Exec(ctx context.Context, id string, c Command) (*Session, erro
 }
 
 // attach starts the command and takes over the connection. The client heeds
-// no context there, so that a hanging engine would hold us for ever: the
-// connection itself gets a deadline until the engine has answered.
+// no context there, so that snapd would wait for ever for a hanging engine.
+// So the connection itself gets a deadline until the engine has answered.
 func (e *Engine) attach(ctx context.Context, exec string) (types.HijackedResponse, error) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		d := net.Dialer{Timeout: e.timeout}
@@ -144,7 +144,7 @@ func (s *Session) inspect(ctx context.Context) (container.ExecInspect, error) {
 }
 
 // Write sends to the command's standard input. It does not wait as long as other
-// calls to the engine may: somebody's lock may depend on it.
+// calls to the engine may: an application's lock may depend on it.
 func (s *Session) Write(p []byte) (int, error) {
 	if err := s.attached.Conn.SetWriteDeadline(time.Now().Add(min(s.engine.timeout, writeLimit))); err != nil {
 		return 0, err
@@ -228,7 +228,7 @@ func (s *Session) carries(pid int) bool {
 	return err == nil && in.Carries(s.container)
 }
 
-// Close lets go of the command: its input ends, its output is not read any
+// Close leaves the command: its input ends, its output is not read any
 // more. It may be called twice.
 func (s *Session) Close() error {
 	s.closing.Do(func() {

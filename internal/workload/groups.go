@@ -14,7 +14,7 @@ import (
 
 // Groups joins configuration and labels into the groups of this host, by
 // name, and says what is wrong. Groups that have a problem are left out. It
-// asks nobody: containers nil means that there is no engine.
+// asks no engine: containers nil means that there is none.
 //
 // The configuration beats labels, key by key, and a container that the
 // configuration puts into a group is in no other by its labels. Otherwise
@@ -71,7 +71,7 @@ func (g *grouping) readLabels() {
 		if c.ImageGone && hasLabels(c) {
 			g.broken[i] = &Problem{
 				Container: c.Name, Label: config.LabelPrefix + "*",
-				Why: "the image it was made from is gone, so that nobody can tell whose labels these are",
+				Why: "the image it was made from is gone, so that it cannot be told which labels are the user's and which the image's",
 				Do:  "pull the image again and make the container anew, or name the container in the configuration and remove the labels",
 			}
 			continue
@@ -210,7 +210,7 @@ func (g *grouping) complete(d *draft) (Group, bool) {
 	if len(settings.Units) > 0 && len(settings.Paths) == 0 {
 		g.problem(Problem{
 			Group: d.name, Label: "group." + d.name + ".units",
-			Why: "where units write to is not known unless somebody says so", Do: `name the folders in "paths"`,
+			Why: "snapd cannot find out where units write to", Do: `name the folders in "paths"`,
 		})
 		return Group{}, false
 	}

@@ -129,7 +129,7 @@ func TestGroups(t *testing.T) {
 		{name: "without an engine", toml: "[group.a]\ncontainers = [\"db\"]\n[group.b]\npaths = [\"/srv\"]", want: []string{"b:"}, problems: []string{"start the engine"}},
 		{name: "nothing belongs to it", toml: "[group.a]\nschedule = \"daily\"", problems: []string{"nothing belongs to this group"}},
 		{name: "units", toml: "[group.a]\nunits = [\"x.service\"]\npaths = [\"/srv\"]", want: []string{"a:"}},
-		{name: "units without paths", toml: "[group.a]\nunits = [\"x.service\"]", problems: []string{"where units write to is not known"}},
+		{name: "units without paths", toml: "[group.a]\nunits = [\"x.service\"]", problems: []string{"snapd cannot find out where units write to"}},
 		{
 			name: "members disagree", containers: []Container{composed("shop", "db", on("snapd.max-window", "1s")), composed("shop", "web", labels{"snapd.max-window": "2s"})},
 			problems: []string{"container shop-web-1: snapd.max-window: says 2s, and container shop-db-1 of the same group says otherwise"},
@@ -142,8 +142,8 @@ func TestGroups(t *testing.T) {
 			name: "a bad label spoils its group", containers: []Container{composed("shop", "db", on()), composed("shop", "web", labels{"snapd.freeze": "frezee"}), lone("fine", on())},
 			want: []string{"fine: fine"}, problems: []string{"container shop-web-1: snapd.freeze:"},
 		},
-		{name: "a label nobody knows", containers: []Container{lone("db", on("snapd.enabel", "1"))}, problems: []string{`snapd.enabel: no such label; write "enable", if that is meant; then make the container anew`}},
-		{name: "labels that enrol nobody", containers: []Container{lone("db", labels{"snapd.volumes": "x"})}, problems: []string{"nothing enrols it"}},
+		{name: "a label that does not exist", containers: []Container{lone("db", on("snapd.enabel", "1"))}, problems: []string{`snapd.enabel: no such label; write "enable", if that is meant; then make the container anew`}},
+		{name: "labels that enrol no container", containers: []Container{lone("db", labels{"snapd.volumes": "x"})}, problems: []string{"nothing enrols it"}},
 		{name: "volumes of another", containers: []Container{lone("db", on("snapd.volumes", "/date"), vol("v", "/data"))}, problems: []string{`"/date" is none of its own mounts; name a volume or the path in the container where it is mounted, such as /data if that is meant`}},
 	}
 	for _, c := range cases {

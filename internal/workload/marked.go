@@ -23,9 +23,9 @@ const markName = "SNAPD_MARK"
 // markEnd separates the mark of a Command from what each session adds.
 const markEnd = "/"
 
-// EndMarked kills those processes of containers whose mark is one that stale
-// says nobody answers for any more. The engine is not asked, so that it may
-// hang. It returns the numbers of those it killed.
+// EndMarked kills those processes of containers that have a mark of which stale
+// says that its maker is dead. The engine is not asked, so that it may hang. It
+// returns the numbers of those it killed.
 func EndMarked(stale func(mark string) bool) ([]int, error) {
 	return endMarked(func(_ int, mark string) bool {
 		i := strings.LastIndex(mark, markEnd)
@@ -43,7 +43,7 @@ func endMarked(doomed func(pid int, mark string) bool) ([]int, error) {
 	var errs error
 	for _, pid := range pids {
 		// Reading the environment of one that waits in the kernel could wait
-		// with it; a client that keeps a lock does not.
+		// with it; a client that has a lock does not wait so.
 		p, err := proc.Look(pid)
 		if err != nil || p.State == 'D' || !inContainer(pid) {
 			continue

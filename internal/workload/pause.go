@@ -13,7 +13,7 @@ import (
 // freeze asks for. Pause, Unpause and Start take longer than other calls may,
 // so ctx bounds them: the engine goes on with them all the same when it ends.
 
-// Pause makes a running container stand still.
+// Pause freezes a running container.
 func (e *Engine) Pause(ctx context.Context, id string) error {
 	if err := e.api.ContainerPause(ctx, id); err != nil {
 		return e.explain("pause container "+id, err)
@@ -21,7 +21,7 @@ func (e *Engine) Pause(ctx context.Context, id string) error {
 	return nil
 }
 
-// Unpause lets it go again.
+// Unpause thaws it again.
 func (e *Engine) Unpause(ctx context.Context, id string) error {
 	if err := e.api.ContainerUnpause(ctx, id); err != nil {
 		return e.explain("unpause container "+id, err)
@@ -66,7 +66,7 @@ func (e *Engine) Stop(ctx context.Context, id string) error {
 // may take beyond that to kill it and clean up.
 const (
 	stopDefault = 10 * time.Second
-	stopMost    = 10 * time.Minute // also for one that says "for ever"
+	stopMost    = 10 * time.Minute // also for a container that asks for no limit
 	stopExtra   = 20 * time.Second
 )
 

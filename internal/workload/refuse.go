@@ -30,7 +30,7 @@ func (r *resolver) leaveOut(who string) string {
 	return fmt.Sprintf("leave it out: list what belongs to the group in the label snapd.volumes of the container, or in volumes of [group.%s]", r.group.Name)
 }
 
-// kindOf describes a filesystem to somebody who hoped to snapshot it.
+// kindOf describes a filesystem to a user who hoped to snapshot it.
 func kindOf(fstype string) string {
 	if why := reason(fstype); why != "" {
 		return fstype + ", " + why

@@ -27,7 +27,7 @@ type Resolved struct {
 	Places   []ResolvedPlace // one for each dataset, by driver and name
 	Writers  []Writer        // running containers outside the group that write to these datasets
 	Warnings []string        // what a point of this group does not cover, and why
-	Notes    []string        // what was passed over and need not be covered
+	Notes    []string        // what users should know of paths, such as what is left out because it need not be covered
 }
 
 // ResolvedPlace is one dataset of the group. Path is of the first of Paths.
@@ -255,7 +255,7 @@ func (r *resolver) add(ctx context.Context, who, path, user string) error {
 		return fmt.Errorf("%s: find the dataset of %s: %w", who, path, err)
 	}
 	if place.Path != "." && place.Path != "" {
-		r.note("%s is a part of %s %s; all of that is in the snapshot", who, place.Dataset.Driver, place.Dataset.Name)
+		r.note("%s is only a part of %s %s, and the snapshot has the whole of it", who, place.Dataset.Driver, place.Dataset.Name)
 	}
 	r.keep(place, path, user)
 	r.spots = append(r.spots, owned{where, place.Dataset})
@@ -282,7 +282,7 @@ func (r *resolver) device(ctx context.Context, who, path string, m proc.Mount) e
 	return nil
 }
 
-// locate asks every driver whose the path is.
+// locate asks every driver whether the path is on its storage.
 func (r *resolver) locate(ctx context.Context, path string) (fs.Place, error) {
 	for _, d := range r.drivers {
 		place, err := d.Locate(ctx, path)

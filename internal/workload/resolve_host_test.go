@@ -178,7 +178,7 @@ func TestResolveRefuses(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			spec := enabled("res-refused", c.mount)
-			if c.idle { // it could not be started: nobody serves the share
+			if c.idle { // it could not be started: no server has the share
 				id, err := docker.Create(t.Context(), spec)
 				if err != nil {
 					t.Fatal(err)

@@ -1,6 +1,6 @@
 // Package workload says what runs on this host, which groups it forms and
 // which datasets it writes to. It is the only package that knows the Docker
-// client. It freezes nobody by itself: Engine offers package freeze the calls
+// client. It freezes nothing by itself: Engine offers package freeze the calls
 // it needs, and Resolve only reads mount tables.
 package workload
 
@@ -21,13 +21,13 @@ type Container struct {
 	AutoRemove          bool              // --rm: it vanishes when it stops
 	Pid                 int               // of its first process, 0 when it does not run
 	Labels, ImageLabels map[string]string // of the container; of the image it was made from
-	ImageGone           bool              // its image was removed, so nobody knows which labels came from there
+	ImageGone           bool              // its image was removed, so it is not known which labels came from there
 	Project, Service    string            // of Docker Compose, "" for others
 	DependsOn           []string          // services of the same project that are started before it
 	Mounts              []Mount
 	Cgroup              string          // absolute directory in the cgroup v2 tree, "" when there is none
 	Commands            config.Commands // what is run in it for a restore point; known of members of groups only
-	Definition          json.RawMessage // what inspect says: it holds environments, so it belongs into sealed parts only
+	Definition          json.RawMessage // what inspect says: it has environments, so it belongs into encrypted parts only
 }
 
 // Kinds of mounts.
@@ -59,11 +59,11 @@ func (m Mount) String() string {
 	return m.Kind + " mount at " + m.Target
 }
 
-// Group is a group with those who belong to it here and now.
+// Group is a group with the containers and units that belong to it here and now.
 type Group struct {
 	config.Group
 	Members []Container // by name
-	Mounts  []Use       // what of the members' mounts belongs to the group, before anybody looked where it lies
+	Mounts  []Use       // what of the members' mounts belongs to the group, before it is known where it lies
 }
 
 // Use is one mount of one member.
@@ -82,12 +82,12 @@ func (g Group) Member(id string) (Container, bool) {
 	return Container{}, false
 }
 
-// Problem is something in labels or configuration that must be mended. A
-// group that has one is not usable: a point that silently lacks what somebody
+// Problem is something in labels or configuration that must be corrected. A
+// group that has one is not usable: a point that silently lacks what a user
 // asked for would be a lie.
 type Problem struct {
 	Group     string // which group cannot be used, "" when it concerns none
-	Container string // whose label it is, "" when it is the configuration's
+	Container string // the container that has the label, "" for the configuration
 	Label     string // or key
 	Why, Do   string
 }

@@ -15,7 +15,7 @@ type attempt struct {
 	errs *tail
 	done chan struct{} // closed when the command has ended
 	exit int           // read after done
-	err  error         // read after done: why nobody knows how it ended
+	err  error         // read after done: why it is not known how it ended
 	gone time.Time     // when the lock was certainly gone
 }
 

@@ -68,7 +68,7 @@ func redisPoints(t *testing.T, n int) {
 	b.points(n, point.Frozen, func() int { return int(confirmed.Load()) }, b.checkRedis)
 }
 
-// TestTheseChecksFindDamage is the control: without standing still, the
+// TestTheseChecksFindDamage is the control: without freezing, the
 // write-ahead log snapshotted first and the data a second later, the same
 // checks must find that something is wrong.
 func TestTheseChecksFindDamage(t *testing.T) {

@@ -1,7 +1,7 @@
 // Package hold runs what belongs to a restore point inside containers: hooks
 // before and after it, a checkpoint, and commands that keep an application's
-// lock for as long as the window is open. It freezes nobody, and knows no
-// engine: whoever calls it gives it a Runner.
+// lock for as long as the window is open. It freezes nothing, and knows no
+// engine: its caller gives it a Runner.
 package hold
 
 import (
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Target is a container that runs, and as whom commands run in it.
+// Target is a container that runs, and the user as which commands run in it.
 type Target struct {
 	ID, Name string
 	User     string // "" means the user of the container
@@ -46,11 +46,11 @@ type Session interface {
 	// was printed until then may be the engine's words.
 	Started(ctx context.Context) error
 	// Wait returns the exit status once the command has ended and its output
-	// was read. An error means that nobody knows.
+	// was read. An error means that the status is not known.
 	Wait(ctx context.Context) (int, error)
 	// Kill ends it by force.
 	Kill() error
-	// Close lets go of it, whether it has ended or not.
+	// Close closes the connection to it, whether it has ended or not.
 	Close() error
 }
 
@@ -74,7 +74,7 @@ const (
 	StepConnected = "hold-connected" // the sessions of those built in stand; no lock was asked for
 	StepAsking    = "hold-asking"    // one more lock was asked for
 	StepHeld      = "hold-held"      // all are held
-	StepReleasing = "hold-releasing" // the window is over; nobody has been told
+	StepReleasing = "hold-releasing" // the window is over; no lock was told yet
 	StepReleased  = "hold-released"  // all are released
 )
 
@@ -152,9 +152,9 @@ func (h *Held) each(do func(*keeper) error) error {
 	return errors.Join(errs...)
 }
 
-// Release lets go of all locks, waits until they are gone, and ends by force
-// what does not end. The error joins one *Lost for each lock of which it is
-// not certain that it was held until now. A second call says the same again.
+// Release releases all locks, waits until they are gone, and kills what does
+// not end by itself. The error joins one *Lost for each lock of which it is not
+// certain that it was held until now. A second call says the same again.
 // Cancelling ctx keeps nothing from being released.
 func (h *Held) Release(ctx context.Context) error {
 	h.once.Do(func() {
@@ -195,7 +195,7 @@ func (h *Held) Took() time.Duration {
 	return h.complete.Sub(h.began)
 }
 
-// One is how one lock was held, for the record.
+// One is how one lock was held, for the restore point.
 type One struct {
 	Lock
 	Said  string        // the line by which a command acknowledged

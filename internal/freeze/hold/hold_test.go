@@ -179,7 +179,7 @@ func TestALockThatIsLost(t *testing.T) {
 					select {
 					case <-r.started[0].ended:
 					default:
-						t.Error("nobody released it at its deadline")
+						t.Error("it was not released at its deadline")
 					}
 				}
 				err = h.Release(t.Context())

@@ -129,10 +129,10 @@ func TestHooksThatGoWrong(t *testing.T) {
 // once the one that died is gone; and runs no hook whose other was not begun.
 func TestKilledBetweenHooks(t *testing.T) {
 	for step, want := range map[string]string{
-		agent.StepPromised:  "after before after", // nobody knows whether it was begun
+		agent.StepPromised:  "after before after", // not known whether it was begun
 		agent.StepBefore:    "before after before after",
 		agent.StepRecorded:  "before after before after",
-		agent.StepAfter:     "before after after before after", // nobody knows whether it was all
+		agent.StepAfter:     "before after after before after", // not known whether all of it ran
 		agent.StepAfterDone: "before after before after",
 	} {
 		t.Run(step, func(t *testing.T) {
@@ -163,9 +163,9 @@ func TestKilledWhileAHookRuns(t *testing.T) {
 	if clientsIn(t, id) == 0 {
 		t.Fatal("the hook does not run any more, so that this test shows nothing")
 	}
-	mended, err := b.agent(nil).Thaw(t.Context())
-	if err != nil || len(mended) != 1 || !strings.Contains(mended[0], "was run") {
-		t.Errorf("%v, %v", mended, err)
+	recovered, err := b.agent(nil).Thaw(t.Context())
+	if err != nil || len(recovered) != 1 || !strings.Contains(recovered[0], "was run") {
+		t.Errorf("%v, %v", recovered, err)
 	}
 	if got, n := log(t, dir), clientsIn(t, id); got != "before after" || n != 0 {
 		t.Errorf("ran: %s, and %d processes are left", got, n)
@@ -174,17 +174,17 @@ func TestKilledWhileAHookRuns(t *testing.T) {
 
 	die()
 	command(t, "docker", "-H", docker.Host, "stop", "-t", "0", id)
-	if mended, _ := b.agent(nil).Thaw(t.Context()); len(mended) != 1 || !strings.Contains(mended[0], "waits until that container runs") {
-		t.Errorf("%v", mended)
+	if recovered, _ := b.agent(nil).Thaw(t.Context()); len(recovered) != 1 || !strings.Contains(recovered[0], "waits until that container runs") {
+		t.Errorf("%v", recovered)
 	}
 	command(t, "docker", "-H", docker.Host, "start", id)
-	if mended, _ := b.agent(nil).Thaw(t.Context()); len(mended) != 1 || log(t, dir) != "before after before after" {
-		t.Errorf("%v, ran: %s", mended, log(t, dir))
+	if recovered, _ := b.agent(nil).Thaw(t.Context()); len(recovered) != 1 || log(t, dir) != "before after before after" {
+		t.Errorf("%v, ran: %s", recovered, log(t, dir))
 	}
 	die()
 	b.remove(id)
-	if mended, _ := b.agent(nil).Thaw(t.Context()); len(mended) != 1 || !strings.Contains(mended[0], "is gone") {
-		t.Errorf("%v", mended)
+	if recovered, _ := b.agent(nil).Thaw(t.Context()); len(recovered) != 1 || !strings.Contains(recovered[0], "is gone") {
+		t.Errorf("%v", recovered)
 	}
 	b.nothingOwed()
 }
@@ -253,7 +253,7 @@ func TestAHookAfterWaitsForItsContainer(t *testing.T) {
 	b.nothingOwed()
 }
 
-// TestHooksRunInWhatADeadWindowLeftFrozen: it is let go first.
+// TestHooksRunInWhatADeadWindowLeftFrozen: it is thawed first.
 func TestHooksRunInWhatADeadWindowLeftFrozen(t *testing.T) {
 	b := newBench(t)
 	b.Config = "[group.app]\nfreeze = \"freeze\"\n"
@@ -279,7 +279,7 @@ func TestAPausedMemberDoesNotAgree(t *testing.T) {
 	}
 	in, err := docker.API.ContainerInspect(t.Context(), id)
 	if err != nil || !in.State.Paused {
-		t.Errorf("it was let go: %v", err)
+		t.Errorf("it was thawed: %v", err)
 	}
 	command(t, "docker", "-H", docker.Host, "unpause", id)
 }

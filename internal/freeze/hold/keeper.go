@@ -24,7 +24,7 @@ type keeper struct {
 
 	session *attempt
 	asked   time.Time // when the lock that was got was asked for
-	gone    time.Time // when it was released, as far as anybody can tell
+	gone    time.Time // when it was released, as far as can be told
 	said    string
 	tries   int
 
@@ -182,7 +182,7 @@ func (k *keeper) finish(ctx context.Context) {
 		return
 	}
 	if k.alarm == nil { // it was never held
-		_ = k.session.end(false) // whoever gives up knows why
+		_ = k.session.end(false) // the caller knows why
 		return
 	}
 	why := k.session.finish(ctx, k.recipe)

@@ -90,7 +90,7 @@ func clientsIn(t testing.TB, id string) int {
 }
 
 // TestTheNextCallEndsALockThatNobodyKeeps: a command that ignores the end of
-// its input, whose snapd was killed.
+// its input, after snapd was killed.
 func TestTheNextCallEndsALockThatNobodyKeeps(t *testing.T) {
 	b := newBench(t)
 	id := b.run(dockertest.Spec{Name: "app", Mounts: []dockertest.Mount{{Source: b.subvolume("app", ""), Target: "/data"}}})
@@ -105,13 +105,13 @@ func TestTheNextCallEndsALockThatNobodyKeeps(t *testing.T) {
 	}
 	eventually(t, time.Second, "it has ended", func() bool { return clientsIn(t, id) == 0 })
 	if !strings.Contains(strings.Join(b.warnings, " "), "which kept a lock for a killed snapd") {
-		t.Errorf("nobody says so: %v", b.warnings)
+		t.Errorf("no warning says so: %v", b.warnings)
 	}
 }
 
 // TestEngineHangsWhileALockIsHeld suspends the engine when all locks are held.
 // The lock must be gone soon after the window all the same, and there must be
-// no point, since nobody confirms that it was held.
+// no point, since no answer confirms that the lock was held.
 func TestEngineHangsWhileALockIsHeld(t *testing.T) {
 	b := newBench(t)
 	m := b.newMaria()

@@ -11,7 +11,7 @@ const (
 	mostOutput = 4 << 10 // bytes of output that are kept
 )
 
-// lines hands on whole lines of what is written to it, as far as somebody
+// lines hands on whole lines of what is written to it, as long as a reader
 // takes them: it never blocks.
 type lines struct {
 	mu   sync.Mutex

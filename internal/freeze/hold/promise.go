@@ -19,9 +19,10 @@ import (
 )
 
 // Promise says on disk that a hook has yet to run. It is kept, by running the
-// hook and calling Kept, by whoever made it, or after that process's death by
-// the next one. It outlives a power cut too: a hook that ran before a restore
-// point may have left something on disk that the one after it must undo.
+// hook and calling Kept, by the process that made it, or by a later one when
+// that one was killed. It outlives a power cut too: a hook that ran before a
+// restore point may have left something on disk that the hook after it must
+// undo.
 type Promise struct {
 	Group   string        `json:"group"`
 	Made    time.Time     `json:"made"`
@@ -99,7 +100,7 @@ func (p *Promise) Later() error { return p.file.Close() }
 
 // Outstanding are the promises of dead processes, latest first: what was begun
 // last is undone first. The caller keeps each, or leaves it with Later;
-// nobody else gets it meanwhile. What cannot be read is in the error.
+// no other process gets it meanwhile. What cannot be read is in the error.
 func Outstanding(dir string) ([]*Promise, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -145,7 +146,7 @@ func readPromise(path string) (_ *Promise, err error) {
 	return p, nil
 }
 
-// lockDead opens and locks the file, nil if somebody lives who has it.
+// lockDead opens and locks the file; nil if a living process has locked it.
 func lockDead(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -169,9 +170,9 @@ func lockDead(path string) (*os.File, error) {
 }
 
 // removeUnfinished removes what a process left that died while it wrote; by
-// its age, since who has just begun to write has no lock yet.
+// its age, since a process that has just begun to write has no lock yet.
 func removeUnfinished(path string) {
 	if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
-		_ = os.Remove(path) // it takes room and stands in nobody's way
+		_ = os.Remove(path) // it takes room and disturbs no hook
 	}
 }

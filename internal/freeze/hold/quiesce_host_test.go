@@ -36,7 +36,7 @@ func TestMariaDBIsQuiesced(t *testing.T) {
 		if err := b.checkMaria("copy", b.restore(p, "copy"+string(rune('0'+i))), before); err != nil {
 			t.Error(err)
 		}
-		p.Containers = nil // what the engine says of them has the environment, and is sealed
+		p.Containers = nil // what the engine says of them has the environment, and is encrypted
 		if text, _ := json.Marshal(p); strings.Contains(string(text), "secret") {
 			t.Error("the password stands in the record")
 		}
@@ -44,7 +44,7 @@ func TestMariaDBIsQuiesced(t *testing.T) {
 }
 
 // TestALongStatementStallsNobody: something that runs long in a MyISAM table
-// keeps the lock from being had. Who else writes must not wait for it longer
+// keeps the lock from being had. Other writers must not wait for it longer
 // than one try lasts, and nothing may be frozen.
 func TestALongStatementStallsNobody(t *testing.T) {
 	b := newBench(t)

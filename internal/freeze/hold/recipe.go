@@ -56,7 +56,7 @@ exec "$client" --user=root --batch --skip-column-names --unbuffered --skip-recon
 // and closed, and nothing is committed. What it has to wait for it waits one
 // second, since others queue up behind it meanwhile; then it leaves, lets them
 // through, and tries again. wait_timeout has the server itself end the session
-// should nobody be left who could.
+// in case snapd and the engine cannot.
 func mariadb(timeout time.Duration) recipe {
 	seconds := strconv.Itoa(max(1, int(math.Ceil(timeout.Seconds()))))
 	return recipe{

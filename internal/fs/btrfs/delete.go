@@ -76,7 +76,7 @@ func removeSubvolume(dir *os.File, name, guid string) error {
 	subvolume, isErr := isSubvolume(root)
 	closeErr := root.Close()
 	if errors.Is(err, fs.ErrNotFound) {
-		return closeErr // somebody else was faster
+		return closeErr // another process was faster
 	}
 	if err := errors.Join(err, isErr, closeErr); err != nil {
 		return err
@@ -107,8 +107,8 @@ func removeSubvolume(dir *os.File, name, guid string) error {
 	return nil
 }
 
-// removeFolder removes a folder of ours if it is empty and nobody is about to
-// put something into it (see lockFolder).
+// removeFolder removes a folder of ours if it is empty and no process is about
+// to put something into it (see lockFolder).
 func removeFolder(ours, folder *os.File, name string) error {
 	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -123,7 +123,7 @@ func removeFolder(ours, folder *os.File, name string) error {
 	return nil
 }
 
-// lockFolder makes a folder in dir if it is missing and holds it with a shared
+// lockFolder makes a folder in dir if it is missing and locks it with a shared
 // or exclusive lock, which keeps others from removing it.
 func lockFolder(dir *os.File, name string, how int) (*os.File, error) {
 	for {

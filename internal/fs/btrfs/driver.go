@@ -4,7 +4,7 @@
 //
 // Our snapshots lie in fs.BtrfsDir at the filesystem's top, one folder for
 // each subvolume id. The top is reached by a mount that belongs to no
-// namespace, so nobody else sees it and it ends with us.
+// namespace, so no other process sees it and it ends with us.
 //
 // It is no general library for Btrfs: it makes no filesystems, balances
 // nothing, and touches no subvolume that it did not make.
@@ -72,7 +72,7 @@ func parseIdentity(domain string) (identity, error) {
 }
 
 // explain adds to an error of the kernel the sentinel that callers test for
-// and what the person who reads it can do.
+// and the advice for the user.
 func explain(err error) error {
 	switch {
 	case err == nil:

@@ -72,8 +72,8 @@ func openMountPoint(path string) (*os.File, btrfsstream.UUID, error) {
 	return f, fsid, nil
 }
 
-// openSource opens the root of a dataset's subvolume. One that is gone, or
-// whose place another has taken, is fs.ErrNotFound.
+// openSource opens the root of a dataset's subvolume. One that is gone, or that
+// another has replaced, is fs.ErrNotFound.
 func openSource(f *os.File, id identity, dataset fs.Dataset) (*os.File, subvolInfoArgs, error) {
 	root, err := openSubvolume(f, id.id)
 	if err != nil {

@@ -242,7 +242,7 @@ func removeQgroup(dir *os.File, id uint64) error {
 	return ioctl(dir, iocQgroupCreate, unsafe.Pointer(&args))
 }
 
-// The tree of tree roots holds, for every subvolume inside another, a
+// The tree of tree roots has, for every subvolume inside another, a
 // reference from the outer one.
 const (
 	rootTreeID  = 1

@@ -37,7 +37,7 @@ func (d *Driver) Locate(ctx context.Context, hostPath string) (fs.Place, error) 
 }
 
 // openForLookup opens a directory to ask the kernel about: the path itself, or
-// for anything else the directory that holds it, and then base is the name in
+// for anything else the directory that it is in, and then base is its name in
 // there. A file that is a mount of its own is opened itself.
 func openForLookup(hostPath string) (f *os.File, base string, err error) {
 	var at, in unix.Stat_t

@@ -66,7 +66,7 @@ func newMount(f *os.File, id uint64) (*privateMount, error) {
 	)
 	if readOnly {
 		// Asking for a writable mount of a filesystem that is read-only
-		// would make it writable for everybody.
+		// would make it writable in every mount.
 		err = errors.Join(err, unix.FsconfigSetFlag(fsfd, "ro"))
 	}
 	if err != nil {
@@ -107,7 +107,7 @@ func isReadOnly(f *os.File) (bool, error) {
 	}
 	m, err := mounts.of(f)
 	if err != nil {
-		return true, nil //nolint:nilerr // a mount nobody lists: the careful answer
+		return true, nil //nolint:nilerr // a mount that no table lists: the careful answer
 	}
 	return m.FilesystemReadOnly, nil
 }
@@ -155,7 +155,7 @@ func openOurs(top *os.File, create bool) (*os.File, error) {
 	}
 	if st.Uid != 0 || st.Mode&0o077 != 0 {
 		return nil, errors.Join(advice.With(fmt.Errorf("%s at the top of the filesystem is not root's alone (owner %d, mode %o), so it is not used", fs.BtrfsDir, st.Uid, st.Mode&0o7777),
-			"see what it holds, then: chown root and chmod 700"), dir.Close())
+			"see what is in it, then: chown root and chmod 700"), dir.Close())
 	}
 	return dir, nil
 }

@@ -53,7 +53,7 @@ func fromTop(hostPath string, m proc.Mount, inside string) string {
 
 // hostPath says where on the host the root of a subvolume can be seen, given
 // its path from the filesystem's top and the device number of its files. Of
-// several places it takes the shortest, so that every path into one subvolume
+// several paths it takes the shortest, so that every path into one subvolume
 // gives the same name; where there is none it writes as findmnt does.
 func (t mountTable) hostPath(m proc.Mount, fromTop string, dev uint64) string {
 	var seen []string

@@ -64,7 +64,7 @@ type pending struct {
 	fsid    btrfsstream.UUID
 	source  *os.File // root of the subvolume
 	ours    *os.File // fs.BtrfsDir at the filesystem's top
-	folder  *os.File // in there: where the snapshot goes, held by a shared lock
+	folder  *os.File // in there: where the snapshot goes, locked with a shared lock
 	number  string   // the folder's name
 	args    *volArgsV2
 	// complete means that the snapshot is taken writable and made read-only

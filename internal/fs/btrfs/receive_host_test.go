@@ -149,7 +149,7 @@ func TestReplaceMovesBack(t *testing.T) {
 	}
 }
 
-// The mount with which btrfs receive works is seen by nobody else, and a
+// The mount with which btrfs receive works is seen by no other process, and a
 // filesystem can be unmounted right after each call.
 func TestNothingIsMounted(t *testing.T) {
 	mnt := newFilesystem(t, 300<<20)
@@ -183,7 +183,7 @@ func TestNothingIsMounted(t *testing.T) {
 	command(t, "umount", mnt)
 	defer command(t, "mount", "-o", "loop", filepath.Join(filepath.Dir(mnt), "disk"), mnt) // as newFilesystem expects
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		// An exclusive open fails as long as anything holds the filesystem.
+		// An exclusive open fails as long as a process uses the filesystem.
 		node := command(t, "losetup", "-nO", "NAME", "-j", filepath.Join(filepath.Dir(mnt), "disk"))
 		fd, err := unix.Open(node, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
 		if err == nil {

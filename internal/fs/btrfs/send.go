@@ -219,7 +219,7 @@ func onThread(f func()) {
 		f()
 		return // still locked, so the thread ends
 	}
-	// The main thread cannot end: hold it, and take another.
+	// The main thread cannot end: keep it busy, and take another.
 	defer runtime.UnlockOSThread()
 	done := make(chan struct{})
 	go func() {

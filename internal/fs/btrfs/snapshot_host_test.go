@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A received subvolume that somebody made writable keeps its received_uuid,
+// A received subvolume that a user made writable keeps its received_uuid,
 // and so would read-only snapshots of it: then streams would name the wrong
 // snapshot (btrbk issue 152).
 func TestStaleReceivedUUID(t *testing.T) {

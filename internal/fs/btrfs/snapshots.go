@@ -163,7 +163,7 @@ func openSnapshot(f *os.File, id identity, s fs.Snapshot) (*os.File, subvolInfoA
 	switch {
 	case err != nil:
 	case info.flags&rootReadOnly == 0:
-		err = fmt.Errorf("snapshot %s is writable, so it was never completed or somebody changed it: %w", s.Name, fs.ErrNotFound)
+		err = fmt.Errorf("snapshot %s is writable, so it was never completed or another program changed it: %w", s.Name, fs.ErrNotFound)
 	case info.uuid.String() != s.GUID:
 		err = fmt.Errorf("snapshot %s is %s now and was %s: %w", s.Name, info.uuid, s.GUID, fs.ErrNotFound)
 	}

@@ -117,8 +117,8 @@ func sweepSnapshots(ours *os.File) ([]string, error) {
 	})
 }
 
-// sweepFolders calls sweep for each directory in ours whose name is wanted and
-// which nobody holds, locked.
+// sweepFolders calls sweep, with the directory locked, for each directory in
+// ours that has a wanted name and that no process has locked.
 func sweepFolders(ours *os.File, wanted func(string) bool, sweep func(*os.File, string) ([]string, error)) ([]string, error) {
 	entries, err := names(ours)
 	if err != nil {

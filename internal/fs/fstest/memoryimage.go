@@ -126,7 +126,7 @@ func freezeFile(path string, lease bool, end time.Time) (*os.File, error) {
 			_ = f.Close()
 			return nil, fmt.Errorf("freeze %s: %w", path, err)
 		}
-		time.Sleep(time.Millisecond) // a program writes to it, and is let finish
+		time.Sleep(time.Millisecond) // a program writes to it, and may finish that
 	}
 }
 

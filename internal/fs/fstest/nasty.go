@@ -18,7 +18,7 @@ func nastyNames() []string {
 	}
 }
 
-// Devices of nodes: null and the first loop device, which nobody opens here.
+// Devices of nodes: null and the first loop device, which no test opens.
 func charDevice() uint64  { return unix.Mkdev(1, 3) }
 func blockDevice() uint64 { return unix.Mkdev(7, 0) }
 

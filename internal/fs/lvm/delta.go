@@ -48,7 +48,7 @@ var errThinDelta = errors.New("the pool's metadata cannot be read")
 
 // changed finds out what differs between two thin snapshots (base may be the
 // snapshot itself: then what is there at all) and spools it, so that the
-// metadata snapshot is held for no longer than that takes.
+// metadata snapshot is there for no longer than that takes.
 func (d *Driver) changed(ctx context.Context, pool volume, base, snapshot uint64) (_ *spool, err error) {
 	dir, err := d.stateDir("spool")
 	if err != nil {
@@ -275,7 +275,7 @@ func (p *plan) extents(m mapping) []extent {
 	case same:
 		// What both have is known, but beyond the base's end: there the
 		// base may have blocks from before it was made smaller, which
-		// nobody has shipped.
+		// no stream has shipped.
 		if p.head.Increment() {
 			from := max(e.offset, p.head.BaseSize/p.block*p.block)
 			e.length -= from - e.offset

@@ -32,7 +32,7 @@ func (d *Driver) activated(ctx context.Context, f *os.File, v volume) *activated
 // open activates a volume of ours if it is not active, and opens it past the
 // page cache, which belongs to the applications.
 func (d *Driver) open(ctx context.Context, v volume, flags int) (*activated, error) {
-	const tries = 5 // somebody else may be deactivating it at the same time
+	const tries = 5 // another process may be deactivating it at the same time
 	if err := d.beQuiet(ctx); err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (a *activated) shut() error {
 	return err
 }
 
-// Close closes the volume and deactivates it, unless somebody else has it
+// Close closes the volume and deactivates it, unless another process has it
 // open. It may be called twice.
 func (a *activated) Close() error {
 	if a == nil || a.File == nil {

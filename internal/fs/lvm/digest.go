@@ -17,7 +17,7 @@ import (
 	"snapd/internal/fs/lvm/lvmstream"
 )
 
-// The digests of a snapshot's blocks are kept in the local record, a file for
+// The digests of a snapshot's blocks are kept in the state directory, a file for
 // each snapshot that was sent: a line of JSON and then a digest for each unit,
 // in order. They never leave this host: they would tell what is in a volume.
 const (
@@ -66,59 +66,59 @@ func (d *Driver) digestFile(s fs.Snapshot) string {
 	return filepath.Join(d.state, "digests", s.Dataset.GUID, s.GUID)
 }
 
-// recorder writes the digests of a snapshot that is being sent.
-type recorder struct {
+// digestWriter writes the digests of a snapshot that is being sent.
+type digestWriter struct {
 	aside *durable.Aside
 	w     *bufio.Writer
 	file  string
 }
 
-func (d *Driver) record(s fs.Snapshot, size, unit int64) (*recorder, error) {
+func (d *Driver) writeDigests(s fs.Snapshot, size, unit int64) (*digestWriter, error) {
 	dir, err := d.stateDir("digests", s.Dataset.GUID)
 	if err != nil {
 		return nil, err
 	}
 	aside, err := durable.Begin(dir)
 	if err != nil {
-		return nil, fmt.Errorf("record digests: %w", err)
+		return nil, fmt.Errorf("write digests: %w", err)
 	}
-	r := &recorder{aside: aside, w: bufio.NewWriter(aside), file: d.digestFile(s)}
+	r := &digestWriter{aside: aside, w: bufio.NewWriter(aside), file: d.digestFile(s)}
 	head, err := json.Marshal(digestHead{Format: 1, Snapshot: s.Name, GUID: s.GUID, Order: s.Order, Time: s.Time, Size: size, Unit: unit})
 	if err == nil {
 		_, err = r.w.Write(append(head, '\n'))
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("record digests: %w", err), r.Close())
+		return nil, errors.Join(fmt.Errorf("write digests: %w", err), r.Close())
 	}
 	return r, nil
 }
 
-func (r *recorder) add(d digest) error {
+func (r *digestWriter) add(d digest) error {
 	_, err := r.w.Write(d[:])
 	return err
 }
 
-// commit keeps the record: the stream is complete.
-func (r *recorder) commit() error {
+// commit keeps the digests: the stream is complete.
+func (r *digestWriter) commit() error {
 	err := r.w.Flush()
 	if err == nil {
 		err = r.aside.Replace(r.file)
 	}
 	if err = errors.Join(err, r.aside.Close()); err != nil {
-		return fmt.Errorf("record digests: %w", err)
+		return fmt.Errorf("write digests: %w", err)
 	}
 	return nil
 }
 
-// Close throws the record away unless it was committed.
-func (r *recorder) Close() error {
+// Close throws the digests away unless they were committed.
+func (r *digestWriter) Close() error {
 	if r == nil {
 		return nil
 	}
 	return r.aside.Close()
 }
 
-// digests reads what was recorded of a snapshot.
+// digests reads the digests of a snapshot.
 type digests struct {
 	head digestHead
 	f    *os.File
@@ -148,8 +148,8 @@ func (d *Driver) openDigests(s fs.Snapshot) (*digests, error) {
 	return r, nil
 }
 
-// differs tells whether the unit at offset is another than recorded. Offsets
-// only grow, by one unit each time.
+// differs tells whether the unit at offset is another than its digest says.
+// Offsets only grow, by one unit each time.
 func (r *digests) differs(offset int64, unit []byte) (bool, error) {
 	if offset != r.next {
 		return false, fmt.Errorf("compare with digests: unit at %d after %d", offset, r.next)

@@ -53,7 +53,7 @@ var (
 )
 
 // New returns the driver. Below the directory state it keeps what LVM has no
-// place for: who holds a pool's metadata snapshot, digests of the blocks of
+// room for: reservations of pools' metadata snapshots, digests of the blocks of
 // classic snapshots, write rates, and what has to be told. All of it can be
 // lost; then streams of classic volumes start from nothing again.
 func New(state string) *Driver { return &Driver{state: filepath.Join(state, "lvm")} }
@@ -102,8 +102,8 @@ func (all volumes) dataset(dataset fs.Dataset) (volume, error) {
 	return v, nil
 }
 
-// explain adds to an error of LVM the sentinel that callers test for and what
-// the person who reads it can do.
+// explain adds to an error of LVM the sentinel that callers test for and the
+// advice for the user.
 func explain(err error) error {
 	if errors.Is(err, exec.ErrNotFound) || err == nil {
 		return err

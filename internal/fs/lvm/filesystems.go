@@ -76,7 +76,7 @@ type layer struct {
 }
 
 // stack lists a device and all that lie on it. The volume's own snapshots,
-// which hold it in device-mapper's eyes, are no part of that.
+// which lie on it for device-mapper, are no part of that.
 func stack(dev proc.Device) ([]layer, error) {
 	found := []layer{{Device: dev}}
 	for i := 0; i < len(found); i++ {
@@ -163,7 +163,7 @@ type need struct {
 // needs lists what lvcreate reads and writes in the window: its program and
 // libraries, its configuration, its locks, where it keeps copies of its
 // metadata (it is told not to write them then, but other LVM commands wait for
-// its lock with theirs half done), and our own memory of things.
+// its lock with theirs half done), and our own state directory.
 func (d *Driver) needs(ctx context.Context) ([]need, error) {
 	paths := []string{"/", "/usr", "/etc", "/etc/lvm", "/run", "/run/lvm", "/dev", d.state}
 	for _, program := range []string{"lvcreate", "dmsetup"} {

@@ -17,9 +17,9 @@ import (
 
 // CheckFilesystem has the filesystem on a restored volume checked by its own
 // tool (e2fsck, xfs_repair) and returns what that said; fs.ErrDamaged when it
-// finds damage, fs.ErrNotMine where there is neither ext4 nor XFS. The tool works on a copy-on-write copy that
-// goes afterwards, in which the journal can be replayed as the first mount
-// would: the volume itself is not touched.
+// finds damage, fs.ErrNotMine where there is neither ext4 nor XFS. The tool
+// works on a copy-on-write copy that is removed afterwards, in which the journal
+// can be replayed as the first mount would: the volume itself is not touched.
 func (d *Driver) CheckFilesystem(ctx context.Context, dataset fs.Dataset) (string, error) {
 	said, err := d.checkFilesystem(ctx, dataset)
 	if err != nil {
@@ -69,11 +69,11 @@ func (d *Driver) checkFilesystem(ctx context.Context, dataset fs.Dataset) (said 
 func runCheck(ctx context.Context, node string) (string, error) {
 	kind, err := run.Output(ctx, "blkid", "-p", "-o", "value", "-s", "TYPE", node)
 	if err != nil {
-		return "", fmt.Errorf("%w: it holds nothing that is known: %w", fs.ErrNotMine, err)
+		return "", fmt.Errorf("%w: there is nothing known on it: %w", fs.ErrNotMine, err)
 	}
 	switch strings.TrimSpace(string(kind)) {
 	case "ext4", "ext3", "ext2":
-		// The first run replays the journal and mends what that leaves
+		// The first run replays the journal and repairs what that leaves
 		// undone; status 1 says it did. The second must find nothing.
 		out, err := run.Output(ctx, "e2fsck", "-p", node)
 		if failed := (*run.Error)(nil); err != nil && (!errors.As(err, &failed) || failed.Code != 1) {
@@ -92,11 +92,11 @@ func runCheck(ctx context.Context, node string) (string, error) {
 		out, err := run.Output(ctx, "xfs_repair", "-n", node)
 		return string(out), verdict(err, string(out), func(status int) bool { return status == 1 })
 	}
-	return "", fmt.Errorf("%w: it holds %s", fs.ErrNotMine, strings.TrimSpace(string(kind)))
+	return "", fmt.Errorf("%w: on it is %s", fs.ErrNotMine, strings.TrimSpace(string(kind)))
 }
 
 // e2fsckFound tells of e2fsck's exit status whether it says of damage. Its bits:
-// 4 is what was found and not mended, 8 that the tool itself could not go on, as
+// 4 is what was found and not repaired, 8 that the tool itself could not go on, as
 // when the copy has no room left; then nothing is known (e2fsck(8)).
 func e2fsckFound(status int) bool { return status&4 != 0 && status&8 == 0 }
 
@@ -109,13 +109,14 @@ func verdict(err error, said string, found func(status int) bool) error {
 	return fmt.Errorf("%w: %w: %s", fs.ErrDamaged, err, lastLines(said))
 }
 
-// lastLines is the end of what a tool said, where it stands what it found.
+// lastLines is the end of what a tool said: there it says what it found.
 func lastLines(said string) string {
 	lines := strings.Split(strings.TrimSpace(said), "\n")
 	return strings.Join(lines[max(0, len(lines)-5):], "; ")
 }
 
-// replayXFS mounts where nobody sees it: XFS replays its log in no other way.
+// replayXFS mounts where no other program sees it: XFS replays its log in no
+// other way.
 func replayXFS(node string) error {
 	root, err := mountNowhere("xfs", node, "nouuid")
 	if err != nil {

@@ -209,7 +209,7 @@ func afterDeath(t *testing.T, d *Driver, vg string) {
 	command(t, "sh", "-c", "lvs --noheadings -o lv_full_name "+vg+" | grep restored | xargs -r lvremove -q -f -y")
 }
 
-// awaitNobody waits for LVM commands that outlived who started them.
+// awaitNobody waits for LVM commands that outlived the process that started them.
 func awaitNobody(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {

@@ -106,7 +106,7 @@ func (k *desk) extentsOf(file string) (all []extent) {
 	return all
 }
 
-// blocks writes a file of whole MiB that are all different and hold no zeros.
+// blocks writes a file of whole MiB that are all different and have no zeros.
 func (k *desk) blocks(name string, mib int, mark byte) {
 	k.t.Helper()
 	f, err := os.Create(filepath.Join(k.dir, name))

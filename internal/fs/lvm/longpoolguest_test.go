@@ -193,7 +193,7 @@ func (k *desk) costs(s fs.Snapshot, base *fs.Snapshot, want string) {
 }
 
 // TestLongPoolWithoutZeroing restores into a pool that gives out blocks with what
-// somebody had there before.
+// another volume had there before.
 func TestLongPoolWithoutZeroing(t *testing.T) {
 	vg := newGroup(t, 1<<30)
 	newPool(t, vg, "pool", 500<<20, "-Z", "n", "--chunksize", "256k")

@@ -16,7 +16,7 @@ import (
 	"snapd/internal/fs/lvm/lvmstream"
 )
 
-// TestLongStepsOnClassic restores onto what somebody had there before: a classic
+// TestLongStepsOnClassic restores onto what another volume had there before: a classic
 // volume is not zeroed.
 func TestLongStepsOnClassic(t *testing.T) {
 	vg := newGroup(t, 720<<20)
@@ -25,7 +25,7 @@ func TestLongStepsOnClassic(t *testing.T) {
 	newDesk(t, vg, "", "ext4", 64<<20).steps(3, 64<<20)
 }
 
-// dirty fills a volume with what nobody wants to find in another.
+// dirty fills a volume with what no user wants to find in another.
 func dirty(t testing.TB, node string, mib int64) {
 	t.Helper()
 	f, err := os.OpenFile(node, os.O_WRONLY, 0)
@@ -114,7 +114,7 @@ func removeIfClassic(t testing.TB, pool string, k *desk, made []fs.Snapshot) {
 	}
 }
 
-// TestLongUUIDStaysWithTheOrigin sees that nobody who mounts by UUID gets a
+// TestLongUUIDStaysWithTheOrigin sees that no mount by UUID gets a
 // snapshot that is being read, or a volume that is being restored.
 func TestLongUUIDStaysWithTheOrigin(t *testing.T) {
 	vg := newGroup(t, 1<<30)

@@ -11,7 +11,7 @@ import (
 	"snapd/internal/vmtest"
 )
 
-// wholeVolumes are three that belong together, and what they hold.
+// wholeVolumes are three that belong together, and what is on them.
 const wholeVolumes = `set -e
 group() {
     truncate -s $2 /srv/$1.img
@@ -90,7 +90,7 @@ for v in thin-ext4 thin-xfs classic; do
     mkdir /srv/$v.streams
     /root/restore-by-hand.sh extract dir:/srv/repo "$signer" /root/identity $stream /srv/$v.streams
     lvcreate -q -y -W n -Z n -L $(blockdev --getsize64 /dev/vg/$v)b -n hand-$v plain
-    dd if=/dev/urandom of=/dev/plain/hand-$v bs=1M count=60 oflag=direct status=none # as somebody left it
+    dd if=/dev/urandom of=/dev/plain/hand-$v bs=1M count=60 oflag=direct status=none # as another user left it
     python3 /root/lvm-apply.py /dev/plain/hand-$v /srv/$v.streams/*
     mount -o ro $([ $v = thin-xfs ] && echo -o nouuid) /dev/plain/hand-$v /srv/shown
     diff -r /srv/kept/$v /srv/shown

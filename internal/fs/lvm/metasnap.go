@@ -22,21 +22,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A pool has one metadata snapshot at most, it is of no one in particular, and
-// it outlives the process and even the boot that made it. So who makes one
-// writes that down before, under a lock, and what the next one finds written
-// down without that lock is ours to release.
+// A pool has one metadata snapshot at most. It does not say which program made
+// it, and it outlives that program and even a reboot. So snapd writes a
+// reservation into a file before it makes one, and has that file locked as long
+// as it needs the snapshot. A reservation that no process has locked is of a
+// killed snapd: the metadata snapshot that it describes is ours to release.
 //
-// Making it and writing down where it lies are two steps, and a foreign one
-// could be made between our death and the next look. So both are steps of a
-// program of their own, which nothing of ours ends and which holds the lock as
-// long as it runs; releasing it is done in the same way.
+// Making it and writing down where it lies are two steps. If snapd were killed
+// between them, another program could make its own, and the next snapd would
+// take that for ours. So both are steps of one shell script that outlives snapd
+// and has the lock as long as it runs. Releasing is done in the same way.
 const (
 	metadataPatience = 5 * time.Second // with another program's
 	metadataAgain    = 200 * time.Millisecond
 	lockAgain        = 100 * time.Millisecond
 
-	// The pool's device and the record's name are the arguments of both.
+	// The pool's device and the reservation's name are the arguments of both.
 	reserveScript = scriptPath + `: >"$2.made" && dmsetup message "$1" 0 reserve_metadata_snap && dmsetup status "$1" >"$2.made"`
 	releaseScript = scriptPath + `dmsetup message "$1" 0 release_metadata_snap && rm -f -- "$2" "$2.made"`
 	scriptPath    = `PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"; `
@@ -44,12 +45,12 @@ const (
 
 // heldMetadata is a pool's metadata snapshot that is ours.
 type heldMetadata struct {
-	pool   volume
-	record string // file
-	lock   *os.File
+	pool volume
+	file string // the reservation, below the state directory
+	lock *os.File
 }
 
-// reservation is what is written down before.
+// reservation is what is written down before the metadata snapshot is made.
 type reservation struct {
 	Pool        string `json:"pool"`        // vg/name, for people
 	Transaction uint64 `json:"transaction"` // of the pool
@@ -76,7 +77,7 @@ func (d *Driver) holdMetadata(ctx context.Context, pool volume) (_ *heldMetadata
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Remove(h.record + ".made"); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(h.file + ".made"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	if err := h.write(reservation{Pool: pool.full(), Transaction: st.transaction, Boot: proc.BootID()}); err != nil {
@@ -89,7 +90,7 @@ func (d *Driver) holdMetadata(ctx context.Context, pool volume) (_ *heldMetadata
 }
 
 func (d *Driver) metadataOf(pool volume, lock *os.File) *heldMetadata {
-	return &heldMetadata{pool: pool, record: filepath.Join(d.state, "metadata", pool.uuid+".json"), lock: lock}
+	return &heldMetadata{pool: pool, file: filepath.Join(d.state, "metadata", pool.uuid+".json"), lock: lock}
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -110,7 +111,7 @@ func (h *heldMetadata) awaitFree(ctx context.Context) (poolStatus, error) {
 		}
 		if time.Now().After(deadline) {
 			dev := poolDevice(h.pool)
-			return st, advice.With(fmt.Errorf("%w: the metadata snapshot of thin pool %s is held by another program, or was left behind by one, and snapd touches only its own", fs.ErrBusy, h.pool.full()),
+			return st, advice.With(fmt.Errorf("%w: another program uses the metadata snapshot of thin pool %s, or left it behind, and snapd releases only its own", fs.ErrBusy, h.pool.full()),
 				"when no other backup program is running, release it: dmsetup message %s 0 release_metadata_snap", dev)
 		}
 		if err := pause(ctx, metadataAgain); err != nil {
@@ -121,18 +122,18 @@ func (h *heldMetadata) awaitFree(ctx context.Context) (poolStatus, error) {
 
 // script runs one of the scripts to its end, whatever becomes of us.
 func (h *heldMetadata) script(ctx context.Context, text string) error {
-	argv := []string{"sh", "-c", text, "sh", poolDevice(h.pool), h.record}
-	_, err := run.Program{Argv: argv, Whole: true, Hold: h.lock}.Output(ctx)
+	argv := []string{"sh", "-c", text, "sh", poolDevice(h.pool), h.file}
+	_, err := run.Program{Argv: argv, Whole: true, KeepOpen: h.lock}.Output(ctx)
 	return err
 }
 
 func (h *heldMetadata) write(r reservation) error {
 	text, err := json.Marshal(r)
 	if err == nil {
-		err = durable.Write(h.record, text, 0o600)
+		err = durable.Write(h.file, text, 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("note who holds the metadata snapshot of thin pool %s: %w", h.pool.full(), err)
+		return fmt.Errorf("write down that snapd makes the metadata snapshot of thin pool %s: %w", h.pool.full(), err)
 	}
 	return nil
 }
@@ -149,7 +150,7 @@ func (h *heldMetadata) release(ctx context.Context) error {
 
 // recover releases what a killed process of ours left, under its lock.
 func (h *heldMetadata) recover(ctx context.Context) error {
-	text, err := os.ReadFile(h.record)
+	text, err := os.ReadFile(h.file)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -158,7 +159,7 @@ func (h *heldMetadata) recover(ctx context.Context) error {
 	}
 	var r reservation
 	if err := json.Unmarshal(text, &r); err != nil {
-		return advice.With(fmt.Errorf("read %s: %w", h.record, err), "remove that file")
+		return advice.With(fmt.Errorf("read %s: %w", h.file, err), "remove that file")
 	}
 	st, err := poolStatusOf(ctx, h.pool)
 	if err != nil {
@@ -174,20 +175,20 @@ func (h *heldMetadata) recover(ctx context.Context) error {
 		}
 		return nil
 	}
-	err = os.Remove(h.record + ".made")
+	err = os.Remove(h.file + ".made")
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, os.Remove(h.record))
+	return errors.Join(err, os.Remove(h.file))
 }
 
 // isOurs tells whether the metadata snapshot that a pool has is the one that
-// was written down: of the same place and transaction.
+// was written down: in the same block and of the same transaction.
 func (h *heldMetadata) isOurs(ctx context.Context, st poolStatus, r reservation) (bool, error) {
 	if st.held == "-" {
 		return false, nil
 	}
-	made, err := os.ReadFile(h.record + ".made")
+	made, err := os.ReadFile(h.file + ".made")
 	if errors.Is(err, os.ErrNotExist) && r.Boot == proc.BootID() {
 		return false, nil // killed before it was begun: this one is another's
 	}
@@ -200,11 +201,11 @@ func (h *heldMetadata) isOurs(ctx context.Context, st poolStatus, r reservation)
 		}
 		r.Transaction = was.transaction
 	}
-	// The same place, or the making was cut off by a power cut or by a kill of
-	// that program itself: then what it is of decides.
+	// The same block, or a power cut or a kill of the script interrupted the
+	// making: then the transaction decides.
 	same, err := h.isOf(ctx, r.Transaction)
 	if errors.Is(err, exec.ErrNotFound) && len(made) > 0 {
-		return true, nil // no thin_dump here, and the place is the same
+		return true, nil // no thin_dump here, and the block is the same
 	}
 	return same, err
 }
@@ -227,11 +228,11 @@ func (h *heldMetadata) isOf(ctx context.Context, transaction uint64) (bool, erro
 
 // sweepMetadata releases what killed processes left, in all pools.
 func (d *Driver) sweepMetadata(ctx context.Context, all volumes) (released []string, failed error) {
-	records, err := filepath.Glob(filepath.Join(d.state, "metadata", "*.json"))
+	files, err := filepath.Glob(filepath.Join(d.state, "metadata", "*.json"))
 	if err != nil {
 		return nil, err
 	}
-	for _, file := range records {
+	for _, file := range files {
 		pool, ok := all.byUUID(strings.TrimSuffix(filepath.Base(file), ".json"))
 		if !ok || !pool.active() {
 			continue // gone, or to be looked at when it is there again

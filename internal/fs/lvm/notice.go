@@ -24,7 +24,7 @@ const (
 	tight = "tight-" // a classic snapshot that cannot be extended
 )
 
-// notice keeps a line for whoever calls Tend next, in this process or another:
+// notice keeps a line for the next call of Tend, in this process or another:
 // what is said here must reach a person.
 func (d *Driver) notice(format string, args ...any) error {
 	dir, err := d.stateDir()
@@ -37,7 +37,7 @@ func (d *Driver) notice(format string, args ...any) error {
 	}
 	line := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ") + "\n"
 	if st, err := f.Stat(); err == nil && st.Size() > noticeMax {
-		return f.Close() // nobody reads them; the newest matter least then
+		return f.Close() // no process has read them for long; the newest matter least then
 	}
 	_, err = f.WriteString(line) // one write: lines of several processes do not mix
 	return errors.Join(err, f.Close())
@@ -96,7 +96,7 @@ func (d *Driver) forgetSaid(all volumes) error {
 	return failed
 }
 
-// unread are the notices that nobody took yet. They stay.
+// unread are the notices that Tend has not taken yet. They stay.
 func (d *Driver) unread() ([]string, error) {
 	text, err := os.ReadFile(filepath.Join(d.state, "notices"))
 	if errors.Is(err, os.ErrNotExist) {

@@ -38,7 +38,7 @@ func (v volume) widen() string {
 // roomForSnapshot refuses a snapshot in a pool that is nearly full.
 func (v volume) roomForSnapshot() error {
 	if !v.active() {
-		return nil // LVM activates it, and nobody writes there now
+		return nil // LVM activates it, and no program writes there now
 	}
 	if v.dataUse >= refuseData || v.metaUse >= refuseMeta {
 		return advice.With(fmt.Errorf("%w: %s; from %d and %d %% on no snapshot is taken", fs.ErrNoSpace, v.use(), refuseData, refuseMeta), "%s", v.widen())

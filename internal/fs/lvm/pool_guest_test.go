@@ -22,8 +22,8 @@ func inUse(t testing.TB, vg, pool, name string, mib string) {
 	command(t, "dd", "if=/dev/zero", "of="+node, "bs=1M", "count="+mib, "oflag=direct", "status=none")
 }
 
-// healthy fails the test unless the pool takes reads and writes and nobody
-// holds its metadata snapshot.
+// healthy fails the test unless the pool takes reads and writes and no program
+// has its metadata snapshot.
 func healthy(t testing.TB, d *Driver, vg, pool string) {
 	t.Helper()
 	st, err := poolStatusOf(t.Context(), volume{vg: vg, name: pool})
@@ -117,7 +117,7 @@ func TestOwnMetadataSnapshotIsReleased(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !known { // power cut before it was written down where it lies
-			if err := os.Truncate(h.record+".made", 0); err != nil {
+			if err := os.Truncate(h.file+".made", 0); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -173,7 +173,7 @@ func TestMetadataSnapshotOfSameTransaction(t *testing.T) {
 	command(t, "dmsetup", "message", device, "0", "release_metadata_snap")
 }
 
-// TestSnapshotsThatFreeNothingStay in a pool that somebody else has filled, and
+// TestSnapshotsThatFreeNothingStay in a pool that another program has filled, and
 // that is told once.
 func TestSnapshotsThatFreeNothingStay(t *testing.T) {
 	vg := newGroup(t, 1<<30)
@@ -200,7 +200,7 @@ func TestSnapshotsThatFreeNothingStay(t *testing.T) {
 	if left := k.mustSnapshots(); len(left) != 2 || left[0] != first || left[1] != second {
 		t.Errorf("left: %v", left)
 	}
-	// What is read stands in nobody's way.
+	// What is read keeps no room from others.
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		t.Error(err)
 	}

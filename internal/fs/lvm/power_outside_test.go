@@ -30,8 +30,8 @@ sync`
 
 // powerBack is what an administrator does after a power cut. When the pool was
 // just allocating for some writer, or discarding, then these blocks belong to
-// nobody, and LVM does not take the pool into use before it is repaired; nothing
-// worse may be wrong with it.
+// no thin device, and LVM does not take the pool into use before it is repaired;
+// nothing worse may be wrong with it.
 const powerBack = `set -e
 losetup -f /var/lib/cut.img
 if ! vgchange -q -a y cut 2>/root/said; then

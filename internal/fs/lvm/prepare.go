@@ -49,7 +49,7 @@ func (d *Driver) prepare(ctx context.Context, name string, datasets []fs.Dataset
 	if err != nil {
 		return nil, err
 	}
-	if err := d.markLive(); err != nil { // from now on there is something to look after
+	if err := d.makeLiveFile(); err != nil { // from now on there is something to look after
 		return nil, err
 	}
 	p := &prepared{driver: d, name: name}

@@ -39,8 +39,8 @@ type probeMemory struct {
 	refuses string // why not, "" when snapshots of frozen filesystems work
 }
 
-// probeRecord keeps it until the next boot.
-type probeRecord struct {
+// probeAnswer keeps it until the next boot.
+type probeAnswer struct {
 	Boot    string `json:"boot"`
 	Refuses string `json:"refuses"`
 }
@@ -58,14 +58,14 @@ func (d *Driver) refusesFrozen(ctx context.Context) (string, error) {
 		return "", err
 	}
 	file := filepath.Join(dir, "probe.json")
-	var r probeRecord
+	var r probeAnswer
 	if text, err := os.ReadFile(file); err == nil && json.Unmarshal(text, &r) == nil && r.Boot == proc.BootID() {
 		d.probed.known, d.probed.refuses = true, r.Refuses
 		return r.Refuses, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, probeLimit, errors.New("the probe took too long"))
 	defer cancel()
-	r = probeRecord{Boot: proc.BootID()}
+	r = probeAnswer{Boot: proc.BootID()}
 	switch err = d.probe(ctx, dir); {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("find out whether frozen filesystems can be snapshotted: %w", errors.Join(context.Cause(ctx), err))
@@ -152,7 +152,7 @@ func probeLoop(ctx context.Context, dir string) (_ *os.File, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, control.Close()) }()
-	const tries = 10 // somebody else may take the free one
+	const tries = 10 // another process may take the free one
 	for range tries {
 		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
@@ -204,7 +204,7 @@ func mountNowhere(kind, source string, flags ...string) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("openat", err)
 	}
-	return os.NewFile(uintptr(fd), "what "+source+" holds"), nil
+	return os.NewFile(uintptr(fd), "the filesystem on "+source), nil
 }
 
 // sweepProbes removes what a killed probe left: its device, perhaps suspended,

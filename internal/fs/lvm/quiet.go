@@ -14,10 +14,10 @@ import (
 )
 
 // A snapshot has the filesystem's UUID of its origin. As soon as it is active
-// udev would give it the link /dev/disk/by-uuid/…, and whoever mounts by UUID
-// would get the snapshot. These rules leave the link with the origin, and keep
-// desktops from showing what is ours. They stand in udev's directory for this
-// boot, unless a package brings them.
+// udev would give it the link /dev/disk/by-uuid/…, and a mount by UUID would get
+// the snapshot. These rules leave the link with the origin, and keep desktops
+// from showing what is ours. They stand in udev's directory for this boot,
+// unless a package brings them.
 const (
 	rulesName = "95-snapd-agent-lvm.rules"
 	rulesText = `# Written by snapd-agent: what it reads from or restores into is not for others.
@@ -31,7 +31,7 @@ type quietMemory struct {
 	done bool
 }
 
-// beQuiet makes sure that activating a volume of ours disturbs nobody.
+// beQuiet makes sure that activating a volume of ours disturbs no other program.
 func (d *Driver) beQuiet(ctx context.Context) error {
 	d.quiet.Lock()
 	defer d.quiet.Unlock()

@@ -129,8 +129,8 @@ func (r *receiver) inPlace(ctx context.Context, d *lvmstream.Decoder) (err error
 	return nil
 }
 
-// shrink makes a volume smaller whose origin was. What lay behind its new end
-// must not come up again if it grows later.
+// shrink makes a volume smaller when its origin was made smaller. What lay
+// behind its new end must not come up again if it grows later.
 func (r *receiver) shrink(ctx context.Context, w *work, size int64) error {
 	rounded := (size + w.volume.extent - 1) / w.volume.extent * w.volume.extent
 	if rounded >= w.volume.size {

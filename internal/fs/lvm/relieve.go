@@ -17,11 +17,11 @@ import (
 const (
 	worthLimit = 20 * time.Second // to find out what dropping would free
 	fruitless  = 2                // drops in a row that freed nothing, after which the rest stays
-	reliefKept = 5 * time.Second  // what came of one relieve holds for so long
+	reliefKept = 5 * time.Second  // for so long relieve is not repeated, and its result is given again
 )
 
-// reliefMemory keeps what came of relieving a pool that suffers on: who watches
-// it asks several times a second.
+// reliefMemory keeps what came of relieving a pool that is full all the same: a
+// watch of a stream asks several times a second.
 type reliefMemory struct {
 	sync.Mutex
 	last map[string]relief // by the pool's UUID
@@ -30,10 +30,10 @@ type reliefMemory struct {
 // relief is what came of relieving a pool.
 type relief struct {
 	until   time.Time
-	reading map[string]bool // snapshots that had to stay because somebody reads from them, by UUID
+	reading map[string]bool // snapshots that had to stay because a stream reads from them, by UUID
 }
 
-// relieveAll returns the snapshots that would have made room if nobody read
+// relieveAll returns the snapshots that would have made room if no stream read
 // from them.
 func (d *Driver) relieveAll(ctx context.Context, all volumes) (reading map[string]bool, failed error) {
 	reading = map[string]bool{}
@@ -119,7 +119,7 @@ func (d *Driver) drop(ctx context.Context, poolUUID string) (reading map[string]
 	}
 }
 
-// dropThese removes snapshots, notes those that somebody reads from, and tells
+// dropThese removes snapshots, notes those that a stream reads from, and tells
 // whether that gave the pool room.
 func (d *Driver) dropThese(ctx context.Context, pool volume, these volumes, reading map[string]bool) (dropped int, freed bool, err error) {
 	before, err := poolStatusOf(ctx, pool)
@@ -157,11 +157,11 @@ func (d *Driver) dropOne(ctx context.Context, v, pool volume) error {
 func (d *Driver) sayStays(pool volume, idle, reading int) error {
 	switch {
 	case idle > 0:
-		return d.noticeOnce(stays+pool.uuid, "%s; the snapshots of snapd's that are left there (%d) stay, since without them it would be as full: %s", pool.use(), idle, pool.widen())
+		return d.noticeOnce(stays+pool.uuid, "%s; snapd keeps its snapshots there (%d), since without them it would be as full: %s", pool.use(), idle, pool.widen())
 	case reading > 0:
-		return nil // who reads from them gives up and says so
+		return nil // the streams that read from them give up and say so
 	}
-	return d.noticeOnce(stays+pool.uuid, "%s, and no snapshot of snapd's is left there that could go: %s", pool.use(), pool.widen())
+	return d.noticeOnce(stays+pool.uuid, "%s, and snapd has no snapshot there that it could drop: %s", pool.use(), pool.widen())
 }
 
 // freed tells whether a pool has more room of the kind that it lacks.
@@ -172,7 +172,7 @@ func (v volume) freed(before, after poolStatus) bool {
 
 // worthDropping returns the fewest of our snapshots, from the oldest on, that
 // give the pool room when they are dropped. None where dropping even all of
-// them would give it nothing: what they hold, others hold as well.
+// them would give it nothing, because other volumes have the same blocks.
 func (d *Driver) worthDropping(ctx context.Context, all volumes, pool volume, ours volumes) (volumes, error) {
 	if pool.metaUse >= dropMeta {
 		return ours[:min(1, len(ours))], nil // every snapshot has metadata of its own
@@ -203,12 +203,13 @@ func fewest(of volumes, counts func(volume) (bool, error)) (volumes, error) {
 }
 
 // heldAlone is how many blocks of the pool a snapshot has that the next younger
-// of its kin has not. As everything older goes first, these are what its going
-// frees, unless a snapshot of somebody else's that is older has them too.
+// volume of the same origin has not. Our older snapshots are dropped first. So
+// dropping this one frees these blocks, unless an older snapshot that another
+// program made has them too.
 func (d *Driver) heldAlone(ctx context.Context, all volumes, pool, v volume) (blocks int64, err error) {
 	next, ok := all.nextOf(v)
 	if !ok {
-		return 1, nil // the last of its kin: what it has, nobody else has
+		return 1, nil // no younger volume of its origin: only this one has its blocks
 	}
 	s, err := d.changed(ctx, pool, v.thinID, next.thinID)
 	if err != nil {

@@ -233,13 +233,13 @@ func TestClassicSize(t *testing.T) {
 	}
 }
 
-// TestDigests compares with a record of a volume that ends within a unit, and
+// TestDigests compares with digests of a volume that ends within a unit, and
 // that has grown since.
 func TestDigests(t *testing.T) {
 	d := New(t.TempDir())
 	s := fs.Snapshot{Dataset: fs.Dataset{GUID: uuidA}, Name: fs.SnapshotName(time.Unix(5, 0), "x"), GUID: uuidB, Order: 4, Time: time.Unix(5, 0).UTC()}
 	const unit = leastUnit
-	r, err := d.record(s, 2*unit+4096, unit)
+	r, err := d.writeDigests(s, 2*unit+4096, unit)
 	if err != nil {
 		t.Fatal(err)
 	}

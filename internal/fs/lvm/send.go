@@ -31,23 +31,23 @@ type comparer interface {
 
 // sending is a stream that is made as it is read.
 type sending struct {
-	ctx     context.Context //nolint:containedctx // of the one Send that made it
-	driver  *Driver
-	device  *activated
-	head    lvmstream.Header
-	encode  *lvmstream.Encoder
-	out     []byte // made and not read yet
-	buf     []byte // of the device, dataMax
-	extents interface{ next() (extent, error) }
-	spool   *spool // behind extents; nil
-	now     extent // what is left of the present one
-	compare comparer
-	record  *recorder
-	piece   int64 // bytes that are looked at by themselves
-	notes   []string
-	guard   *guard
-	giveUp  context.CancelCauseFunc
-	relieve func() error // a pool, after a stream was given up; nil for a classic volume
+	ctx      context.Context //nolint:containedctx // of the one Send that made it
+	driver   *Driver
+	device   *activated
+	head     lvmstream.Header
+	encode   *lvmstream.Encoder
+	out      []byte // made and not read yet
+	buf      []byte // of the device, dataMax
+	extents  interface{ next() (extent, error) }
+	spool    *spool // behind extents; nil
+	now      extent // what is left of the present one
+	compare  comparer
+	digests  *digestWriter
+	piece    int64 // bytes that are looked at by themselves
+	notes    []string
+	watching *streamWatch
+	giveUp   context.CancelCauseFunc
+	relieve  func() error // a pool, after a stream was given up; nil for a classic volume
 
 	mu       sync.Mutex // of what follows, the device and compare
 	err      error      // what Read returns from now on
@@ -81,7 +81,7 @@ func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (_ 
 	if w.device, err = d.open(ctx, v, os.O_RDONLY); err != nil {
 		return nil, err
 	}
-	w.guard = w.watch(v) //nolint:contextcheck // its own context ends with the stream
+	w.watching = w.watch(v) //nolint:contextcheck // its own context ends with the stream
 	if v.thin() {
 		err = w.openThin(all, v, base) //nolint:contextcheck // it has the stream's
 	} else {
@@ -119,13 +119,13 @@ func (w *sending) openThin(all volumes, v volume, base *fs.Snapshot) error {
 	case base == nil && errors.Is(err, errThinDelta), base == nil && errors.Is(err, exec.ErrNotFound):
 		w.extents = once(v.size)
 		w.noteRead(v.size)
-		return w.driver.notice("%s was read whole, all %d MiB of it, since what it holds could not be asked for: %v", v.full(), v.size>>20, err)
+		return w.driver.notice("%s was read whole, all %d MiB of it, since the pool could not be asked which blocks it has: %v", v.full(), v.size>>20, err)
 	case errors.Is(err, errThinDelta), errors.Is(err, exec.ErrNotFound):
 		if err := w.compareWith(was); err != nil {
 			return err
 		}
 		w.noteRead(v.size + was.size)
-		return w.driver.notice("%s and its base were read whole, %d MiB, and compared, since what changed could not be asked for: %v", v.full(), (v.size+was.size)>>20, err)
+		return w.driver.notice("%s and its base were read whole, %d MiB, and compared, since the pool could not be asked which blocks changed: %v", v.full(), (v.size+was.size)>>20, err)
 	}
 	return err
 }
@@ -165,7 +165,7 @@ func (w *sending) compareWith(base volume) error {
 	return nil
 }
 
-// openClassic reads everything and records digests.
+// openClassic reads everything and writes digests.
 func (w *sending) openClassic(all volumes, v volume, s fs.Snapshot, base *fs.Snapshot) error {
 	w.extents = once(v.size)
 	w.piece = unitFor(v.size)
@@ -180,7 +180,7 @@ func (w *sending) openClassic(all volumes, v volume, s fs.Snapshot, base *fs.Sna
 	}
 	w.head.Unit = uint32(w.piece)
 	var err error
-	w.record, err = w.driver.record(s, v.size, w.piece)
+	w.digests, err = w.driver.writeDigests(s, v.size, w.piece)
 	return err
 }
 
@@ -294,8 +294,8 @@ func (w *sending) step() error {
 // finish writes the end. The digests are kept first: a stream that is whole
 // must be able to serve as a base.
 func (w *sending) finish() error {
-	if w.record != nil {
-		if err := w.record.commit(); err != nil {
+	if w.digests != nil {
+		if err := w.digests.commit(); err != nil {
 			return err
 		}
 	}
@@ -346,9 +346,9 @@ func (w *sending) emit(run byte, offset int64, data []byte) (err error) {
 }
 
 func (w *sending) classify(offset int64, piece []byte) (byte, error) {
-	if w.record != nil {
-		if err := w.record.add(digestOf(piece)); err != nil {
-			return skipped, fmt.Errorf("record digests: %w", err)
+	if w.digests != nil {
+		if err := w.digests.add(digestOf(piece)); err != nil {
+			return skipped, fmt.Errorf("write digests: %w", err)
 		}
 	}
 	if w.compare != nil {
@@ -365,8 +365,8 @@ func (w *sending) classify(offset int64, piece []byte) (byte, error) {
 	return skipped, nil // a full stream begins with zeros everywhere
 }
 
-// letGo closes what keeps snapshots from being removed.
-func (w *sending) letGo() error {
+// release closes what keeps snapshots from being removed.
+func (w *sending) release() error {
 	err := w.device.Close()
 	if w.compare != nil {
 		err = errors.Join(err, w.compare.Close())
@@ -377,7 +377,7 @@ func (w *sending) letGo() error {
 
 // Close implements io.Closer. It may be called twice.
 func (w *sending) Close() error {
-	w.guard.end() // it takes the lock
+	w.watching.end() // it takes the lock
 	w.giveUp(os.ErrClosed)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -385,7 +385,7 @@ func (w *sending) Close() error {
 		return w.closeErr
 	}
 	w.closed = true
-	w.closeErr = errors.Join(w.closeErr, w.letGo(), w.spool.Close(), w.record.Close(), giveBack(w.buf))
+	w.closeErr = errors.Join(w.closeErr, w.release(), w.spool.Close(), w.digests.Close(), giveBack(w.buf))
 	w.buf = nil
 	return w.closeErr
 }

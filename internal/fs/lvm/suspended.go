@@ -25,9 +25,9 @@ type stuck struct {
 }
 
 // Unsuspend resumes what a killed command of LVM has left suspended in the
-// groups of these datasets, and says what that was: whoever writes there would
-// wait for ever. Volumes are refreshed by LVM itself, which waits for a command
-// that is at work, and knows which of two tables is the right one.
+// groups of these datasets, and says what that was: programs that write there
+// would wait for ever. Volumes are refreshed by LVM itself, which waits for a
+// command that is at work, and knows which of two tables is the right one.
 func (d *Driver) Unsuspend(ctx context.Context, datasets []fs.Dataset) ([]string, error) {
 	groups := map[string]bool{}
 	for _, s := range datasets {
@@ -66,10 +66,10 @@ func (d *Driver) refresh(ctx context.Context, left []stuck, groups map[string]bo
 		}
 	}
 	for _, s := range still {
-		faults = append(faults, advice.With(fmt.Errorf("%s is suspended, so that whoever writes there waits", s.name), "run: lvchange --refresh %[1]s, or dmsetup resume %[1]s", s.name))
+		faults = append(faults, advice.With(fmt.Errorf("%s is suspended, so that programs that write there wait", s.name), "run: lvchange --refresh %[1]s, or dmsetup resume %[1]s", s.name))
 	}
 	if len(still) == 0 {
-		faults = nil // whatever it said, they are well
+		faults = nil // LVM complained, and yet nothing is suspended any more
 	}
 	return resumed, errors.Join(append(faults, err)...)
 }
@@ -85,7 +85,7 @@ func groupOf(s fs.Dataset) string {
 }
 
 // suspended lists the devices of these groups that are suspended just now. LVM
-// is not asked: it would wait for whoever has suspended them.
+// is not asked: it would wait for the command that has suspended them.
 func suspended(sys string, groups map[string]bool) ([]stuck, error) {
 	dirs, err := filepath.Glob(filepath.Join(sys, "block", "dm-*", "dm"))
 	if err != nil {

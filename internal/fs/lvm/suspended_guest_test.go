@@ -53,7 +53,7 @@ func TestKilledCommandIsMended(t *testing.T) {
 				}
 				resumed, err := d.Unsuspend(t.Context(), []fs.Dataset{dataset})
 				if err != nil || len(left) > 0 != (len(resumed) > 0) {
-					t.Errorf("killed at %d: mended %q, %v", at, resumed, err)
+					t.Errorf("killed at %d: resumed %q, %v", at, resumed, err)
 				}
 				wrote := make(chan error, 1)
 				go func() { wrote <- writeThrough(filepath.Join(dir, "x")) }()
@@ -63,7 +63,7 @@ func TestKilledCommandIsMended(t *testing.T) {
 						t.Error(err)
 					}
 				case <-time.After(time.Minute):
-					t.Fatalf("killed at %d: who writes waits for ever", at)
+					t.Fatalf("killed at %d: a program that writes waits for ever", at)
 				}
 				if out, err := exec.Command("lvremove", "-q", "-f", "-y", vg+"/killed").CombinedOutput(); err != nil && !strings.Contains(string(out), "Failed to find") {
 					t.Errorf("killed at %d: the half-made one cannot be removed: %s", at, out)

@@ -14,7 +14,7 @@ import (
 
 // Sweep removes what killed processes left: volumes that were being restored
 // into or checked, metadata snapshots of thin pools, and it deactivates
-// snapshots of ours that nobody reads any more. It returns what it removed.
+// snapshots of ours that no process reads any more. It returns what it removed.
 // What a living process works on stays.
 func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 	if !d.used() {

@@ -44,7 +44,7 @@ func (d *Driver) lookAfter(ctx context.Context) (all volumes, reading map[string
 		return nil, nil, err
 	}
 	reading, err = d.relieveAll(ctx, all)
-	return all, reading, errors.Join(err, d.tendClassic(ctx, all), d.forgetSaid(all), d.noteLive(all, proc.Uptime()))
+	return all, reading, errors.Join(err, d.tendClassic(ctx, all), d.forgetSaid(all), d.updateLiveFile(all, proc.Uptime()))
 }
 
 // watchMemory is what Watch knows from the last time.
@@ -55,11 +55,11 @@ type watchMemory struct {
 	heard  []string
 }
 
-// Watch is Tend for whoever calls it every few seconds, on one Driver: it asks
-// device-mapper, which is cheap, and LVM only where that says that something
-// has to be done, and once a minute. What has to be told it returns once, and
-// leaves it for the next Tend. live says whether snapshots of ours are there,
-// which have to be watched on.
+// Watch is Tend for a caller that calls it every few seconds, on one Driver. It
+// asks device-mapper, which is cheap. It asks LVM only where that says that
+// something has to be done, and once a minute. What has to be told it returns
+// once, and leaves it for the next Tend. live says whether snapshots of ours are
+// there, which have to be watched further.
 func (d *Driver) Watch(ctx context.Context) (told []string, live bool, err error) {
 	d.watched.Lock()
 	defer d.watched.Unlock()

@@ -42,8 +42,8 @@ func TestParseLoad(t *testing.T) {
 	}
 }
 
-// Of several snapshots that hold the same, all have to go, but none that is
-// younger than the last one which holds something alone.
+// Of several snapshots that have the same blocks, all have to go, but none that
+// is younger than the last one which has some alone.
 func TestFewest(t *testing.T) {
 	three := volumes{{name: "a"}, {name: "b"}, {name: "c"}}
 	for _, c := range []struct{ alone, want string }{{"a", "a"}, {"b", "ab"}, {"bc", "ab"}, {"", ""}} {
@@ -53,7 +53,7 @@ func TestFewest(t *testing.T) {
 			names += v.name
 		}
 		if err != nil || names != c.want {
-			t.Errorf("%q hold something alone: got %q, %v; want %q", c.alone, names, err, c.want)
+			t.Errorf("%q have something alone: got %q, %v; want %q", c.alone, names, err, c.want)
 		}
 	}
 	if got, err := fewest(three, func(volume) (bool, error) { return false, context.Canceled }); got != nil || !errors.Is(err, context.Canceled) {
@@ -133,7 +133,7 @@ func TestUnreadStays(t *testing.T) {
 	}
 }
 
-// A name where a pool stands is what somebody writes who restores several
+// A name where a pool stands is what a user writes who restores several
 // volumes to one name: it is said what would be right.
 func TestChoosePoolSaysWhatWouldBeRight(t *testing.T) {
 	all := volumes{{vg: "vg", name: "pool", segtype: "thin-pool"}, {vg: "vg", name: "data", segtype: "thin"}}
@@ -160,21 +160,21 @@ func TestPoolIsNoTarget(t *testing.T) {
 	}
 }
 
-// The mark is there from before the first snapshot until some time after the
-// last, and whoever finds it lost makes it again.
+// The file live is there from before the first snapshot until some time after the
+// last, and a call that finds it lost makes it again.
 func TestLive(t *testing.T) {
 	d := New(t.TempDir())
 	live := volumes{{uuid: "S", tags: []string{tagOurs, tagOrigin + "O"}}}
 	none := volumes{{uuid: "O"}}
 	note := func(what string, all volumes, up time.Duration, want bool) {
 		t.Helper()
-		if err := d.noteLive(all, up); err != nil || d.Live() != want {
+		if err := d.updateLiveFile(all, up); err != nil || d.Live() != want {
 			t.Errorf("%s: got %v, %v; want %v", what, d.Live(), err, want)
 		}
 	}
 	const long = 2 * liveKept
 	note("nothing was ever done", none, long, false)
-	if err := d.markLive(); err != nil {
+	if err := d.makeLiveFile(); err != nil {
 		t.Fatal(err)
 	}
 	note("about to be taken", none, long, true)
@@ -185,5 +185,5 @@ func TestLive(t *testing.T) {
 	note("just booted", none, time.Minute, true)
 	note("they live", live, long, true)
 	note("all gone", none, long, false)
-	note("the mark was lost", live, long, true)
+	note("the file live was lost", live, long, true)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/fs/lvm/lvmstream"
 
@@ -37,7 +38,7 @@ func (w *work) thin() bool     { return w.pool.uuid != "" }
 func (w *work) data() []byte   { return w.buf[:lvmstream.DataMax:lvmstream.DataMax] }
 func (w *work) second() []byte { return w.buf[lvmstream.DataMax:] }
 
-// close deactivates the volume; drop leaves that to whoever removes it.
+// close deactivates the volume; drop leaves that to the caller, which removes it.
 func (w *work) close() error { return w.end(w.device.Close) }
 func (w *work) drop() error  { return w.end(w.device.shut) }
 
@@ -106,7 +107,7 @@ func (w *work) room(ctx context.Context, length int64) error {
 	}
 	left := int64((refuseData - pool.dataUse) / 100 * float64(pool.size))
 	if left < length {
-		return fmt.Errorf("%w: %s, and %d KiB more would bring it over %d %%: %s", fs.ErrNoSpace, pool.use(), length>>10, refuseData, pool.widen())
+		return advice.With(fmt.Errorf("%w: %s, and %d KiB more would bring it over %d %%", fs.ErrNoSpace, pool.use(), length>>10, refuseData), "%s", pool.widen())
 	}
 	w.budget = left / 2
 	return nil
@@ -181,8 +182,8 @@ func (w *work) zeros(offset, length int64) error {
 }
 
 // settle prepares a pool that was told not to zero new blocks (lvcreate -Zn):
-// what is written to a part of such a block leaves in the rest what somebody
-// had there before. So one that reads as zeros, and may be new, gets zeros.
+// writing a part of such a block leaves in the rest what another volume had
+// there before. So a block that reads as zeros, and may be new, gets zeros.
 func (w *work) settle(offset, length int64) error {
 	if !w.thin() || w.pool.zero {
 		return nil

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loopDevice gives a block device of size bytes that holds garbage, as a new
+// loopDevice gives a block device of size bytes that is full of garbage, as a new
 // classic volume does.
 func loopDevice(t *testing.T, size int64) *os.File {
 	t.Helper()

@@ -96,7 +96,7 @@ func TestChain(t *testing.T) {
 }
 
 // TestEncrypted does the same with a dataset whose key is not loaded while its
-// snapshots are sent, and restores where nobody has the key.
+// snapshots are sent, and restores where the key is not known.
 func TestEncrypted(t *testing.T) {
 	from, to := newPool(t, 1<<30), newPool(t, 1<<30)
 	name, key := from+"/secret", keyFile(t)

@@ -26,7 +26,7 @@ const (
 const kstat = "/proc/spl/kstat/zfs"
 
 // ErrSuspended says that a pool has stopped all input and output, because its
-// devices do not answer. Commands on it hang until it is mended.
+// devices do not answer. Commands on it hang until its devices answer again.
 var ErrSuspended = errors.New("pool is suspended")
 
 // present tells whether this host's kernel has ZFS at all.
@@ -52,10 +52,10 @@ func suspended(pool string) error {
 	return nil // an older ZFS has no such file
 }
 
-// guarded runs call, and leaves it behind when the pool is suspended or when
+// unlessSuspended runs call, and leaves it behind when the pool is suspended or when
 // it does not end although ctx has: a command that waits for a suspended pool
 // cannot be killed before that works again.
-func guarded[T any](ctx context.Context, pool string, call func(context.Context) (T, error)) (T, error) {
+func unlessSuspended[T any](ctx context.Context, pool string, call func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := suspended(pool); err != nil {
 		return none, err
@@ -94,7 +94,7 @@ func guarded[T any](ctx context.Context, pool string, call func(context.Context)
 
 // output runs one command that concerns a pool ("": none in particular).
 func output(ctx context.Context, pool string, argv ...string) ([]byte, error) {
-	return guarded(ctx, pool, func(ctx context.Context) ([]byte, error) { return run.Output(ctx, argv...) })
+	return unlessSuspended(ctx, pool, func(ctx context.Context) ([]byte, error) { return run.Output(ctx, argv...) })
 }
 
 // command runs one command whose output says nothing.

@@ -51,8 +51,8 @@ func (r *receiver) Continue(ctx context.Context, chain []string) (whole int, par
 	return 0, false, nil
 }
 
-// claim makes an abandoned stage ours. Of several who try only one can rename
-// it.
+// claim makes an abandoned stage ours. Of several processes that try, only one
+// can rename it.
 func (r *receiver) claim(ctx context.Context, stage string) (bool, error) {
 	mark := fs.PropertyOwner + "=" + proc.Mark()
 	err := command(ctx, r.pool(), "zfs", "set", mark, stage)
@@ -63,31 +63,31 @@ func (r *receiver) claim(ctx context.Context, stage string) (bool, error) {
 		return false, nil
 	}
 	if err == nil {
-		err = command(ctx, r.pool(), "zfs", "set", mark, r.stage) // of one who came between
+		err = command(ctx, r.pool(), "zfs", "set", mark, r.stage) // another process came between
 	}
 	return err == nil, err
 }
 
 // adopt looks at what is in the stage. What does not fit is removed.
 func (r *receiver) adopt(ctx context.Context, chain []string, kind string) error {
-	marks, err := marksOf(ctx, object{name: r.stage}, "snapshot")
+	instants, err := instantsOf(ctx, object{name: r.stage}, "snapshot")
 	if err != nil {
 		return err
 	}
-	fits := len(marks) <= len(chain)
-	for i, m := range marks {
+	fits := len(instants) <= len(chain)
+	for i, m := range instants {
 		fits = fits && guidText(m.guid) == chain[i] && m.short() == streamName(i+1)
 	}
 	if !fits {
 		return destroyStage(ctx, r.stage)
 	}
-	if err := r.findLeft(ctx, chain[len(marks):]); err != nil {
+	if err := r.findLeft(ctx, chain[len(instants):]); err != nil {
 		return err
 	}
-	if len(marks) == 0 && r.left == nil {
+	if len(instants) == 0 && r.left == nil {
 		return destroyStage(ctx, r.stage)
 	}
-	for _, m := range marks {
+	for _, m := range instants {
 		r.applied = append(r.applied, applied{name: m.short(), guid: m.guid})
 	}
 	r.kind = kind
@@ -142,7 +142,7 @@ func (r *receiver) applyRest(ctx context.Context, open zfsstream.Opener, l zfsst
 		return err
 	}
 	name := streamName(len(r.applied) + 1)
-	_, err = guarded(ctx, r.pool(), func(ctx context.Context) (struct{}, error) {
+	_, err = unlessSuspended(ctx, r.pool(), func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, run.Input(ctx, rest, "zfs", "receive", "-s", "-u", r.stage+"@"+name)
 	})
 	if err == nil { // zfs receive stops reading at the last record
@@ -186,7 +186,7 @@ func (w *watched) Read(p []byte) (int, error) {
 }
 
 // undoOrKeep removes what a failed receive made, unless it was only
-// interrupted: by its source, or by whoever runs this.
+// interrupted: by its source, or by its caller.
 func (r *receiver) undoOrKeep(ctx context.Context, err, source error, name string) error {
 	if r.keeps && (source != nil || ctx.Err() != nil) {
 		r.kept = true

@@ -150,7 +150,7 @@ func recordBytes(raw []byte) string {
 	return string(raw)
 }
 
-// goOnSample cuts one stream at places of all kinds.
+// goOnSample cuts one stream at positions of all kinds.
 func goOnSample(t *testing.T, pool string, chain []sample, each int) {
 	last := chain[len(chain)-1]
 	continued := 0

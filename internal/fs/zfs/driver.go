@@ -159,7 +159,8 @@ func list(ctx context.Context, pool string, args ...string) ([]object, error) {
 }
 
 // findRenamed looks for a dataset that is not where its name says. Two pools
-// can hold datasets of one guid after zpool split: then nobody knows which.
+// can have datasets of one guid after zpool split: then it cannot be told which
+// is meant.
 func findRenamed(ctx context.Context, dataset fs.Dataset, guid uint64) (object, error) {
 	pools, err := healthyPools(ctx)
 	if err != nil {

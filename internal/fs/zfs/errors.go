@@ -18,8 +18,8 @@ import (
 // ErrKey says that a dataset's encryption key is not loaded and needed.
 var ErrKey = errors.New("encryption key is not loaded")
 
-// complaint is something that zfs says, what it means to callers, and what
-// the person who reads it can do.
+// complaint is something that zfs says, what it means to callers, and the
+// advice for the user.
 type complaint struct {
 	says []string
 	is   error
@@ -45,8 +45,8 @@ func complaints() []complaint {
 		{[]string{"out of space", "No space left on device", "quota exceeded", "Disk quota", "Disc quota"}, fs.ErrNoSpace, "free some, raise the quota, or take another pool (zfs list -o space shows where it went)"},
 		{[]string{"Key must be loaded", "key must be loaded", "key not loaded", "Key not loaded", "encryption key", "keys are not loaded"}, ErrKey, "load it with: zfs load-key DATASET"},
 		{[]string{"already exists", "must specify -F to overwrite", "' exists"}, fs.ErrExists, ""},
-		{[]string{"being held"}, fs.ErrBusy, "see by whom with: zfs holds SNAPSHOT"},
-		{[]string{"is busy", "dependent clones", "has children", "filesystem is mounted", "cannot unmount"}, fs.ErrBusy, "see who uses it (zfs list -o name,origin; fuser -vm), and try again"},
+		{[]string{"being held"}, fs.ErrBusy, "see which holds it has with: zfs holds SNAPSHOT"},
+		{[]string{"is busy", "dependent clones", "has children", "filesystem is mounted", "cannot unmount"}, fs.ErrBusy, "see which programs and clones use it (fuser -vm; zfs list -o name,origin), and try again"},
 		{[]string{"does not exist", "no such pool", "no longer exists", "no such snapshot", "could not find any"}, fs.ErrNotFound, ""},
 		{
 			[]string{"checksum mismatch", "invalid backup stream", "incomplete stream", "invalid stream", "bad magic", "failed to read from stream", "stream is damaged"},
@@ -59,10 +59,10 @@ func complaints() []complaint {
 }
 
 // explain adds to an error of a command the sentinel that callers test for and
-// what the person who reads it can do.
+// the advice for the user.
 func explain(err error) error {
 	if failed, ok := errors.AsType[*run.Error](err); ok {
-		failed.Stderr, _, _ = strings.Cut(failed.Stderr, "\nusage:") // of no use to who never typed it
+		failed.Stderr, _, _ = strings.Cut(failed.Stderr, "\nusage:") // of no use to a user who never typed it
 	}
 	said, ok := stderr(err)
 	if !ok {

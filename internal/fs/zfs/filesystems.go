@@ -11,7 +11,7 @@ import (
 )
 
 // Filesystems lists what this host has mounted on volumes. Such a filesystem
-// has to stand still for every snapshot: that of a volume does not freeze it
+// has to be frozen for every snapshot: that of a volume does not freeze it
 // (openzfs#1636).
 func (d *Driver) Filesystems(ctx context.Context, datasets []fs.Dataset) ([]fs.Filesystem, error) {
 	found, err := d.find(ctx, datasets...)

@@ -9,10 +9,10 @@ import (
 	"snapd/internal/fs"
 )
 
-// Protect holds a snapshot, and its base if that is one, so that nobody can
-// destroy them while they are shipped; purpose says for whom (a repository's
-// id). It may be said twice. The holds stay until Shipped, Delete or Tidy, also
-// through a crash.
+// Protect holds a snapshot, and its base if that is one, so that no program can
+// destroy them while they are shipped; purpose says for which repository (its
+// id). It may be called twice. The holds stay until Shipped, Delete or Tidy,
+// also through a crash.
 func (d *Driver) Protect(ctx context.Context, purpose string, s fs.Snapshot, base *fs.Snapshot) error {
 	a, err := d.ask(ctx, s, base)
 	if err != nil {
@@ -36,8 +36,8 @@ func (a asked) held() []string {
 }
 
 // Shipped leaves a bookmark of a snapshot whose stream is committed, which can
-// be the base of increments when the snapshot is gone, and lets go of what
-// Protect held for this purpose. It may be said twice.
+// be the base of increments when the snapshot is gone, and releases what
+// Protect held for this purpose. It may be called twice.
 func (d *Driver) Shipped(ctx context.Context, purpose string, s fs.Snapshot) error {
 	if err := d.shipped(ctx, purpose, s); err != nil {
 		return fmt.Errorf("bookmark snapshot %s of %s: %w", s.Name, s.Dataset.Name, err)
@@ -46,14 +46,14 @@ func (d *Driver) Shipped(ctx context.Context, purpose string, s fs.Snapshot) err
 }
 
 func (d *Driver) shipped(ctx context.Context, purpose string, s fs.Snapshot) error {
-	all, err := d.marks(ctx, s.Dataset, "snapshot,bookmark")
+	all, err := d.instants(ctx, s.Dataset, "snapshot,bookmark")
 	if err != nil {
 		return err
 	}
-	m, there := markWith(all, s.GUID)
+	m, there := instantWith(all, s.GUID)
 	if there && !m.bookmark() && !bookmarked(all, m.guid) {
 		name := strings.Replace(m.name, "@", "#", 1)
-		if !ours(m) { // somebody gave our snapshot another name
+		if !ours(m) { // a user gave our snapshot another name
 			name, _, _ = strings.Cut(name, "#")
 			name += "#" + s.Name
 		}
@@ -61,10 +61,10 @@ func (d *Driver) shipped(ctx context.Context, purpose string, s fs.Snapshot) err
 			return err
 		}
 	}
-	return release(ctx, all, func(tag string, _ mark) bool { return tag == fs.HoldName(purpose) })
+	return release(ctx, all, func(tag string, _ instant) bool { return tag == fs.HoldName(purpose) })
 }
 
-func bookmarked(all []mark, guid uint64) bool {
+func bookmarked(all []instant, guid uint64) bool {
 	for _, m := range all {
 		if m.guid == guid && m.bookmark() {
 			return true
@@ -85,14 +85,14 @@ func (d *Driver) Tidy(ctx context.Context, dataset fs.Dataset, needed func(guid 
 }
 
 func (d *Driver) tidy(ctx context.Context, dataset fs.Dataset, needed func(string) bool, held func(purpose, guid string) bool) (removed []string, err error) {
-	all, err := d.marks(ctx, dataset, "snapshot,bookmark")
+	all, err := d.instants(ctx, dataset, "snapshot,bookmark")
 	if errors.Is(err, fs.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	err = release(ctx, all, func(tag string, m mark) bool {
+	err = release(ctx, all, func(tag string, m instant) bool {
 		purpose, ours := fs.ParseHoldName(tag)
 		if !ours || held(purpose, guidText(m.guid)) {
 			return false
@@ -118,9 +118,9 @@ func (d *Driver) tidy(ctx context.Context, dataset fs.Dataset, needed func(strin
 // holdsMost is how many snapshots one command is asked about.
 const holdsMost = 200
 
-// release lets go of those holds on a dataset's snapshots that which wants.
-func release(ctx context.Context, all []mark, which func(tag string, m mark) bool) error {
-	byName := make(map[string]mark)
+// release releases those holds on a dataset's snapshots that which wants.
+func release(ctx context.Context, all []instant, which func(tag string, m instant) bool) error {
+	byName := make(map[string]instant)
 	var names []string
 	for _, m := range all {
 		if m.holds > 0 {
@@ -147,15 +147,15 @@ func release(ctx context.Context, all []mark, which func(tag string, m mark) boo
 	return nil
 }
 
-// gone tells that somebody else was faster.
+// gone tells that another process was faster.
 func gone(err error) bool {
 	said, _ := stderr(err)
 	return errors.Is(err, fs.ErrNotFound) || strings.Contains(said, "no such tag")
 }
 
-// releaseAll lets go of every hold of ours on a snapshot.
-func releaseAll(ctx context.Context, m mark) error {
-	return release(ctx, []mark{m}, func(tag string, _ mark) bool {
+// releaseAll releases every hold of ours on a snapshot.
+func releaseAll(ctx context.Context, m instant) error {
+	return release(ctx, []instant{m}, func(tag string, _ instant) bool {
 		_, ours := fs.ParseHoldName(tag)
 		return ours
 	})
@@ -164,7 +164,7 @@ func releaseAll(ctx context.Context, m mark) error {
 // Bookmarks are the guids of a dataset's snapshots of which there is a
 // bookmark: those need not stay to be the base of increments.
 func (d *Driver) Bookmarks(ctx context.Context, dataset fs.Dataset) (map[string]bool, error) {
-	all, err := d.marks(ctx, dataset, "bookmark")
+	all, err := d.instants(ctx, dataset, "bookmark")
 	if err != nil {
 		return nil, fmt.Errorf("list the bookmarks of %s: %w", dataset.Name, err)
 	}

@@ -53,7 +53,7 @@ func TestHolds(t *testing.T) {
 	if err != nil || !marked[second.GUID] || marked[first.GUID] {
 		t.Errorf("bookmarks are %v, %v", marked, err)
 	}
-	// Somebody else's stay whatever is tidied.
+	// Holds that a user made stay whatever is tidied.
 	sh(t, "zfs", "bookmark", a, pool+"/a b#mine")
 	sh(t, "zfs", "hold", "mine", a)
 	keep := func(string) bool { return true }
@@ -69,7 +69,7 @@ func TestHolds(t *testing.T) {
 		t.Errorf("bookmarks are %v, %v", marked, err)
 	}
 	if err := d.Delete(t.Context(), first); !errors.Is(err, fs.ErrBusy) {
-		t.Errorf("delete what somebody else holds: got %v", err)
+		t.Errorf("delete what a user holds: got %v", err)
 	}
 	if err := firstOf(d.Protect(t.Context(), "cc", second, nil), d.Delete(t.Context(), second)); err != nil || there(t, b) {
 		t.Errorf("delete what only we hold: %v", err)

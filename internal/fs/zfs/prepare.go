@@ -119,7 +119,7 @@ func (s *shot) ready(ctx context.Context, name string) error {
 
 // writable looks whether the pool works.
 func (s *shot) writable(ctx context.Context) error {
-	pool, err := guarded(ctx, s.pool, func(context.Context) (*gozfs.Zpool, error) { return gozfs.GetZpool(s.pool) })
+	pool, err := unlessSuspended(ctx, s.pool, func(context.Context) (*gozfs.Zpool, error) { return gozfs.GetZpool(s.pool) })
 	switch {
 	case err != nil:
 		return fmt.Errorf("pool %s: %w", s.pool, err)
@@ -211,7 +211,7 @@ func (p *prepared) Take() error {
 }
 
 func (s *shot) take(ctx context.Context) {
-	_, s.err = guarded(ctx, s.pool, func(ctx context.Context) ([]byte, error) { return run.Output(ctx, s.argv...) })
+	_, s.err = unlessSuspended(ctx, s.pool, func(ctx context.Context) ([]byte, error) { return run.Output(ctx, s.argv...) })
 	s.taken = s.err == nil
 	if errors.Is(s.err, fs.ErrNotFound) && !here(s.pool) {
 		s.err = advice.With(fmt.Errorf("the pool is not on this host any more: %w", fs.ErrNotFound), "if it was only exported, run: zpool import %s", s.pool)
@@ -223,7 +223,7 @@ func (p *prepared) Result(ctx context.Context) ([]fs.Snapshot, error) {
 	if !p.started {
 		return nil, nil
 	}
-	byName := make(map[string]mark)
+	byName := make(map[string]instant)
 	for _, s := range p.pools {
 		if !s.taken && s.err == nil {
 			continue
@@ -236,26 +236,26 @@ func (p *prepared) Result(ctx context.Context) ([]fs.Snapshot, error) {
 }
 
 // result adds what a pool has taken. All of it must be of one instant.
-func (s *shot) result(ctx context.Context, byName map[string]mark) error {
-	args := []string{"zfs", "list", "-Hp", "-t", "snapshot", "-o", markColumns}
-	rows, err := table(ctx, s.pool, markCount, append(args, s.argv[2:]...)...)
+func (s *shot) result(ctx context.Context, byName map[string]instant) error {
+	args := []string{"zfs", "list", "-Hp", "-t", "snapshot", "-o", instantColumns}
+	rows, err := table(ctx, s.pool, instantCount, append(args, s.argv[2:]...)...)
 	if err != nil && (s.taken || !errors.Is(err, fs.ErrNotFound)) {
 		return err
 	}
-	marks, err := parseMarks(rows)
+	instants, err := parseInstants(rows)
 	if err != nil {
 		return err
 	}
-	for _, m := range marks {
+	for _, m := range instants {
 		byName[m.name] = m
-		if m.createTXG != marks[0].createTXG {
-			return fmt.Errorf("%s was taken in transaction group %d and %s in %d: they are not of one instant", m.name, m.createTXG, marks[0].name, marks[0].createTXG)
+		if m.createTXG != instants[0].createTXG {
+			return fmt.Errorf("%s was taken in transaction group %d and %s in %d: they are not of one instant", m.name, m.createTXG, instants[0].name, instants[0].createTXG)
 		}
 	}
 	return nil
 }
 
-func (p *prepared) made(byName map[string]mark) []fs.Snapshot {
+func (p *prepared) made(byName map[string]instant) []fs.Snapshot {
 	var out []fs.Snapshot
 	for i, o := range p.objects {
 		if m, there := byName[o.name+"@"+p.name]; there {

@@ -18,7 +18,7 @@ const (
 )
 
 // Properties are what a person has set on datasets, by their guids, and a few
-// facts about each. They go into the sealed part of a restore point.
+// facts about each. They go into the encrypted part of a restore point.
 func (d *Driver) Properties(ctx context.Context, datasets []fs.Dataset) (map[string]map[string]string, error) {
 	found, err := d.find(ctx, datasets...)
 	if err != nil {
@@ -44,7 +44,7 @@ func (d *Driver) Properties(ctx context.Context, datasets []fs.Dataset) (map[str
 	return out, nil
 }
 
-// parseProperties reads zfs get -Hp. A user's property may hold tabs and line
+// parseProperties reads zfs get -Hp. A user's property may have tabs and line
 // feeds: a line that does not begin with one of the names belongs to the
 // value before it.
 func parseProperties(text string, guids map[string]string, out map[string]map[string]string) error {

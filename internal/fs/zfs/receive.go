@@ -94,7 +94,7 @@ func (r *receiver) open(ctx context.Context) error {
 func (r *receiver) pool() string { return poolOf(r.target) }
 
 func (r *receiver) checkPool(ctx context.Context) error {
-	pool, err := guarded(ctx, r.pool(), func(context.Context) (*gozfs.Zpool, error) { return gozfs.GetZpool(r.pool()) })
+	pool, err := unlessSuspended(ctx, r.pool(), func(context.Context) (*gozfs.Zpool, error) { return gozfs.GetZpool(r.pool()) })
 	if errors.Is(err, fs.ErrNotFound) {
 		return advice.With(fmt.Errorf("there is no pool %s on this host: %w", r.pool(), err), "name one of those that zpool list shows, or import one: zpool import shows those that could be")
 	}

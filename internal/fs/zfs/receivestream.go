@@ -60,7 +60,7 @@ func (r *receiver) apply(ctx context.Context, stream io.Reader, guid, base strin
 		argv = append(argv, r.stageOptions(begin)...)
 	}
 	argv = append(argv, r.stage+"@"+name)
-	_, err = guarded(ctx, r.pool(), func(ctx context.Context) (struct{}, error) {
+	_, err = unlessSuspended(ctx, r.pool(), func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, run.Input(ctx, feed, argv...)
 	})
 	if err == nil {
@@ -118,8 +118,9 @@ func checkWanted(b *zfsstream.Head, guid, base string) error {
 	return nil
 }
 
-// stageOptions are what a new dataset gets at once: it says whose it is, is
-// not mounted or shared by itself, and a volume shows no device.
+// stageOptions are what a new dataset gets at once: the mark of the process that
+// builds it, and that it is not mounted or shared by itself and, as a volume,
+// shows no device.
 func (r *receiver) stageOptions(b *zfsstream.Head) []string {
 	out := []string{"-o", fs.PropertyOwner + "=" + proc.Mark()}
 	if r.keeps {
@@ -133,11 +134,11 @@ func (r *receiver) stageOptions(b *zfsstream.Head) []string {
 
 // checkReceived looks whether what came out is the snapshot wanted.
 func (r *receiver) checkReceived(ctx context.Context, name string, b *zfsstream.Head) error {
-	marks, err := marksOf(ctx, object{name: r.stage}, "snapshot")
+	instants, err := instantsOf(ctx, object{name: r.stage}, "snapshot")
 	if err != nil {
 		return err
 	}
-	m, there := markWith(marks, guidText(b.ToGUID()))
+	m, there := instantWith(instants, guidText(b.ToGUID()))
 	if !there || m.short() != name {
 		return fmt.Errorf("zfs receive succeeded and made no snapshot %d", b.ToGUID())
 	}
@@ -164,11 +165,11 @@ func (r *receiver) undo(ctx context.Context, name string) error {
 	if err := abort(ctx, r.stage); err != nil {
 		return err
 	}
-	marks, err := marksOf(ctx, object{name: r.stage}, "snapshot")
+	instants, err := instantsOf(ctx, object{name: r.stage}, "snapshot")
 	if err != nil {
 		return err
 	}
-	for _, m := range marks {
+	for _, m := range instants {
 		if m.short() == name { // received whole, and then something was wrong
 			last := r.stage + "@" + r.applied[len(r.applied)-1].name
 			return command(ctx, r.pool(), "zfs", "rollback", "-r", last)
@@ -177,7 +178,7 @@ func (r *receiver) undo(ctx context.Context, name string) error {
 	return nil
 }
 
-// abortPatience is how long the kernel may take to let go of a receive whose
+// abortPatience is how long the kernel may take to end a receive after its
 // program was killed.
 const abortPatience = 30 * time.Second
 

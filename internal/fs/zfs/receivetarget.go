@@ -69,14 +69,14 @@ func (r *receiver) dropSnapshots(ctx context.Context) error {
 }
 
 // makeParents makes the filesystems between the nearest ancestor and the
-// target. They hold nothing and are not mounted.
+// target. They are empty and not mounted.
 func (r *receiver) makeParents(ctx context.Context) error {
 	var missing []string
 	for name := path.Dir(r.target); len(name) > len(r.ancestor); name = path.Dir(name) {
 		missing = append(missing, name)
 	}
 	for _, name := range slices.Backward(missing) {
-		_, err := guarded(ctx, r.pool(), func(context.Context) (*gozfs.Dataset, error) {
+		_, err := unlessSuspended(ctx, r.pool(), func(context.Context) (*gozfs.Dataset, error) {
 			return gozfs.CreateFilesystem(name, map[string]string{"canmount": "off"})
 		})
 		if errors.Is(err, fs.ErrExists) {
@@ -135,15 +135,15 @@ func rename(ctx context.Context, from, to string) error {
 	return command(ctx, poolOf(from), "zfs", "rename", from, to)
 }
 
-// setProperties sets again what a person had set. One that cannot be set here
-// is no reason to throw the data away; it is said.
+// setProperties sets again what a user had set. One that cannot be set here
+// is no reason to throw the data away; a note says so.
 func (r *receiver) setProperties(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(r.props)) {
 		if !restorable(name) {
 			continue
 		}
 		set := &gozfs.Dataset{Name: r.stage}
-		_, err := guarded(ctx, r.pool(), func(context.Context) (struct{}, error) {
+		_, err := unlessSuspended(ctx, r.pool(), func(context.Context) (struct{}, error) {
 			return struct{}{}, set.SetProperty(name, r.props[name])
 		})
 		if ctx.Err() != nil || errors.Is(err, ErrSuspended) {
@@ -156,7 +156,7 @@ func (r *receiver) setProperties(ctx context.Context) error {
 	return nil
 }
 
-// sayMore tells what a person has to do to use the dataset.
+// sayMore tells what a user has to do to use the dataset.
 func (r *receiver) sayMore(ctx context.Context) {
 	props, err := properties(ctx, r.target, "keystatus", "encryptionroot")
 	if err == nil && props["keystatus"] == "unavailable" {

@@ -166,7 +166,7 @@ func variety(t testing.TB, dir string) {
 	}
 }
 
-// cuts are places in a stream, multiples of 4: in headers, in payloads, next
+// cuts are positions in a stream, multiples of 4: in headers, in payloads, next
 // to the borders of records of each kind, near the start, in the last record.
 func cuts(t testing.TB, data []byte, most int) []int {
 	t.Helper()
@@ -200,7 +200,7 @@ func resumeAt(t testing.TB, d *Driver, s sample, at int) (ok bool) {
 	if _, err := w.Write(s.data[:at]); err != nil {
 		t.Fatal(err)
 	}
-	state := w.Place()
+	state := w.Position()
 	if state == "" {
 		return false
 	}
@@ -254,7 +254,7 @@ func continueSample(t *testing.T, s sample, each int) {
 		h := zfsstream.Head(r[:zfsstream.HeadSize])
 		kinds[h.Kind()]++
 	}
-	t.Logf("%s: %d bytes, records %v: %d cuts continued, %d had no place to go on from", s.name, len(s.data), kinds, continued, anew)
+	t.Logf("%s: %d bytes, records %v: %d cuts continued, %d had no position to go on from", s.name, len(s.data), kinds, continued, anew)
 	if continued < each {
 		t.Errorf("%s: only %d cuts", s.name, continued)
 	}
@@ -274,12 +274,12 @@ func TestResumeRenamed(t *testing.T) {
 	sh(t, "zfs", "rename", pool+"/a", pool+"/with space")
 	sh(t, "zfs", "rename", pool+"/with space@"+snap.Name, pool+"/with space@other")
 	if !resumeAt(t, d, s, len(s.data)/2&^7) {
-		t.Error("there is no place to go on from")
+		t.Error("there is no position to go on from")
 	}
 	sh(t, "zfs", "destroy", pool+"/with space@other")
 	var w zfsstream.Walker
 	_, _ = w.Write(s.data[:len(s.data)/2&^7])
-	if _, err := d.Resume(t.Context(), snap, nil, w.Offset, w.Place()); err == nil {
+	if _, err := d.Resume(t.Context(), snap, nil, w.Offset, w.Position()); err == nil {
 		t.Error("a snapshot that is gone is gone on with")
 	}
 }
@@ -312,7 +312,7 @@ func TestResumeReads(t *testing.T) {
 	sh(t, "zpool", "import", "-d", device, pool)
 	before := readBytes(t, pool, device)
 	if !resumeAt(t, d, s, len(s.data)*60/100&^7) {
-		t.Fatal("there is no place to go on from")
+		t.Fatal("there is no position to go on from")
 	}
 	reading := readBytes(t, pool, device) - before
 	part := float64(reading) / float64(len(s.data)) * 100

@@ -54,8 +54,8 @@ func formatOf(ctx context.Context, o object) (string, error) {
 type asked struct {
 	pool   string
 	format string
-	snap   mark
-	base   *mark
+	snap   instant
+	base   *instant
 }
 
 // ask finds a snapshot and its base by their guids.
@@ -64,18 +64,18 @@ func (d *Driver) ask(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (ask
 	if err != nil {
 		return asked{}, err
 	}
-	all, err := marksOf(ctx, found[0], "snapshot,bookmark")
+	all, err := instantsOf(ctx, found[0], "snapshot,bookmark")
 	if err != nil {
 		return asked{}, err
 	}
 	a := asked{pool: found[0].pool()}
-	m, there := markWith(all, s.GUID)
+	m, there := instantWith(all, s.GUID)
 	if !there || m.bookmark() {
 		return asked{}, fmt.Errorf("the snapshot (guid %s): %w", s.GUID, fs.ErrNotFound)
 	}
 	a.snap = m
 	if base != nil {
-		b, there := markWith(all, base.GUID)
+		b, there := instantWith(all, base.GUID)
 		switch {
 		case !there:
 			return asked{}, fmt.Errorf("base %s (guid %s): %w: neither the snapshot nor a bookmark of it is left", base.Name, base.GUID, fs.ErrBase)
@@ -131,7 +131,7 @@ func (d *Driver) Resume(ctx context.Context, s fs.Snapshot, base *fs.Snapshot, a
 }
 
 func (d *Driver) resume(ctx context.Context, s fs.Snapshot, base *fs.Snapshot, at int64, state string) (io.ReadCloser, error) {
-	p, err := zfsstream.ParsePlace(state, at)
+	p, err := zfsstream.ParsePosition(state, at)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func parseEstimate(out string) (int64, error) {
 	return 0, fmt.Errorf("zfs send -nP printed %q, and that has no size", out)
 }
 
-// pump reads a sender in a goroutine, so that whoever waits for it can let go
+// pump reads a sender in a goroutine, so that its reader can leave it behind
 // when the pool is suspended: the sender then cannot be killed.
 type pump struct {
 	ctx    context.Context //nolint:containedctx // of the one Send that made it

@@ -60,7 +60,7 @@ func (a asked) check(b *zfsstream.Head) error {
 
 // State is what Resume wants to know to go on from the byte that was read
 // last, "" when it could not. It may be asked for at multiples of 4 bytes.
-func (s *Stream) State() string { return s.follow.Place() }
+func (s *Stream) State() string { return s.follow.Position() }
 
 // Dense counts the bytes so far that ZFS had compressed or encrypted: nothing
 // is gained by compressing them again.

@@ -13,56 +13,56 @@ import (
 	"snapd/internal/fs"
 )
 
-// mark is a snapshot or a bookmark of one dataset.
-type mark struct {
+// instant is a snapshot or a bookmark of one dataset: both name one instant of it.
+type instant struct {
 	name      string // whole, with the dataset
 	guid      uint64
 	createTXG uint64
 	creation  time.Time
-	holds     uint64 // on a snapshot, by anybody
+	holds     uint64 // on a snapshot, ours and others'
 }
 
-// markColumns are what parseMarks reads, of zfs list -Hp.
+// instantColumns are what parseInstants reads, of zfs list -Hp.
 const (
-	markColumns = "name,guid,createtxg,creation,userrefs"
-	markCount   = 5
+	instantColumns = "name,guid,createtxg,creation,userrefs"
+	instantCount   = 5
 )
 
-func (m mark) bookmark() bool { return strings.Contains(m.name, "#") }
+func (m instant) bookmark() bool { return strings.Contains(m.name, "#") }
 
 // short is what follows the dataset's name.
-func (m mark) short() string { return m.name[strings.IndexAny(m.name, "@#")+1:] }
+func (m instant) short() string { return m.name[strings.IndexAny(m.name, "@#")+1:] }
 
-func (m mark) snapshot(of fs.Dataset) fs.Snapshot {
+func (m instant) snapshot(of fs.Dataset) fs.Snapshot {
 	return fs.Snapshot{Dataset: of, Name: m.short(), GUID: guidText(m.guid), Order: m.createTXG, Time: m.creation}
 }
 
-// marksOf lists the snapshots and bookmarks of a dataset, ours and others',
+// instantsOf lists the snapshots and bookmarks of a dataset, ours and others',
 // oldest first; of the same guid the snapshot comes before the bookmark.
-func marksOf(ctx context.Context, o object, kinds string) ([]mark, error) {
-	rows, err := table(ctx, o.pool(), markCount, "zfs", "list", "-Hp", "-d", "1", "-t", kinds, "-o", markColumns, o.name)
+func instantsOf(ctx context.Context, o object, kinds string) ([]instant, error) {
+	rows, err := table(ctx, o.pool(), instantCount, "zfs", "list", "-Hp", "-d", "1", "-t", kinds, "-o", instantColumns, o.name)
 	if err != nil {
 		return nil, err
 	}
-	marks, err := parseMarks(rows)
+	instants, err := parseInstants(rows)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(marks, func(a, b mark) int {
+	slices.SortStableFunc(instants, func(a, b instant) int {
 		return cmp.Or(cmp.Compare(a.createTXG, b.createTXG), cmp.Compare(order(a), order(b)))
 	})
-	return marks, nil
+	return instants, nil
 }
 
-func order(m mark) int {
+func order(m instant) int {
 	if m.bookmark() {
 		return 1
 	}
 	return 0
 }
 
-func parseMarks(rows [][]string) ([]mark, error) {
-	marks := make([]mark, 0, len(rows))
+func parseInstants(rows [][]string) ([]instant, error) {
+	instants := make([]instant, 0, len(rows))
 	for _, row := range rows {
 		var n [4]uint64
 		for i := range n {
@@ -74,14 +74,14 @@ func parseMarks(rows [][]string) ([]mark, error) {
 		if !strings.ContainsAny(row[0], "@#") {
 			return nil, fmt.Errorf("zfs list names %q, which is neither a snapshot nor a bookmark", row[0])
 		}
-		marks = append(marks, mark{name: row[0], guid: n[0], createTXG: n[1], creation: time.Unix(int64(n[2]), 0).UTC(), holds: n[3]})
+		instants = append(instants, instant{name: row[0], guid: n[0], createTXG: n[1], creation: time.Unix(int64(n[2]), 0).UTC(), holds: n[3]})
 	}
-	return marks, nil
+	return instants, nil
 }
 
 // Snapshots implements fs.Driver.
 func (d *Driver) Snapshots(ctx context.Context, dataset fs.Dataset) ([]fs.Snapshot, error) {
-	all, err := d.marks(ctx, dataset, "snapshot")
+	all, err := d.instants(ctx, dataset, "snapshot")
 	if err != nil {
 		return nil, fmt.Errorf("list the snapshots of %s: %w", dataset.Name, err)
 	}
@@ -95,9 +95,9 @@ func (d *Driver) Snapshots(ctx context.Context, dataset fs.Dataset) ([]fs.Snapsh
 }
 
 // Bases lists what increments of a dataset can build on, oldest first: all its
-// snapshots and bookmarks, whoever made them, each guid once.
+// snapshots and bookmarks, ours and others', each guid once.
 func (d *Driver) Bases(ctx context.Context, dataset fs.Dataset) ([]fs.Snapshot, error) {
-	all, err := d.marks(ctx, dataset, "snapshot,bookmark")
+	all, err := d.instants(ctx, dataset, "snapshot,bookmark")
 	if err != nil {
 		return nil, fmt.Errorf("list the snapshots and bookmarks of %s: %w", dataset.Name, err)
 	}
@@ -112,30 +112,30 @@ func (d *Driver) Bases(ctx context.Context, dataset fs.Dataset) ([]fs.Snapshot, 
 	return out, nil
 }
 
-func (d *Driver) marks(ctx context.Context, dataset fs.Dataset, kinds string) ([]mark, error) {
+func (d *Driver) instants(ctx context.Context, dataset fs.Dataset, kinds string) ([]instant, error) {
 	found, err := d.find(ctx, dataset)
 	if err != nil {
 		return nil, err
 	}
-	return marksOf(ctx, found[0], kinds)
+	return instantsOf(ctx, found[0], kinds)
 }
 
-func ours(m mark) bool {
+func ours(m instant) bool {
 	_, _, err := fs.ParseSnapshotName(m.short())
 	return err == nil
 }
 
-// markWith returns the one with a guid, a snapshot before a bookmark.
-func markWith(marks []mark, guid string) (mark, bool) {
-	i := slices.IndexFunc(marks, func(m mark) bool { return guidText(m.guid) == guid })
+// instantWith returns the one with a guid, a snapshot before a bookmark.
+func instantWith(instants []instant, guid string) (instant, bool) {
+	i := slices.IndexFunc(instants, func(m instant) bool { return guidText(m.guid) == guid })
 	if i < 0 {
-		return mark{}, false
+		return instant{}, false
 	}
-	return marks[i], true
+	return instants[i], true
 }
 
-// Delete implements fs.Driver. Holds of ours go with it: who deletes has made
-// sure that nobody needs the snapshot.
+// Delete implements fs.Driver. Holds of ours go with it: the caller has made
+// sure that no ship needs the snapshot.
 func (d *Driver) Delete(ctx context.Context, s fs.Snapshot) error {
 	if err := d.remove(ctx, s); err != nil {
 		return fmt.Errorf("delete snapshot %s of %s: %w", s.Name, s.Dataset.Name, err)
@@ -147,14 +147,14 @@ func (d *Driver) remove(ctx context.Context, s fs.Snapshot) error {
 	if _, _, err := fs.ParseSnapshotName(s.Name); err != nil {
 		return err
 	}
-	all, err := d.marks(ctx, s.Dataset, "snapshot")
+	all, err := d.instants(ctx, s.Dataset, "snapshot")
 	if errors.Is(err, fs.ErrNotFound) && imported(ctx, s.Dataset) {
 		return nil // the dataset was destroyed, and with it the snapshot
 	}
 	if err != nil {
 		return err
 	}
-	m, there := markWith(all, s.GUID)
+	m, there := instantWith(all, s.GUID)
 	if !there {
 		return nil
 	}

@@ -38,12 +38,12 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 	return removed, failed
 }
 
-// abandoned is a dataset in which nobody alive builds a restore any more.
+// abandoned is a dataset in which no living process builds a restore any more.
 type abandoned struct {
 	name, target string
 	used         uint64    // bytes
 	waits        time.Time // until when a restore may go on with it; zero: none can
-	young        bool      // somebody alive may just be marking it
+	young        bool      // a living process may just be marking it
 }
 
 // abandonedIn lists those of a pool.

@@ -20,19 +20,19 @@ import (
 
 // mapped makes a pool on a device that can be taken away: every read and write
 // of it then fails, and the pool is suspended.
-func mapped(t *testing.T, name string) (pool string, fail, mend func()) {
+func mapped(t *testing.T, name string) (pool string, fail, repair func()) {
 	t.Helper()
 	disk := vmtest.NewDisk(t, name, 512<<20)
 	pool = "p" + name
 	sh(t, "zpool", "create", "-O", "mountpoint=/mnt/"+pool, "-O", "compression=off", pool, disk.Device)
 	t.Cleanup(func() {
-		disk.Mend()
+		disk.Repair()
 		_ = exec.Command("zpool", "clear", pool).Run()
 		if out, err := exec.Command("zpool", "destroy", "-f", pool).CombinedOutput(); err != nil {
 			t.Errorf("destroy: %v: %s", err, out)
 		}
 	})
-	return pool, disk.Fail, func() { disk.Mend(); sh(t, "zpool", "clear", pool) }
+	return pool, disk.Fail, func() { disk.Repair(); sh(t, "zpool", "clear", pool) }
 }
 
 // suspend takes the device away and waits until ZFS has noticed.
@@ -51,7 +51,7 @@ func suspend(t *testing.T, pool string, fail func()) {
 // TestSuspended: everything says so within seconds, and works on when the pool
 // is back.
 func TestSuspended(t *testing.T) {
-	pool, fail, mend := mapped(t, "suspended")
+	pool, fail, repair := mapped(t, "suspended")
 	d := New()
 	sh(t, "zfs", "create", pool+"/a")
 	dir := mountpoint(t, pool+"/a")
@@ -102,7 +102,7 @@ func TestSuspended(t *testing.T) {
 	if _, err := d.Sweep(t.Context()); err != nil {
 		t.Errorf("sweep: %v", err)
 	}
-	mend()
+	repair()
 	sh(t, "zpool", "sync", pool)
 	if err := firstOf(ready.Close(), receiver.Close()); err != nil {
 		t.Error(err)
@@ -115,7 +115,7 @@ func TestSuspended(t *testing.T) {
 // TestSuspendedInTheMiddle: a send and a snapshot that are under way when the
 // pool goes away end.
 func TestSuspendedInTheMiddle(t *testing.T) {
-	pool, fail, mend := mapped(t, "middle")
+	pool, fail, repair := mapped(t, "middle")
 	d := New()
 	sh(t, "zfs", "create", pool+"/a")
 	dir := mountpoint(t, pool+"/a")
@@ -145,7 +145,7 @@ func TestSuspendedInTheMiddle(t *testing.T) {
 	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("that took %v", took)
 	}
-	mend()
+	repair()
 }
 
 // TestExported: a pool that goes away in the middle is named, and nothing that

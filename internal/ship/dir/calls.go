@@ -26,7 +26,7 @@ func systemCalls() calls {
 		link:       func(root *os.Root, old, name string) error { return root.Link(old, name) },
 		renameNew:  renameNew,
 		syncFolder: (*os.File).Sync,
-		syncAll:    func(folder *os.File) error { return unix.Syncfs(int(folder.Fd())) }, //nolint:gosec // a descriptor
+		syncAll:    func(folder *os.File) error { return unix.Syncfs(int(folder.Fd())) },
 	}
 }
 
@@ -41,7 +41,7 @@ func renameNew(root *os.Root, old, name string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	return unix.Renameat2(int(from.Fd()), path.Base(old), int(to.Fd()), path.Base(name), unix.RENAME_NOREPLACE) //nolint:gosec // descriptors
+	return unix.Renameat2(int(from.Fd()), path.Base(old), int(to.Fd()), path.Base(name), unix.RENAME_NOREPLACE)
 }
 
 // lacksCall tells whether a filesystem does not know a call. The numbers differ
@@ -69,7 +69,7 @@ func (s *Store) nameIfAbsent(root *os.Root, aside, key string) error {
 		return rerr
 	}
 	// Not wrapped: EPERM is not that a right is lacking here.
-	return advice.With(fmt.Errorf("the filesystem of %s can give a file a name that may be taken neither by a link (%v) nor by a rename (%v)", s.root, err, rerr),
+	return advice.With(fmt.Errorf("the filesystem of %s can give a file a name that may be taken neither by a link (%s) nor by a rename (%s)", s.root, err.Error(), rerr.Error()),
 		"put the repository on another filesystem, such as ext4, XFS, Btrfs, ZFS or NFS")
 }
 

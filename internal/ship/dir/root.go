@@ -147,7 +147,7 @@ func space(root *os.Root) (free, total int64, err error) {
 		return 0, 0, err
 	}
 	var st unix.Statfs_t
-	err = unix.Fstatfs(int(f.Fd()), &st) //nolint:gosec // a descriptor
+	err = unix.Fstatfs(int(f.Fd()), &st)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return 0, 0, err
 	}
@@ -155,7 +155,7 @@ func space(root *os.Root) (free, total int64, err error) {
 	if unit == 0 {
 		unit = st.Bsize
 	}
-	return int64(st.Bavail) * unit, int64(st.Blocks) * unit, nil //nolint:gosec // no disk has that many
+	return int64(st.Bavail) * unit, int64(st.Blocks) * unit, nil
 }
 
 const (
@@ -183,7 +183,7 @@ func (s *Store) reserve(root *os.Root) {
 	if err != nil {
 		return
 	}
-	err = unix.Fallocate(int(f.Fd()), 0, 0, reserveBytes) //nolint:gosec // a descriptor
+	err = unix.Fallocate(int(f.Fd()), 0, 0, reserveBytes)
 	if err != nil {
 		_, err = f.Write(make([]byte, reserveBytes))
 	}

@@ -152,6 +152,14 @@ func (m *MinIO) Bucket(t *testing.T, name string, objectLock bool) {
 	}
 }
 
+// Hide puts a delete marker on an object of a bucket with versions.
+func (m *MinIO) Hide(t *testing.T, bucket, key string) {
+	t.Helper()
+	if err := m.Client(t).RemoveObject(t.Context(), bucket, key, minio.RemoveObjectOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Client is a plain client with all rights, for what a Store does not do.
 func (m *MinIO) Client(t *testing.T) *minio.Client {
 	t.Helper()

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Clear removes an engine whose owner was killed: dockerd, containerd, shims
+// Clear removes an engine after its owner was killed: dockerd, containerd, shims
 // and containers that still run from dir, their cgroups, and what they left
 // mounted below dir. The files stay. A dir where no engine ever was is no
 // error.

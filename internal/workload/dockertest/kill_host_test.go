@@ -24,7 +24,7 @@ import (
 
 // steps are those of a window with a guard and containers.
 func steps() []string {
-	return slices.DeleteFunc(freeze.AllSteps(), func(s string) bool { return s == freeze.StepSealing || s == freeze.StepUnsealing })
+	return slices.DeleteFunc(freeze.AllSteps(), func(s string) bool { return s == freeze.StepDiskFrozen || s == freeze.StepDiskThawed })
 }
 
 // nths are the occurrences of a step to be killed at.
@@ -36,9 +36,9 @@ func nths(step string, n int) []int {
 }
 
 // SIGKILL of the agent, of the guard, and of both, at every step of the window,
-// with every way to stand still: all containers run again, by the guard, by
+// with every way to freeze: all containers run again, by the guard, by
 // the agent, or by the next call, within a second; those that only the engine
-// can let go as soon as it does.
+// can thaw as soon as it does.
 func TestKillMatrix(t *testing.T) {
 	e := connect(t)
 	sizes := []int{1}
@@ -152,7 +152,7 @@ func allRun(t *testing.T, e *workload.Engine, members []freeze.Member) bool {
 	return true
 }
 
-// Containers are stopped front ends first and started databases first; who
+// Containers are stopped front ends first and started databases first. One that
 // depends on another waits until that is healthy.
 func TestStopsAndStartsInOrder(t *testing.T) {
 	e := connect(t)
@@ -206,7 +206,7 @@ func TestStopsAndStartsInOrder(t *testing.T) {
 	}
 }
 
-// One that does not become healthy again is named, and keeps nobody down.
+// One that does not become healthy again is named, and keeps no other down.
 func TestStopWithoutGettingWell(t *testing.T) {
 	e := connect(t)
 	db := start(t, e, dockertest.Spec{Name: "unwell-db", Change: func(c *apicontainer.Config, _ *apicontainer.HostConfig) {

@@ -221,7 +221,7 @@ func TestPausedAndStoppedBeforeStaySo(t *testing.T) {
 	}
 	_, _, err = window(t, o, members, func() error { return e.Unpause(t.Context(), paused.ID) })
 	if !errors.Is(err, freeze.ErrDisturbed) {
-		t.Errorf("unpaused by somebody in the window: %v", err)
+		t.Errorf("unpaused by another program in the window: %v", err)
 	}
 }
 
@@ -248,7 +248,7 @@ func TestContainerEndsOrIsRestarted(t *testing.T) {
 	}
 }
 
-// The window as somebody else's process, killed at a step.
+// The window as a process of its own, killed at a step.
 type victim struct {
 	Host, Dir, Step string
 	Nth             int    // 0 means the first time
@@ -380,7 +380,7 @@ func TestEngineHangsInTheWindow(t *testing.T) {
 }
 
 // Pausing goes through an engine that hangs for longer than the window may
-// last: the container is let go when the engine comes back.
+// last: the container is thawed when the engine comes back.
 func TestEngineHangsWhilePausing(t *testing.T) {
 	e := connect(t)
 	m := start(t, e, dockertest.Spec{Name: "pause-hangs"})

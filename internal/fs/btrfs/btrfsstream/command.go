@@ -53,7 +53,7 @@ const (
 var ErrInvalid = errors.New("not a whole Btrfs stream")
 
 // commandReader reads a stream command by command and checks all that can be
-// checked without applying it. It holds one command at a time.
+// checked without applying it. It keeps one command at a time.
 type commandReader struct {
 	r       *bufio.Reader
 	Version uint32
@@ -215,8 +215,8 @@ func appendAttribute(raw []byte, kind uint16, value []byte) []byte {
 	return append(raw, value...)
 }
 
-// sealCommand fills in the header of a command whose body is complete.
-func sealCommand(raw []byte, kind uint16) {
+// finishCommand fills in the header of a command whose body is complete.
+func finishCommand(raw []byte, kind uint16) {
 	binary.LittleEndian.PutUint32(raw, uint32(len(raw)-commandHeaderSize))
 	binary.LittleEndian.PutUint16(raw[4:], kind)
 	binary.LittleEndian.PutUint32(raw[6:], checksum(raw))

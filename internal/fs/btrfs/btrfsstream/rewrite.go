@@ -18,7 +18,7 @@ import (
 //   - The base is named by its identity on this filesystem. btrfs receive
 //     looks a base up by received_uuid first and takes whichever subvolume it
 //     finds; there can be several with the same (another restore, a replica, one
-//     that somebody made writable and changed).
+//     that a user made writable and changed).
 //   - The times of the subvolume's root are set once more at the end. New inodes
 //     come into being in the root under a passing name, which changes its times
 //     here; the kernel's sender sets them right again only if it still has the
@@ -82,7 +82,7 @@ func (w *Rewriter) begin(kind uint16, raw []byte) ([]byte, error) {
 		out = appendAttribute(out, attrCloneUUID, w.local[:])
 		out = appendAttribute(out, attrCloneCTransID, binary.LittleEndian.AppendUint64(nil, b.cloneCTransID))
 	}
-	sealCommand(out, kind)
+	finishCommand(out, kind)
 	return out, nil
 }
 
@@ -114,11 +114,11 @@ func (w *Rewriter) clone(raw []byte) ([]byte, error) {
 		w.scratch = appendAttribute(w.scratch, kind, value)
 		return nil
 	})
-	sealCommand(w.scratch, cmdClone)
+	finishCommand(w.scratch, cmdClone)
 	return w.scratch, err
 }
 
-// change returns what takes the place of a command.
+// change returns what replaces a command.
 func (w *Rewriter) change(kind uint16, raw []byte) ([]byte, error) {
 	switch kind {
 	case cmdClone:
@@ -154,7 +154,7 @@ func RootTimes(f *os.File) ([]byte, error) {
 		value := binary.LittleEndian.AppendUint64(nil, uint64(t.at.Sec))
 		out = appendAttribute(out, t.attribute, binary.LittleEndian.AppendUint32(value, uint32(t.at.Nsec)))
 	}
-	sealCommand(out, cmdUtimes)
+	finishCommand(out, cmdUtimes)
 	return out, nil
 }
 

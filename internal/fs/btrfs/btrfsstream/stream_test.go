@@ -79,7 +79,7 @@ func TestCheckStreamRefuses(t *testing.T) {
 	end := full[len(full)-commandHeaderSize:]
 	rebuild := func(kind uint16, body string) []byte {
 		raw := append(make([]byte, commandHeaderSize), body...)
-		sealCommand(raw, kind)
+		finishCommand(raw, kind)
 		return raw
 	}
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
@@ -254,7 +254,7 @@ func withChecksums(data []byte) []byte {
 		if end > len(data) {
 			break
 		}
-		sealCommand(data[at:end], binary.LittleEndian.Uint16(data[at+4:]))
+		finishCommand(data[at:end], binary.LittleEndian.Uint16(data[at+4:]))
 		at = end
 	}
 	return data
@@ -310,7 +310,7 @@ func BenchmarkCheckStream(b *testing.B) {
 	full := golden(b, "full-1.stream")
 	head := full[:streamHeaderSize+commandHeaderSize+int(binary.LittleEndian.Uint32(full[streamHeaderSize:]))]
 	write := make([]byte, commandHeaderSize+48<<10)
-	sealCommand(write, 15)
+	finishCommand(write, 15)
 	data := append(bytes.Clone(head), bytes.Repeat(write, 1000)...)
 	data = append(data, full[len(full)-commandHeaderSize:]...)
 	b.SetBytes(int64(len(data)))

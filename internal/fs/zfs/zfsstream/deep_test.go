@@ -14,7 +14,7 @@ import (
 	"snapd/internal/ship/shiptest"
 )
 
-// TestDeep: streams that were cut or reordered before they were sealed are as
+// TestDeep: streams that were cut or reordered before they were encrypted are as
 // good as any by their digests. A deep look finds each by its structure, and
 // names the points that need it.
 func TestDeep(t *testing.T) {

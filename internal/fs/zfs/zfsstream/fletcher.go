@@ -83,7 +83,7 @@ func (f fletcher) less(earlier fletcher) fletcher {
 	return f
 }
 
-// plus joins the checksums of two pieces of equal length and place.
+// plus joins the checksums of two pieces of equal length and position.
 func (f fletcher) plus(other fletcher) fletcher {
 	for i := range f {
 		f[i] += other[i]

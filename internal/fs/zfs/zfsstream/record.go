@@ -80,7 +80,7 @@ const (
 const (
 	maxBlock = 16 << 20
 	maxBonus = 64 << 10
-	maxBegin = 1 << 20 // our streams have the place where they were resumed there, or keys that are wrapped
+	maxBegin = 1 << 20 // our streams have the position where they were resumed there, or keys that are wrapped
 )
 
 // Head is the header of a record.
@@ -92,7 +92,7 @@ func (h *Head) u64(at int) uint64 { return binary.LittleEndian.Uint64(h[at:]) }
 // Kind is the type of the record.
 func (h *Head) Kind() Kind { return Kind(h.u32(0)) }
 
-// Object and offset are the place of a record: of OBJECT, WRITE, FREE, SPILL,
+// Object and offset are the position of a record: of OBJECT, WRITE, FREE, SPILL,
 // WRITE_EMBEDDED.
 func (h *Head) Object() uint64 { return h.u64(8) }
 

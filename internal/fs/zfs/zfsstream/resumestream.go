@@ -13,13 +13,13 @@ const (
 	// headPart is how much of a stream's beginning is looked at for the
 	// object with which a receiver goes on: a volume has only one.
 	headPart = 1 << 20
-	// stepBack is how far before the place that a receiver names reading
+	// stepBack is how far before the position that a receiver names reading
 	// begins: a few of the largest records.
 	stepBack = 3 * maxBlock
 )
 
 // errPassed says that reading began after what was looked for.
-var errPassed = errors.New("it does not have the place where the receiver wants to go on")
+var errPassed = errors.New("it does not have the position where the receiver wants to go on")
 
 // Opener opens a stream that lies stored at the byte from or a little before;
 // at is where it begins.
@@ -94,7 +94,7 @@ func (r *Rest) head(open Opener) (found bool, err error) {
 	return found, err
 }
 
-// seek reads from a little before the place, and from further before when the
+// seek reads from a little before the position, and from further before when the
 // object began there.
 func (r *Rest) seek(open Opener) error {
 	for back := int64(stepBack); ; back *= 8 {
@@ -174,7 +174,7 @@ func (r *Rest) walkFrom(at int64) Walker {
 
 // find reads up to the record with which the receiver goes on, through most
 // bytes (0: all). On the way it keeps the object and what describes it. here
-// says that the place cannot have been passed yet.
+// says that the position cannot have been passed yet.
 func (r *Rest) find(most int64, here bool) (bool, error) {
 	for most == 0 || r.in.walk.Offset < most {
 		payload, err := r.in.next()
@@ -190,7 +190,7 @@ func (r *Rest) find(most int64, here bool) (bool, error) {
 	return false, nil
 }
 
-// look takes the record that was read last: is it the place, or is it before it?
+// look takes the record that was read last: is it the position, or is it before it?
 func (r *Rest) look(payload []byte, here bool) (found, before bool, err error) {
 	h := &r.in.head
 	switch k := h.Kind(); {
@@ -288,7 +288,7 @@ func (r *Rest) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close lets go of what is read from. It may be called twice.
+// Close closes what is read from. It may be called twice.
 func (r *Rest) Close() error {
 	if r.source == nil {
 		return nil

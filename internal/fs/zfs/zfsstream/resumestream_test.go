@@ -27,7 +27,7 @@ func TestRest(t *testing.T) {
 			}
 			tried++
 			l := Left{ToGUID: w.Begin.ToGUID(), fromGUID: w.Begin.FromGUID(), object: w.anchor.Object, offset: w.anchor.Offset, bytes: uint64(at)}
-			p, err := ParsePlace(w.Place(), int64(at))
+			p, err := ParsePosition(w.Position(), int64(at))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +53,7 @@ func TestRest(t *testing.T) {
 			}
 		}
 		if tried < 3 {
-			t.Errorf("%s: only %d places", name, tried)
+			t.Errorf("%s: only %d positions", name, tried)
 		}
 	}
 }
@@ -79,7 +79,7 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// TestRestSeeks: of a large stream only a little before the place is read.
+// TestRestSeeks: of a large stream only a little before the position is read.
 func TestRestSeeks(t *testing.T) {
 	data, l := longStream(t, 700)
 	var n int64
@@ -106,7 +106,7 @@ func TestRestSeeks(t *testing.T) {
 	}
 }
 
-// longStream is a stream of one large object, written by hand, and the place
+// longStream is a stream of one large object, written by hand, and the position
 // of a receiver that has nearly all of it.
 func longStream(t *testing.T, blocks int) ([]byte, Left) {
 	t.Helper()
@@ -221,7 +221,7 @@ func FuzzToken(f *testing.F) {
 	f.Add(string(recorded(f, "token")))
 	f.Fuzz(func(t *testing.T, text string) {
 		if l, err := ParseToken(text); err == nil && l.ToGUID == 0 {
-			t.Errorf("%q is a place in no stream", text)
+			t.Errorf("%q is a position in no stream", text)
 		}
 	})
 }

@@ -10,8 +10,8 @@ import (
 
 // Token is what zfs send -t takes: where to go on with which stream. The
 // kernel's receiver makes such tokens; the sender only looks whether they are
-// well formed and whether the snapshots exist, so that somebody who has read
-// the stream can make them too.
+// well formed and whether the snapshots exist. So a program that has read the
+// stream, as this one, can make them too.
 type Token struct {
 	Name     string // of the snapshot, as it is called now
 	ToGUID   uint64

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestToken makes a token for the place at which the kernel's receiver made
+// TestToken makes a token for the position at which the kernel's receiver made
 // one: the lists hold the same, though ours is in XDR and names come in
 // another order.
 func TestToken(t *testing.T) {

@@ -22,10 +22,10 @@ type Stitched struct {
 	err   error
 }
 
-// Stitch reads the sender's words up to the place where the first part ends,
+// Stitch reads the sender's words up to the position where the first part ends,
 // and compares everything on the way: a raw stream with records missing would
 // be received without a complaint. The result is at byte p.at of the stream.
-func Stitch(from io.Reader, p Place, guid, base uint64) (*Stitched, error) {
+func Stitch(from io.Reader, p Position, guid, base uint64) (*Stitched, error) {
 	s := &Stitched{theirs: recordReader{from: bufio.NewReaderSize(from, 256<<10)}, sum: p.Anchor.sum, guid: guid}
 	if err := s.begin(p, base); err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func Stitch(from io.Reader, p Place, guid, base uint64) (*Stitched, error) {
 }
 
 // begin compares the second BEGIN with the first.
-func (s *Stitched) begin(p Place, base uint64) error {
+func (s *Stitched) begin(p Position, base uint64) error {
 	if _, err := s.theirs.next(); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (s *Stitched) recordIs(payload []byte, want fletcher) bool {
 }
 
 // skipBytes drops what of the records after the anchor the first part has.
-func (s *Stitched) skipBytes(p Place) error {
+func (s *Stitched) skipBytes(p Position) error {
 	for left := p.at - p.Anchor.End; left > 0; {
 		if err := s.fill(); err != nil {
 			if errors.Is(err, io.EOF) {

@@ -170,11 +170,11 @@ func TestStitch(t *testing.T) {
 			if _, err := w.Write(data[:at]); err != nil {
 				t.Fatal(err)
 			}
-			state := w.Place()
+			state := w.Position()
 			if state == "" {
 				continue
 			}
-			p, err := ParsePlace(state, int64(at))
+			p, err := ParsePosition(state, int64(at))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -185,12 +185,12 @@ func TestStitch(t *testing.T) {
 			stitches++
 		}
 		if stitches < 100 {
-			t.Errorf("%s: only %d places to go on from", name, stitches)
+			t.Errorf("%s: only %d positions to go on from", name, stitches)
 		}
 	}
 }
 
-func stitchAt(t testing.TB, data []byte, p Place, info Info) []byte {
+func stitchAt(t testing.TB, data []byte, p Position, info Info) []byte {
 	t.Helper()
 	at := 0
 	from := 0
@@ -223,7 +223,7 @@ func TestStitchRefuses(t *testing.T) {
 	if _, err := w.Write(data[:at]); err != nil {
 		t.Fatal(err)
 	}
-	good, err := ParsePlace(w.Place(), int64(at))
+	good, err := ParsePosition(w.Position(), int64(at))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,19 +235,19 @@ func TestStitchRefuses(t *testing.T) {
 	missing := resumed(t, bytes.Join(slices.Concat(rs[:anchor+1], rs[anchor+2:]), nil), anchor)
 	for what, c := range map[string]struct {
 		stream []byte
-		change func(*Place)
+		change func(*Position)
 		guid   uint64
 	}{
-		"the record at the anchor is missing":  {stream: resumed(t, data, anchor+1)},
-		"the record after it is missing":       {stream: missing},
-		"it begins anew":                       {stream: data},
-		"another snapshot":                     {stream: resumed(t, data, anchor), guid: 7},
-		"another base":                         {stream: resumed(t, recorded(t, "increment"), 1)},
-		"another kind":                         {stream: resumed(t, data, anchor), change: func(p *Place) { p.begin[0]++ }},
-		"other contents of the anchor":         {stream: resumed(t, data, anchor), change: func(p *Place) { p.Anchor.record[2]++ }},
-		"other bytes between anchor and place": {stream: resumed(t, data, anchor), change: func(p *Place) { p.here[1]++ }},
-		"it is cut off":                        {stream: resumed(t, data, anchor)[:HeadSize+100]},
-		"nothing":                              {},
+		"the record at the anchor is missing":     {stream: resumed(t, data, anchor+1)},
+		"the record after it is missing":          {stream: missing},
+		"it begins anew":                          {stream: data},
+		"another snapshot":                        {stream: resumed(t, data, anchor), guid: 7},
+		"another base":                            {stream: resumed(t, recorded(t, "increment"), 1)},
+		"another kind":                            {stream: resumed(t, data, anchor), change: func(p *Position) { p.begin[0]++ }},
+		"other contents of the anchor":            {stream: resumed(t, data, anchor), change: func(p *Position) { p.Anchor.record[2]++ }},
+		"other bytes between anchor and position": {stream: resumed(t, data, anchor), change: func(p *Position) { p.here[1]++ }},
+		"it is cut off":                           {stream: resumed(t, data, anchor)[:HeadSize+100]},
+		"nothing":                                 {},
 	} {
 		p := good
 		if c.change != nil {
@@ -268,15 +268,15 @@ func TestPlaceRefuses(t *testing.T) {
 	if _, err := w.Write(recorded(t, "full")[:20000]); err != nil {
 		t.Fatal(err)
 	}
-	state := w.Place()
-	if _, err := ParsePlace(state, 20000); err != nil {
+	state := w.Position()
+	if _, err := ParsePosition(state, 20000); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		state string
 		at    int64
 	}{{"", 20000}, {"AAAA", 20000}, {state[:len(state)-4], 20000}, {state, 100}, {"B" + state[1:], 20000}} {
-		if _, err := ParsePlace(c.state, c.at); err == nil {
+		if _, err := ParsePosition(c.state, c.at); err == nil {
 			t.Errorf("%.20q at %d is taken", c.state, c.at)
 		}
 	}
@@ -302,8 +302,8 @@ func FuzzCheckStream(f *testing.F) {
 		}
 		var w Walker
 		_, _ = w.Write(data)
-		if state := w.Place(); state != "" {
-			p, err := ParsePlace(state, w.Offset)
+		if state := w.Position(); state != "" {
+			p, err := ParsePosition(state, w.Offset)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -312,11 +312,11 @@ func FuzzCheckStream(f *testing.F) {
 	})
 }
 
-// FuzzPlace: what stands in a record may be anything.
-func FuzzPlace(f *testing.F) {
+// FuzzPosition: what stands in a record may be anything.
+func FuzzPosition(f *testing.F) {
 	f.Add("", int64(0))
 	f.Fuzz(func(t *testing.T, state string, at int64) {
-		p, err := ParsePlace(state, at)
+		p, err := ParsePosition(state, at)
 		if err == nil && p.String() != state {
 			t.Errorf("%q becomes %q", state, p.String())
 		}

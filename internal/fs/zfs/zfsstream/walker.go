@@ -34,10 +34,10 @@ type Walker struct {
 	anchor  anchor
 }
 
-// anchor is the last place from which the sender can go on.
+// anchor is the last position from which the sender can go on.
 type anchor struct {
 	End    int64    // offset of the first byte after its record; 0: there is none
-	sum    fletcher // at that place
+	sum    fletcher // at that position
 	Object uint64
 	Offset uint64
 	record fletcher // of the record itself, without its own checksum
@@ -169,7 +169,7 @@ func (h *Head) canAnchor() bool {
 	return (k == kindObject || k == kindWrite) && h.Object() != 0 && h.Object() < 1<<63 && h.offset() < 1<<63
 }
 
-// recordSum is the checksum of one record alone, without the place that holds
+// recordSum is the checksum of one record alone, without the bytes that have
 // the running checksum: the same for the same record anywhere. It is worked
 // out from the running checksums before and after the payload.
 func recordSum(h *Head, before, after fletcher, payload int) fletcher {

@@ -6,19 +6,19 @@ import (
 	"sync"
 )
 
-// guard watches pools and classic snapshots for as long as a stream is open,
-// whether anybody reads from it or not: a ship waits for the network, and the
-// pool's writers do not.
-type guard struct {
+// streamWatch looks at pools and classic snapshots for as long as a stream is
+// open, whether a reader reads from it or not: a ship waits for the network, and
+// the pool's writers do not.
+type streamWatch struct {
 	stop func()
 	over sync.WaitGroup
 }
 
-// watch starts the guard of a stream of v. It gives the stream up, and then
+// watch starts the watch of a stream of v. It gives the stream up, and then
 // drops its snapshot, when that keeps the pool full.
-func (w *sending) watch(v volume) *guard {
+func (w *sending) watch(v volume) *streamWatch {
 	ctx, stop := context.WithCancel(w.ctx)
-	g := &guard{stop: stop}
+	g := &streamWatch{stop: stop}
 	g.over.Go(func() {
 		for wait := lookSoon; pause(ctx, wait) == nil; {
 			wait = lookEvery
@@ -45,28 +45,28 @@ func (w *sending) watch(v volume) *guard {
 func (w *sending) endangers(ctx context.Context, v volume) (pool volume, give bool) {
 	all, reading, err := w.driver.lookAfter(ctx)
 	if err != nil {
-		return pool, false // it is tried again soon, and whoever calls Tend is told
+		return pool, false // it is tried again soon, and Tend tells of it
 	}
 	pool, err = all.pool(v)
 	return pool, err == nil && reading[v.uuid]
 }
 
-// makeRoom lets go of the snapshots, so that they can be dropped.
+// makeRoom closes the snapshots, so that they can be dropped.
 func (w *sending) makeRoom() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
 		return
 	}
-	err := w.letGo()
+	err := w.release()
 	if w.relieve != nil {
 		err = errors.Join(err, w.relieve())
 	}
 	w.closeErr = err
 }
 
-// end stops the guard. It may be called on nil, and twice.
-func (g *guard) end() {
+// end stops it. It may be called on nil, and twice.
+func (g *streamWatch) end() {
 	if g == nil {
 		return
 	}

@@ -31,9 +31,9 @@ func TestBrokenEntriesAreMadeAgain(t *testing.T) {
 		{"overwritten", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "disk"), "rubbish!") }, 2},
 		{"cut short", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "disk"), "con") }, 2},
 		{"file missing", func(t *testing.T, dir string) { _ = os.Remove(filepath.Join(dir, "disk")) }, 2},
-		{"unfinished", func(t *testing.T, dir string) { _ = os.Remove(filepath.Join(dir, sealName)) }, 2},
-		{"seal broken", func(t *testing.T, dir string) { write(t, filepath.Join(dir, sealName), "{") }, 2},
-		{"seal empty", func(t *testing.T, dir string) { write(t, filepath.Join(dir, sealName), "{}") }, 2},
+		{"unfinished", func(t *testing.T, dir string) { _ = os.Remove(filepath.Join(dir, inventoryName)) }, 2},
+		{"inventory broken", func(t *testing.T, dir string) { write(t, filepath.Join(dir, inventoryName), "{") }, 2},
+		{"inventory empty", func(t *testing.T, dir string) { write(t, filepath.Join(dir, inventoryName), "{}") }, 2},
 		{"removed", func(t *testing.T, dir string) { _ = os.RemoveAll(dir) }, 2},
 	} {
 		t.Run(damage.name, func(t *testing.T) {
@@ -108,10 +108,10 @@ func TestHiddenDamageIsDiscarded(t *testing.T) {
 	if err := os.Chtimes(disk, time.Time{}, info.ModTime()); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkSeal(path); err != nil {
+	if err := checkInventory(path); err != nil {
 		t.Errorf("the quick look sees more than it can: %v", err)
 	}
-	if !c.discardDamaged(path) || checkSeal(path) == nil {
+	if !c.discardDamaged(path) || checkInventory(path) == nil {
 		t.Error("the damage was not found")
 	}
 }

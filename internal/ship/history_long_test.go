@@ -1,0 +1,6 @@
+//go:build long
+
+package ship_test
+
+// histories is how many of them TestHistories plays, over all diets.
+const histories = 100_000
