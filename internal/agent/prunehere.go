@@ -24,12 +24,12 @@ type pruneHere struct {
 	out    *Pruned
 	dryRun bool
 
-	places map[string]*place // by dataset
+	places map[string]*spot // by dataset
 	facts  map[string]*facts // by repository and dataset
 }
 
-// place is one dataset of this host, looked at once.
-type place struct {
+// spot is one dataset of this host, looked at once.
+type spot struct {
 	driver fs.Driver
 	local  map[string]fs.Snapshot // all of ours of that dataset, by guid
 	marked map[string]bool        // guids that serve as bases without their snapshots
@@ -44,9 +44,14 @@ type facts struct {
 
 // seat is where the snapshot of one dataset of a point is on this host.
 type seat struct {
-	*place
+	*spot
 	dataset point.Dataset
 	snap    *fs.Snapshot // nil: gone, or not to be seen now
+}
+
+// seat looks where the snapshot of one dataset is.
+func (a *Agent) seat(ctx context.Context, d point.Dataset) (seat, error) {
+	return (&pruneHere{agent: a}).seat(ctx, d)
 }
 
 func (h *pruneHere) seat(ctx context.Context, d point.Dataset) (seat, error) {
@@ -54,7 +59,7 @@ func (h *pruneHere) seat(ctx context.Context, d point.Dataset) (seat, error) {
 	if err != nil {
 		return seat{}, err
 	}
-	s := seat{place: p, dataset: d}
+	s := seat{spot: p, dataset: d}
 	if snap, there := p.local[d.GUID]; there {
 		s.snap = &snap
 	}
@@ -62,7 +67,7 @@ func (h *pruneHere) seat(ctx context.Context, d point.Dataset) (seat, error) {
 }
 
 // place looks at a dataset, or remembers how it was.
-func (h *pruneHere) place(ctx context.Context, d fs.Dataset) (*place, error) {
+func (h *pruneHere) place(ctx context.Context, d fs.Dataset) (*spot, error) {
 	key := d.Driver + " " + d.Name + " " + d.GUID
 	if p := h.places[key]; p != nil {
 		return p, nil
@@ -71,7 +76,7 @@ func (h *pruneHere) place(ctx context.Context, d fs.Dataset) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &place{driver: driver, local: map[string]fs.Snapshot{}}
+	p := &spot{driver: driver, local: map[string]fs.Snapshot{}}
 	snaps, err := driver.Snapshots(ctx, d)
 	switch {
 	case errors.Is(err, fs.ErrNotFound):
@@ -87,7 +92,7 @@ func (h *pruneHere) place(ctx context.Context, d fs.Dataset) (*place, error) {
 		p.local[s.GUID] = s
 	}
 	if h.places == nil {
-		h.places = map[string]*place{}
+		h.places = map[string]*spot{}
 	}
 	h.places[key] = p
 	return p, nil
@@ -95,7 +100,7 @@ func (h *pruneHere) place(ctx context.Context, d fs.Dataset) (*place, error) {
 
 // ask is what a repository says of a dataset. What is not on this host any more
 // is no base for anything, so that of what is, the next best stays.
-func (h *pruneHere) ask(name string, view *ship.View, origin string, p *place) *facts {
+func (h *pruneHere) ask(name string, view *ship.View, origin string, p *spot) *facts {
 	key := name + " " + origin
 	if f := h.facts[key]; f != nil {
 		return f
@@ -237,9 +242,9 @@ func (h *pruneHere) need(p point.Point, s seat, torn bool) string {
 			return "not yet shipped to " + name
 		case listed(p, view) && !wholeIn(p, view):
 			return "damaged in " + name + ": see snapd verify"
-		case h.ask(name, view, s.dataset.Origin, s.place).damaged[s.dataset.GUID]:
+		case h.ask(name, view, s.dataset.Origin, s.spot).damaged[s.dataset.GUID]:
 			return "damaged in " + name + ": the next ship heals it from here"
-		case h.isBase(name, view, s.dataset.Origin, s.dataset.GUID, s.place):
+		case h.isBase(name, view, s.dataset.Origin, s.dataset.GUID, s.spot):
 			return "base of the next increments in " + name
 		}
 	}
@@ -247,7 +252,7 @@ func (h *pruneHere) need(p point.Point, s seat, torn bool) string {
 }
 
 // isBase tells whether the next increments want to find a snapshot here.
-func (h *pruneHere) isBase(name string, view *ship.View, origin, guid string, p *place) bool {
+func (h *pruneHere) isBase(name string, view *ship.View, origin, guid string, p *spot) bool {
 	return !p.marked[guid] && h.ask(name, view, origin, p).bases[guid] // a bookmark serves as well
 }
 
@@ -302,7 +307,7 @@ func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 // is being taken.
 const strayAge = time.Hour
 
-func (h *pruneHere) stray(ctx context.Context, snap fs.Snapshot, p *place) error {
+func (h *pruneHere) stray(ctx context.Context, snap fs.Snapshot, p *spot) error {
 	at, name, err := fs.ParseSnapshotName(snap.Name)
 	id, idErr := point.ParseID(name)
 	if err != nil || idErr != nil || h.agent.Now().Sub(at) < max(time.Duration(h.group.KeepLocal), strayAge) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"snapd/internal/point"
 )
@@ -85,8 +84,8 @@ func (r *Repository) otherReaders(tag string) string {
 // checkBaseIsThere asks once more for what the stream builds on: an upload can
 // last days, and another process may have pruned beside it.
 func (u *upload) checkBaseIsThere(ctx context.Context) error {
-	if u.head.Base == nil || time.Since(u.begun) < leaseEvery {
-		return nil // it was asked for just now
+	if u.head.Base == nil {
+		return nil
 	}
 	_, err := u.repo.Manifest(ctx, *u.head.Base)
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrSignature) {
