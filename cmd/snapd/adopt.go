@@ -17,7 +17,7 @@ func (c *cli) adoptCommand() *cobra.Command {
 machine was renewed, put back from a backup, or moved. A ship asks for it when
 it finds points there that another machine has put. Only one machine may ship to
 a repository: a clone needs a signing key and a prefix of its own instead.`,
-		Args: atMostOne("REPOSITORY"),
+		Args: atMostOne("repository"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.agent(true)
 			if err != nil {

@@ -164,7 +164,7 @@ func (w *where) open(ctx context.Context, r config.Repository, report agent.Repo
 	if err != nil {
 		return nil, err
 	}
-	o := ship.OpenOptions{}
+	o := ship.OpenOptions{Host: agent.HostID}
 	if o.Signer, o.Trusted, err = w.keys(r); err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func (a *Agent) checkWriters(o *opened) error {
 // newest point is its own, or there is none.
 func (a *Agent) firstContact(o *opened) error {
 	newest := o.view.Writers(0)
-	ours := hostID(o.repo.ID)
+	ours := HostID(o.repo.ID)
 	if len(newest) > 0 && o.view.Adopted() != ours {
 		w := newest[len(newest)-1]
 		if _, err := a.record.Get(w.ID); err != nil && w.Host != ours {
@@ -96,7 +96,7 @@ func (a *Agent) adopt(ctx context.Context, name string) (_ Adopted, err error) {
 		return Adopted{}, err
 	}
 	defer func() { err = errors.Join(err, held.release()) }()
-	host := hostID(o.repo.ID)
+	host := HostID(o.repo.ID)
 	if err := o.repo.Adopt(ctx, o.view, host); err != nil {
 		return Adopted{}, err
 	}

@@ -15,7 +15,7 @@ import (
 // by id.
 func repositoryPoint(p point.Point, o *opened) (ship.PointRecord, error) {
 	rec := ship.PointRecord{
-		ID: p.ID, Host: hostID(o.repo.ID), Time: p.Time, Consistency: p.Consistency,
+		ID: p.ID, Host: HostID(o.repo.ID), Time: p.Time, Consistency: p.Consistency,
 		WindowUS: p.WindowUS, HeldUS: p.HeldUS, Timings: p.Timings,
 		Secret: secretOf(p),
 	}
@@ -87,9 +87,9 @@ func shippedFrom(name string, r ship.PointRecord, datasets []point.Dataset) []po
 	return out
 }
 
-// hostID tells hosts apart without naming them: it says nothing to who reads
+// HostID tells hosts apart without naming them: it says nothing to who reads
 // the bucket, and is another one in each repository.
-func hostID(repository string) string {
+func HostID(repository string) string {
 	id, err := os.ReadFile("/etc/machine-id")
 	if err != nil {
 		id = []byte("no machine-id")

@@ -92,7 +92,7 @@ func (a *shipping) again(ctx context.Context, o *opened, g workload.Group, rec s
 	if rec.Sealed {
 		rec.Secret, rec.Sealed = secretOf(p), false
 	}
-	rec.Host = hostID(o.repo.ID)
+	rec.Host = HostID(o.repo.ID)
 	rec.Streams = slices.Clone(rec.Streams)
 	changed := false
 	for i, s := range rec.Streams {

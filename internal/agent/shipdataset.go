@@ -142,7 +142,7 @@ func (a *shipping) upload(ctx context.Context, o *opened, p point.Point, d point
 	}
 	head := ship.Head{
 		Point: p.ID, Driver: d.Driver, Origin: d.Origin, GUID: d.GUID, Format: format,
-		Number: u.choice.Number, Depth: u.choice.Depth, Host: hostID(repo.ID), OneFormat: fixed,
+		Number: u.choice.Number, Depth: u.choice.Depth, Host: HostID(repo.ID), OneFormat: fixed,
 	}
 	var base *fs.Snapshot
 	if b := u.choice.Base; b != nil {
