@@ -24,6 +24,8 @@ func flagsOfOthers() map[string][]string {
 		"internal/ship/shiptest/minio.go": {"--"},            // MinIO
 		"internal/demo/repository.go":     {"--"},            // MinIO
 		"internal/workload/groups.go":     {"--all"},         // docker ps, docker compose ls
+		"internal/doctor/service.go":      {"--now"},         // systemctl enable
+		"internal/host/listen.go":         {"--now"},         // systemctl enable
 	}
 }
 
