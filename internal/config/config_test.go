@@ -58,7 +58,7 @@ func TestParseNamesFileLineKeyAndTheNearestRightOne(t *testing.T) {
 		{"wrong key of a repository", `url        =`, `uri =`, `f.toml:3: repository.main.uri: no such key; write "url", if that is meant`},
 		{"wrong table", `[group.shop]`, `[groups.shop]`, `f.toml:8: groups: no such key; write "group", if that is meant`},
 		{"bad duration", `"5s"`, `"5 parsecs"`, `f.toml:11: group.shop.max-window: "5 parsecs" is not a duration`},
-		{"bad span", `keep-local   = "7d"`, `full-every = "always"`, `"always" is not a duration`},
+		{"bad span", `keep-local   = "7d"`, `full-every = "always"`, `f.toml:17: group.shop.full-every: "always" is not a duration`},
 		{"negative duration", `"5s"`, `"-5s"`, `f.toml:11: group.shop.max-window: "-5s" is not a positive duration`},
 		{"bad mode", `"auto"`, `"frezee"`, `f.toml:10: group.shop.freeze: "frezee" is not one of auto, none, freeze, pause, stop; write "freeze", if that is meant`},
 		{"unknown repository", `["main"]`, `["mian"]`, `f.toml:16: group.shop.repositories: there is no [repository.mian]; write "main", if that is meant`},
