@@ -103,7 +103,7 @@ func (d *drop) close() error {
 	return errors.Join(faults...)
 }
 
-// choose finds the points and refuses what must stay.
+// choose finds the points.
 func (d *drop) choose() error {
 	points := d.local
 	for _, in := range d.places {
@@ -120,6 +120,11 @@ func (d *drop) choose() error {
 		}
 		going[p.ID] = true
 	}
+	return d.refuse(points, going)
+}
+
+// refuse is for what must stay, and sorts the rest to the repositories.
+func (d *drop) refuse(points []point.Point, going map[point.ID]bool) error {
 	for _, p := range d.chosen {
 		for _, in := range d.places {
 			if _, there := in.view.Point(p.ID); !there {

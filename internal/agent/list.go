@@ -62,12 +62,7 @@ func (a *Agent) Show(ctx context.Context, wanted string) (point.Point, error) {
 	return p, nil
 }
 
-// withRepository adds the points of one repository to those that are known.
-func (a *Agent) withRepository(ctx context.Context, name string, points []point.Point) ([]point.Point, error) {
-	points, _, err := a.joined(ctx, name, points)
-	return points, err
-}
-
+// joined adds the points of one repository to those that are known.
 func (a *Agent) joined(ctx context.Context, name string, points []point.Point) ([]point.Point, *ship.View, error) {
 	repo, view, cache, err := a.openView(ctx, name, ship.Whole)
 	if err != nil {

@@ -240,7 +240,7 @@ func (r *repair) left(ctx context.Context) error {
 		err := fmt.Errorf("%s and cannot be healed from this host", plural(n, "restore point is damaged", "restore points are damaged"))
 		faults = append(faults, advice.With(err, "run it on a host that still has the snapshots, or remove what is lost with snapd drop"))
 	}
-	if n := len(view.Problems); n > 0 && !(n == 1 && view.Problems[0].Kind == ship.KindOldGaps) {
+	if n := len(view.Problems); n > 1 || n == 1 && view.Problems[0].Kind != ship.KindOldGaps {
 		err := fmt.Errorf("%s unexplained, the first is %s: %s", plural(n, "thing there is", "things there are"), view.Problems[0].Object, view.Problems[0].Problem)
 		switch {
 		case len(r.gone) > 0 && !r.o.AcceptLoss:

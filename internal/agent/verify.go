@@ -168,15 +168,7 @@ func (a *Agent) noteFindings(ctx context.Context, name string, repo *ship.Reposi
 		a.warnOfError("", fmt.Errorf("repository %s: %w", name, err))
 	}
 	if len(v.Damage) > 0 {
-		err := repo.NoteDamage(ctx, view, v.Damage)
-		if err != nil {
-			if !errors.Is(err, ship.ErrReadOnly) {
-				a.warnOfError("", fmt.Errorf("repository %s: %w; only this host remembers it", name, err))
-			}
-			if err := cache.NoteDamage(v.Damage); err != nil {
-				a.warnOfError("", err)
-			}
-		}
+		a.noteDamage(ctx, name, repo, view, cache, v.Damage)
 	}
 	again, err := repo.View(ctx, cache, ship.Whole)
 	if err != nil {
@@ -184,6 +176,21 @@ func (a *Agent) noteFindings(ctx context.Context, name string, repo *ship.Reposi
 		return
 	}
 	a.noteLook(name, repo, again, cache, ship.Whole)
+}
+
+// noteDamage writes damage into the ledger, or, where that cannot be, into the
+// memory of this host.
+func (a *Agent) noteDamage(ctx context.Context, name string, repo *ship.Repository, view *ship.View, cache *ship.Cache, damage []ship.Damage) {
+	err := repo.NoteDamage(ctx, view, damage)
+	if err == nil {
+		return
+	}
+	if !errors.Is(err, ship.ErrReadOnly) {
+		a.warnOfError("", fmt.Errorf("repository %s: %w; only this host remembers it", name, err))
+	}
+	if err := cache.NoteDamage(damage); err != nil {
+		a.warnOfError("", err)
+	}
 }
 
 // verifiable are the wanted points, of those that can be read in a repository.
