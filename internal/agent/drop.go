@@ -105,13 +105,14 @@ func (d *drop) close() error {
 
 // choose finds the points.
 func (d *drop) choose() error {
-	points := d.local
+	points, views := d.local, map[string]*ship.View{}
 	for _, in := range d.places {
+		views[in.name] = in.view
 		points = joinPoints(in.name, in.view.Points, points, d.agent.tags(in.repo, d.local, nil))
 	}
 	going := map[point.ID]bool{}
 	for _, w := range d.o.Points {
-		p, err := match(points, w)
+		p, err := matchIn(points, w, views, d.agent.Now())
 		if err != nil {
 			return err
 		}

@@ -73,7 +73,7 @@ func (a *Agent) pinIn(ctx context.Context, name string, wanted []string, pin boo
 	}
 	var ids []point.ID
 	for i, w := range wanted {
-		p, err := match(points, w)
+		p, err := matchIn(points, w, map[string]*ship.View{name: view}, a.Now())
 		if err != nil && !errors.Is(err, ErrNotThere) {
 			return err // it begins several ids
 		}

@@ -24,7 +24,7 @@ type pruneHere struct {
 	out    *Pruned
 	dryRun bool
 
-	places map[string]*spot // by dataset
+	places map[string]*spot  // by dataset
 	facts  map[string]*facts // by repository and dataset
 }
 

@@ -71,8 +71,10 @@ func TestSegmentsLostBeforeTheCommit(t *testing.T) {
 	data := noise(9, segments*slice)
 	lose := func(store *shiptest.Memory, change func([]byte) []byte) func() {
 		return func() {
-			key := store.Keys("data/")[3]
-			store.Tamper(key, change(store.Object(key)))
+			third := strings.SplitN(store.Keys("data/")[0], "/", 3)
+			for _, key := range store.Keys(third[0] + "/" + third[1] + "/00000003-") { // one more with each try
+				store.Tamper(key, change(store.Object(key)))
+			}
 		}
 	}
 	for name, change := range map[string]func([]byte) []byte{
