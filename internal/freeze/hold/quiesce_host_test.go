@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/freeze"
 	"snapd/internal/point"
 )
@@ -161,7 +162,7 @@ func TestPasswordsThatAreFound(t *testing.T) {
 		m := b.mariaOn("maria", data, log)
 		defer b.remove(m.id)
 		_, err := b.agent(nil).Snapshot(t.Context(), []string{"maria"})
-		if err == nil || !strings.Contains(err.Error(), "Access denied") || !strings.Contains(err.Error(), "MARIADB_ROOT_PASSWORD") {
+		if err == nil || !strings.Contains(err.Error(), "Access denied") || !strings.Contains(advice.Of(err), "MARIADB_ROOT_PASSWORD") {
 			t.Errorf("%v", err)
 		}
 	})
