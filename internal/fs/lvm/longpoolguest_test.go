@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/fs"
 
 	"golang.org/x/sys/unix"
@@ -121,7 +122,7 @@ func TestLongPoolMetadataNearlyFull(t *testing.T) {
 			break
 		}
 	}
-	if _, err := k.driver.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{k.dataset}); !errors.Is(err, fs.ErrNoSpace) || !strings.Contains(err.Error(), "--poolmetadatasize") {
+	if _, err := k.driver.Prepare(t.Context(), fs.SnapshotName(time.Now(), "x"), []fs.Dataset{k.dataset}); !errors.Is(err, fs.ErrNoSpace) || !strings.Contains(advice.Of(err), "--poolmetadatasize") {
 		t.Errorf("prepare: got %v", err)
 	} else {
 		t.Log(err)
