@@ -110,7 +110,7 @@ func (h *host) unsuspends() {
 		"snapd-agent-thaw.service": "systemctl start snapd-agent-thaw.service",
 	} {
 		h.says(0, "snapd list lvmed >/dev/null && dmsetup suspend vg-one && "+state, "1")
-		h.says(0, line+" && "+state+"; journalctl -b -u "+unit+" -n 5 -o cat --no-pager", "0\n", "mended: logical volume vg-one")
+		h.says(0, line+" && "+state+"; journalctl -b -u "+unit+" -n 5 -o cat --no-pager", "0\n", "recovered: logical volume vg-one")
 		if out, status := h.run("timeout 60 sh -c 'date >/srv/l1/after && sync -f /srv/l1/after' || { dmsetup resume vg-one; exit 1; }"); status != 0 {
 			h.t.Errorf("after %s a writer still waits: %s", unit, out)
 		}

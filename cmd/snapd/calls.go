@@ -17,7 +17,7 @@ const socketName = "agent.sock"
 
 // calls gives what carries out this call: the agent, whenever its socket is
 // there, or this process, when it is not, or when the caller names a
-// configuration, repository or key of their own. done lets go of it.
+// configuration, repository or key of their own. done closes it.
 func (c *cli) calls(ctx context.Context, needRoot bool) (_ api.Calls, done func(), err error) {
 	if !c.where.own() {
 		client, err := api.Connect(ctx, filepath.Join(c.where.runDir, socketName), c.screen.report)

@@ -193,7 +193,7 @@ func (w *where) keys(r config.Repository) (*ship.Signer, ship.PublicKey, error) 
 	}
 	signer, err := ship.LoadSigner(cmp.Or(systemd.Credential("snapd-agent.signing-key"), r.SigningKeyFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ship.PublicKey{}, advice.With(advice.Usagef("who signed repository %s is not known here: there is no %s", r.Name, r.SigningKeyFile),
+		return nil, ship.PublicKey{}, advice.With(advice.Usagef("the signer of repository %s is not known here: there is no %s", r.Name, r.SigningKeyFile),
 			"run snapd init, or name the key with --signer or --kit")
 	}
 	if err != nil {

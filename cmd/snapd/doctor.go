@@ -13,7 +13,7 @@ func (c *cli) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "doctor",
 		GroupID: "host",
-		Short:   "Check this host, its groups and repositories, and say what to mend",
+		Short:   "Check this host, its groups and repositories, and say what to do",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.where.storages = agentStorages(cmd.Context())

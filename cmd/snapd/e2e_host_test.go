@@ -186,7 +186,7 @@ func TestNastyTreeThroughFullAndThreeIncrements(t *testing.T) {
 }
 
 // TestContainersAreFrozenTogether has two containers with a volume each: two
-// subvolumes are two instants, so both stand still.
+// subvolumes are two instants, so both are frozen.
 func TestContainersAreFrozenTogether(t *testing.T) {
 	h := newHost(t, "")
 	docker := startDocker(t, h)
@@ -209,7 +209,7 @@ func TestContainersAreFrozenTogether(t *testing.T) {
 		t.Errorf("%s, window %d µs, %d datasets, members %v", p.Consistency, p.WindowUS, len(p.Datasets), p.Members)
 	}
 	if len(p.Members) == 2 && (p.Members[0].Name != "front" || p.Members[0].How != "cgroup") {
-		t.Errorf("front ends stand still first, by their cgroup: %v", p.Members)
+		t.Errorf("front ends are frozen first, by their cgroup: %v", p.Members)
 	}
 	h.must("--kit", h.path("kit"), "restore", "latest:shop", "--to", "btrfs:"+filepath.Join(h.btrfs, "back"))
 	for _, name := range []string{"front", "base"} {
@@ -285,7 +285,7 @@ func TestPruneKeepsWhatOthersBuildOn(t *testing.T) {
 	}
 }
 
-// TestDeletedSubvolumeComesBackFromItsSnapshots is what somebody needs who
+// TestDeletedSubvolumeComesBackFromItsSnapshots is what a user needs who
 // deleted the wrong thing a minute ago.
 func TestDeletedSubvolumeComesBackFromItsSnapshots(t *testing.T) {
 	h := newHost(t, "")
@@ -306,7 +306,7 @@ func TestAFailedRestoreLeavesNoFolder(t *testing.T) {
 	h := newHost(t, "")
 	h.configure(fmt.Sprintf("[group.two]\npaths = [%q, %q]\nfreeze = \"none\"", h.subvolume("a"), h.subvolume("b")))
 	if p := h.points("run", "two")[0]; p.Consistency != point.Separate {
-		t.Errorf("two subvolumes that nobody freezes are %s", p.Consistency)
+		t.Errorf("two subvolumes that are not frozen are %s", p.Consistency)
 	}
 	h.refused(1, []string{"restore", "latest:two", "--to", "btrfs:" + h.btrfs + "/back"}, "no identity opens it")
 	h.nothingLeft(h.btrfs, "back")

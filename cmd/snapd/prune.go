@@ -93,9 +93,9 @@ func freed(f agent.Freed, dryRun bool) string {
 	if dryRun {
 		word = "would free"
 	}
-	text := fmt.Sprintf("Repository %s: %s %s in %d objects.", f.Repository, word, size(f.Bytes), f.Objects)
+	text := fmt.Sprintf("Repository %s: %s %s in %s.", f.Repository, word, size(f.Bytes), plural(f.Objects, "object", "objects"))
 	if f.Orphans > 0 {
-		text += fmt.Sprintf(" %s of it, in %d objects, belonged to no stream.", size(f.OrphanBytes), f.Orphans)
+		text += fmt.Sprintf(" %s of it, in %s, belonged to no stream.", size(f.OrphanBytes), plural(f.Orphans, "object", "objects"))
 	}
 	return text
 }

@@ -84,7 +84,8 @@ func (c *cli) schedule(ctx context.Context, a *agent.Agent) (systemd.Changes, er
 }
 
 // wanted is what a configuration asks of systemd. It is the same for the
-// generator, which can ask nobody, and for those who check its work.
+// generator, which can ask no other program, and for commands that check its
+// work.
 func wanted(conf *config.Config) systemd.Wanted {
 	w := systemd.Wanted{Paths: map[string][]string{}}
 	for name, g := range conf.Groups {
@@ -102,8 +103,9 @@ func wanted(conf *config.Config) systemd.Wanted {
 }
 
 // generateCommand is systemd's generator: see systemd.generator(7). It runs
-// before anything else, asks nobody, and writes into its directory only. What is
-// wrong it says in the kernel's log too, since nobody reads what it prints.
+// before anything else, asks no other program, and writes into its directory
+// only. What is wrong it says in the kernel's log too, since no user sees what it
+// prints.
 func (c *cli) generateCommand() *cobra.Command {
 	log := ""
 	cmd := &cobra.Command{

@@ -18,8 +18,8 @@ func (c *cli) serveCommand() *cobra.Command {
 		GroupID: "host",
 		Short:   "Be the agent that systemd starts through snapd-agent.socket",
 		Long: `Be the agent: answer the calls of other snapd commands on the socket that
-systemd passed in, and end when nobody has called for a while. systemd starts it
-again with the next call. Nobody needs to call this by hand.`,
+systemd passed in, and end when no call has come for a while. systemd starts it
+again with the next call. There is no need to call this by hand.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, gid, err := systemd.Listener()
@@ -33,6 +33,6 @@ again with the next call. Nobody needs to call this by hand.`,
 			}).Serve(cmd.Context(), l)
 		},
 	}
-	cmd.Flags().DurationVar(&idle, "idle", idle, "end when nobody has called for so long")
+	cmd.Flags().DurationVar(&idle, "idle", idle, "end when no call has come for so long")
 	return cmd
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // activated is a host whose socket starts the agent, as systemd does it: the
-// socket stays, and whoever connects while no agent runs has one started.
+// socket stays, and a call that connects while no agent runs has one started.
 type activated struct {
 	t      *testing.T
 	dir    string // run directory
@@ -220,7 +220,7 @@ func TestAWrongConfiguration(t *testing.T) {
 	first := a.running()
 	a.configure(oneGroup)
 	if out, errs, status := a.snapd("status"); status != 0 || !strings.Contains(out, "shop") {
-		t.Fatalf("after it was mended: exit status %d: %s%s", status, out, errs)
+		t.Fatalf("after it was corrected: exit status %d: %s%s", status, out, errs)
 	}
 	// Wrong again: the old one stays in force, and every caller is told.
 	a.configure(oneGroup + "freze = \"auto\"\n")
@@ -289,7 +289,7 @@ func TestWhoAnswers(t *testing.T) {
 			t.Errorf("snapd %v: exit status %d: %s%s", words, status, out, errs)
 		}
 	}
-	// A socket that nobody serves any more is as good as none.
+	// A socket that no agent serves any more is as good as none.
 	dead, err := os.MkdirTemp("", "dead")
 	if err != nil {
 		t.Fatal(err)

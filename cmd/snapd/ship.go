@@ -13,7 +13,7 @@ func (c *cli) shipCommand() *cobra.Command {
 		GroupID: "daily",
 		Short:   "Stream to the repositories what they lack, and heal what is damaged there",
 		Long: `Stream to the repositories what they lack, oldest points first. A ship that
-was interrupted goes on where it stopped. Nobody stands still for it. What is
+was interrupted goes on where it stopped. Nothing is frozen for it. What is
 known to be damaged or lost in a repository is shipped anew first, as long as
 its snapshot is still on this host; what cannot be healed so is said, and the
 exit status is 4.`,

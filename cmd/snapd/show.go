@@ -61,11 +61,16 @@ func (c *cli) showPoint(p point.Point) {
 		line("hook", "%s, in container %s: %s", h.When, h.Container, ended(h))
 	}
 	for _, m := range p.Members {
-		if m.How == string(freeze.LeftAlone) {
-			line("left alone", "%s %s: it stood still before, and does so still", m.Kind, m.Name)
-			continue
+		switch freeze.How(m.How) {
+		case freeze.LeftAlone:
+			line("left alone", "%s %s: it was frozen before, and still is", m.Kind, m.Name)
+		case freeze.ByStop:
+			line("stopped", "%s %s", m.Kind, m.Name)
+		case freeze.NotRunning:
+			line("not running", "%s %s", m.Kind, m.Name)
+		default:
+			line("frozen", "%s %s (%s)", m.Kind, m.Name, m.How)
 		}
-		line("stood still", "%s %s (%s)", m.Kind, m.Name, m.How)
 	}
 	for _, d := range p.Datasets {
 		line("dataset", "%s:%s snapshot %s guid %s", d.Driver, d.Dataset, d.Snapshot, d.GUID)
@@ -78,7 +83,7 @@ func (c *cli) showPoint(p point.Point) {
 		if s.Base != nil {
 			base = "on " + string(*s.Base)
 		}
-		line("shipped", "%s: %s as stream %s, %s: %s of stream, %s stored in %d segments", s.Repository, s.Dataset, s.Stream, base, size(s.SentBytes), size(s.StoredBytes), s.Segments)
+		line("shipped", "%s: %s as stream %s, %s: %s of stream, %s stored in %s", s.Repository, s.Dataset, s.Stream, base, size(s.SentBytes), size(s.StoredBytes), plural(s.Segments, "segment", "segments"))
 		if s.Why != "" {
 			line("", "%s", s.Why)
 		}

@@ -45,9 +45,9 @@ func (c *cli) snapshotCommand() *cobra.Command {
 		Use:     "snapshot GROUP...",
 		GroupID: "daily",
 		Short:   "Take one restore point of each group",
-		Long: `Take one restore point of each group: find its members and datasets, stand
-still what has to, snapshot everything, let go. What was frozen, for how long,
-and what consistency came of it stands in the point.`,
+		Long: `Take one restore point of each group: find its members and datasets, freeze
+what has to be, snapshot everything, thaw. The point says what was frozen, for how
+long, and what consistency came of it.`,
 		Args: atLeastOneGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, err := c.do(cmd.Context(), args, agent.Steps{Snapshot: true, Ship: ship})

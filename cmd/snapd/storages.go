@@ -25,7 +25,7 @@ import (
 
 // storagesVariable names the storages that are used, where that is not all of
 // them. The drop-ins for hosts with one kind of storage set it, because their
-// sandbox shuts the others out: nobody is to ask these in vain, and warn that
+// sandbox shuts the others out: a program that asked these would only warn that
 // they do not answer.
 const storagesVariable = "SNAPD_STORAGES"
 

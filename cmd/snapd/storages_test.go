@@ -10,7 +10,7 @@ import (
 	"snapd/internal/advice"
 )
 
-// What a drop-in leaves out is asked for nothing, and who asks for it is told
+// What a drop-in leaves out is asked for nothing, and a user who asks for it is told
 // why.
 func TestChosenDrivers(t *testing.T) {
 	all := slices.Sorted(maps.Keys((&where{state: t.TempDir()}).drivers()))

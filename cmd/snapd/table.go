@@ -22,7 +22,7 @@ func (c *cli) table(heading []string, rows [][]string) {
 		}
 		fmt.Fprintln(w, strings.Join(clean, "\t"))
 	}
-	_ = w.Flush() // a closed standard output is noticed by who closed it
+	_ = w.Flush() // a closed standard output is noticed by the program that closed it
 }
 
 func printable(s string) string {
@@ -31,13 +31,20 @@ func printable(s string) string {
 	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(plain)
 }
 
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // points prints restore points as a table.
 func (c *cli) points(points []point.Point) {
 	rows := make([][]string, len(points))
 	for i, p := range points {
 		group := p.Group
 		if group == "" {
-			group = "(sealed)"
+			group = "(encrypted)"
 		}
 		rows[i] = []string{
 			string(p.ID), group, p.Time.Local().Format("2006-01-02 15:04:05"), string(p.Consistency),

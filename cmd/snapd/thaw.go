@@ -10,7 +10,7 @@ func (c *cli) thawCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "thaw",
 		GroupID: "host",
-		Short:   "Let go of whatever a killed snapd left frozen, suspended or locked, and run the hooks it owes",
+		Short:   "Recover what a killed snapd left frozen, suspended or locked, and run the hooks it owes",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := c.agent(true)
@@ -23,7 +23,7 @@ func (c *cli) thawCommand() *cobra.Command {
 			}{thawed}
 			if !c.json {
 				for _, t := range thawed {
-					fmt.Fprintln(c.stdout, "mended:", printable(t))
+					fmt.Fprintln(c.stdout, "recovered:", printable(t))
 				}
 				if len(thawed) == 0 && err == nil {
 					fmt.Fprintln(c.stdout, "Nothing was left frozen, suspended or locked.")

@@ -17,7 +17,7 @@ func (c *cli) verifyCommand() *cobra.Command {
 		GroupID: "back",
 		Short:   "Read what lies in the repositories and check it",
 		Long: `Read what lies in the repositories and check every object against the digest
-that was signed. With --deep also unseal, decompress and walk each stream to its
+that was signed. With --deep also decrypt, decompress and walk each stream to its
 end; that needs an identity. Exit status 4 means damage was found.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.agent(false)
@@ -32,20 +32,25 @@ end; that needs an identity. Exit status 4 means damage was found.`,
 				return err
 			}
 			for _, p := range verified.Problems {
-				fmt.Fprintf(c.stdout, "DAMAGED %s %s: %s (needed by %d points: %s)\n", p.Repository, p.Object, printable(p.Problem), len(p.Points), joinIDs(p.Points))
+				needed := ""
+				if n := len(p.Points); n > 0 {
+					needed = fmt.Sprintf(" (needed by %s: %s)", plural(n, "point", "points"), joinIDs(p.Points))
+				}
+				fmt.Fprintf(c.stdout, "DAMAGED %s %s: %s%s\n", p.Repository, p.Object, printable(p.Problem), needed)
 			}
 			for _, o := range verified.Orphans {
-				fmt.Fprintf(c.stdout, "orphans in %s: %d objects, %s, belong to no restore point, such as %s\n", o.Repository, o.Objects, size(o.Bytes), printable(strings.Join(o.Examples, ", ")))
+				fmt.Fprintf(c.stdout, "orphans in %s: %s, %s, of no restore point, such as %s\n", o.Repository, plural(o.Objects, "object", "objects"), size(o.Bytes), printable(strings.Join(o.Examples, ", ")))
 			}
 			for _, note := range verified.Notes {
 				fmt.Fprintln(c.stdout, "note:", printable(note))
 			}
 			n := verified.Checked
-			fmt.Fprintf(c.stdout, "checked %d points, %d streams, %d segments, %s: %d problems\n", n.Points, n.Streams, n.Segments, size(n.Bytes), len(verified.Problems))
+			fmt.Fprintf(c.stdout, "checked %s, %s, %s, %s: %s\n", plural(n.Points, "point", "points"), plural(n.Streams, "stream", "streams"),
+				plural(n.Segments, "segment", "segments"), size(n.Bytes), plural(len(verified.Problems), "problem", "problems"))
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&o.Deep, "deep", false, "also unseal, decompress and walk each stream")
+	cmd.Flags().BoolVar(&o.Deep, "deep", false, "also decrypt, decompress and walk each stream")
 	return cmd
 }
 

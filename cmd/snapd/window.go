@@ -42,10 +42,10 @@ func units(ctx context.Context, names []string) ([]agent.Unit, error) {
 	return out, nil
 }
 
-// sweep mends what the window of a killed process left, before any command
-// but thaw, which says itself what it found, and systemd's generator: while that
-// runs, systemd starts nobody, an engine least of all. What cannot be mended keeps
-// nobody from looking around; a snapshot refuses by itself.
+// sweep recovers what the window of a killed process left, before any command
+// but two. Thaw says itself what it found. While systemd's generator runs, systemd
+// starts no other program, an engine least of all. What cannot be recovered
+// prevents no command that only looks; a snapshot refuses by itself.
 func (c *cli) sweep(cmd *cobra.Command) {
 	if os.Geteuid() != 0 || cmd.Name() == "thaw" || cmd.Name() == generateName {
 		return

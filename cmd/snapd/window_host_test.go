@@ -47,7 +47,8 @@ func (h *host) inProcess(docker *dockertest.Docker, fault func(string)) *agent.A
 }
 
 // The window of a group as a user has it: stopped in order, refused for what
-// cannot be started again, and honest about who was started in the middle.
+// cannot be started again, and honest about containers that were started in the
+// middle.
 func TestWindowOfAGroup(t *testing.T) {
 	h := newHost(t, "")
 	docker := startDocker(t, h)
@@ -164,7 +165,7 @@ func leftOver(t *testing.T, h *host, docker *dockertest.Docker) {
 		t.Errorf("the journal is still there: %v", err)
 	}
 
-	// One that nobody can mend is named by doctor and status until it is gone.
+	// One that no command can recover is named by doctor and status until it is gone.
 	if err := os.WriteFile(h.path("run/window-1-0"), []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func (h *zhost) beats(unit, file, more string) {
 	h.goesOn(file)
 }
 
-// goesOn fails the test when nobody writes to a file any more.
+// goesOn fails the test when no process writes to a file any more.
 func (h *zhost) goesOn(file string) {
 	h.t.Helper()
 	length := func() int64 {
@@ -50,7 +50,7 @@ func (h *zhost) goesOn(file string) {
 	before := length()
 	for deadline := time.Now().Add(20 * time.Second); length() == before; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			h.t.Fatalf("nobody writes to %s any more", file)
+			h.t.Fatalf("no process writes to %s any more", file)
 		}
 	}
 }
@@ -149,14 +149,14 @@ func TestZFSPoolGoes(t *testing.T) {
 	}
 
 	says(at(freeze.StepFrozen, suspend), pool, "suspended", "zpool clear")
-	// Its snapshots are listed by nobody while it is away, and no command hangs.
+	// No command lists its snapshots while it is away, and no command hangs.
 	if _, errs, status := h.snapd("snapshot", "g"); status == 0 || !strings.Contains(errs, "zpool clear") {
 		t.Errorf("exit status %d: %s", status, errs)
 	}
 	h.nothingFrozen()
 	back()
 
-	// A member that writes there cannot stand still: it hangs in the kernel.
+	// A member that writes there cannot be frozen: it hangs in the kernel.
 	inside := "/mnt/" + pool + "/data/beat"
 	h.beats("snapd-hangs", inside, "; sync '"+inside+"'")
 	h.group("[group.h]\nunits = [\"snapd-goes\", \"snapd-hangs\"]\npaths = [\"/mnt/" + pool + "/data\"]\nfreeze = \"freeze\"\nrepositories = []\nmax-window = \"3s\"")
@@ -198,7 +198,7 @@ func TestZFSPoolGoes(t *testing.T) {
 	}
 	h.sh("zpool", "import", "-d", "/dev/mapper", pool)
 
-	// Full: refused before anybody stands still.
+	// Full: refused before anything is frozen.
 	vmtest.Fill(t, "/mnt/"+pool+"/data/filler")
 	h.sh("zpool", "sync", pool)
 	_, err = h.inProcess(func(s string) { t.Errorf("the window came to %s", s) }).Snapshot(t.Context(), []string{"g"})

@@ -1,5 +1,5 @@
 // Package agent is each operation as one straight list of steps: find out
-// what a group is, plan, prepare, stand still, snapshot, record, ship, prune,
+// what a group is, plan, prepare, freeze, snapshot, thaw, record, ship, prune,
 // restore. It holds no rules of its own: what is frozen is decided in plan,
 // what is kept and built upon in retain. It prints nothing and exits nowhere.
 package agent
@@ -31,7 +31,7 @@ const (
 type Options struct {
 	Config  *config.Config
 	Drivers map[string]fs.Driver // by fs.Btrfs, …
-	LeftOut string               // which storages Drivers lacks, and who wanted that; "" when none
+	LeftOut string               // which storages Drivers lacks, and which setting says so; "" when none
 	State   string
 	Run     string
 	Now     func() time.Time
@@ -40,11 +40,11 @@ type Options struct {
 	// Engine connects to the Docker engine. workload.ErrNoEngine when this
 	// host has none. It is called once or twice an operation.
 	Engine func(ctx context.Context) (*workload.Engine, error)
-	// OnlyRepositories leaves this host's own record aside: somebody looks at a
-	// repository that they named, perhaps another host's.
+	// OnlyRepositories leaves this host's own record aside: the user named the
+	// repository to look at, and it may be another host's.
 	OnlyRepositories bool
 	// Inhibit keeps this host from shutting down until release is called. An
-	// error means that nobody here can; work goes on without. May be nil.
+	// error means that no program here can; work goes on without. May be nil.
 	Inhibit func(why string) (release func() error, err error)
 	// Units looks systemd units up, in the given order. May be nil.
 	Units func(ctx context.Context, names []string) ([]Unit, error)
@@ -112,7 +112,7 @@ type Event struct {
 	Do    string   // for Warning: what to do about it, as of advice.Of; "" when no one said so
 	Names []string // for Warning: the ErrorNames of its cause, for advice that only the caller knows
 	Bytes int64    // for Progress: done so far
-	Total int64    // for Progress: 0 when nobody knows
+	Total int64    // for Progress: 0 when it is not known
 }
 
 // EventKind says what an Event is.
@@ -180,7 +180,7 @@ func (a *Agent) sweepStorage(ctx context.Context) {
 			a.warn("", "removed %s, which a killed snapd had left", r)
 		}
 		if err != nil {
-			a.warnOfError("", err) // it takes room and stands in nobody's way
+			a.warnOfError("", err) // what stays takes room and hinders no operation
 		}
 	}
 	a.tendStorage(ctx)
@@ -220,8 +220,8 @@ func (a *Agent) Watch(ctx context.Context) (told []string, live bool, err error)
 	return told, live, err
 }
 
-// Live tells whether there may be something that Watch has to look after. Nobody
-// is asked, so that it costs nothing and needs no rights.
+// Live tells whether there may be something that Watch has to look after. It
+// asks no storage, so that it costs nothing and needs no rights.
 func (a *Agent) Live() bool {
 	for _, d := range a.Drivers {
 		if l, ok := d.(fs.Tender); ok && l.Live() {

@@ -141,7 +141,7 @@ func TestPruneKeeps(t *testing.T) {
 	}
 }
 
-// The next best base stays when somebody removed the best.
+// The next best base stays when a user removed the best.
 func TestPruneKeepsTheBaseThatIsLeft(t *testing.T) {
 	b := newBench(t, `keep-local = "1h"`, "main")
 	for range 3 {

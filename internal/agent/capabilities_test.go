@@ -99,7 +99,7 @@ func TestOtherFormatIsFull(t *testing.T) {
 }
 
 // TestHoldsOutliveAFailure: what is to be continued stays held, through a
-// prune too; what belongs to no ship is let go.
+// prune too; what belongs to no ship is released.
 func TestHoldsOutliveAFailure(t *testing.T) {
 	b, m := newMarking(t, "")
 	b.take()

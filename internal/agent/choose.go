@@ -24,7 +24,7 @@ type chooser struct {
 	view    *ship.View
 	all     []ship.StreamRef // of the dataset, that kept points need
 	filters []filter
-	full    bool // somebody asked for a full stream
+	full    bool // the user asked for a full stream
 	only    string
 }
 

@@ -15,9 +15,9 @@ import (
 // would remove each other's points.
 var ErrOtherHost = errors.New("another host writes there")
 
-// checkWriters compares who put the newest points with what this host knows of
-// itself. Between what it put last and what it puts next there is nothing that
-// it did not put.
+// checkWriters compares which host put the newest points with what this host
+// knows of itself. Between what it put last and what it puts next there is nothing
+// that it did not put.
 func (a *Agent) checkWriters(o *opened) error {
 	since := o.cache.Seen().Put
 	if since == 0 {

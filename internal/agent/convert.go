@@ -11,7 +11,7 @@ import (
 	"snapd/internal/ship"
 )
 
-// repositoryPoint is a point as a repository keeps it: names sealed, streams
+// repositoryPoint is a point as a repository keeps it: names encrypted, streams
 // by id.
 func repositoryPoint(p point.Point, o *opened) (ship.PointRecord, error) {
 	rec := ship.PointRecord{
@@ -40,7 +40,7 @@ func repositoryPoint(p point.Point, o *opened) (ship.PointRecord, error) {
 	return rec, nil
 }
 
-// secretOf is what of a point only who has a key may read.
+// secretOf is the part of a point that only holders of a key may read.
 func secretOf(p point.Point) ship.Secret {
 	return ship.Secret{
 		Group: p.Group, Host: p.Host, Datasets: p.Datasets, Freeze: p.Freeze, Why: p.Why,
@@ -87,8 +87,8 @@ func shippedFrom(name string, r ship.PointRecord, datasets []point.Dataset) []po
 	return out
 }
 
-// HostID tells hosts apart without naming them: it says nothing to who reads
-// the bucket, and is another one in each repository.
+// HostID tells hosts apart without naming them: it tells readers of the
+// bucket nothing, and is another one in each repository.
 func HostID(repository string) string {
 	id, err := os.ReadFile("/etc/machine-id")
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"snapd/internal/ship"
 )
 
-// Examined is what a look at one repository says to who checks this host.
+// Examined is what a look at one repository says to a user who checks this host.
 type Examined struct {
 	Points   int
 	Problems []string // what is unexplained there
@@ -49,7 +49,7 @@ func (a *Agent) Examine(ctx context.Context, name string) (Examined, error) {
 	for _, r := range lostPoints(view) {
 		out.Lost = append(out.Lost, string(r.ID))
 	}
-	if repo.RecipientsTag() != "" { // who only reads does not know them
+	if repo.RecipientsTag() != "" { // a host that only reads does not know them
 		other, mixed := repo.OtherRecipients(view)
 		out.Other, out.Mixed = texts(other), texts(mixed)
 	}

@@ -39,7 +39,7 @@ type agreement struct {
 	planned point.Consistency
 	point   *point.Point
 
-	missing bool // somebody who was to agree did not
+	missing bool // an application that was to agree did not
 	agreed  []point.Quiet
 	held    *hold.Held
 	wasLost error // a lock was lost, and the point is kept all the same
@@ -55,8 +55,8 @@ func (a *Agent) agree(s *scene, g workload.Group, planned point.Consistency, p *
 	return &agreement{a: a, runner: runner{s.engine}, group: g, planned: planned, point: p}
 }
 
-// members are those who can be asked; who stands still already, at somebody
-// else's word, cannot.
+// members are the containers that can be asked. One that another program has
+// frozen or paused cannot.
 func (g *agreement) members(ctx context.Context, asks func(config.Commands) bool) ([]workload.Container, error) {
 	var out []workload.Container
 	for _, c := range g.group.Members {
@@ -127,7 +127,7 @@ func (g *agreement) acquire(ctx context.Context) error {
 	return err
 }
 
-// release lets go of the locks, right after the window. A lock that was lost
+// release gives the locks back, right after the window. A lock that was lost
 // before is an error, unless the group keeps overruns as crash.
 func (g *agreement) release(ctx context.Context) error {
 	err := g.held.Release(ctx)
@@ -153,7 +153,7 @@ func (g *agreement) note(whole bool) {
 	for _, q := range g.agreed {
 		p.Why += "; " + quietly(q)
 	}
-	lowered := p.Consistency != g.planned // by somebody who saw more
+	lowered := p.Consistency != g.planned // by a later step, which saw more
 	if whole && !lowered && len(g.agreed) > 0 && !g.missing && (g.planned == point.Crash || g.planned == point.Frozen) {
 		p.Consistency = point.Quiesced
 	}

@@ -156,8 +156,8 @@ func (h *hooks) run(ctx context.Context, when string, hook hold.Hook) hold.Outco
 	return o
 }
 
-// thawLeft lets go of what a killed snapd left standing still: no command can
-// be started in it.
+// thawLeft thaws what a killed snapd left frozen: no command can be started in
+// it.
 func (a *Agent) thawLeft(ctx context.Context, s *scene) {
 	recovered, err := freeze.Recover(ctx, a.windowOptions(s, 0))
 	tellRecovered(a.Report, recovered)
@@ -167,7 +167,7 @@ func (a *Agent) thawLeft(ctx context.Context, s *scene) {
 }
 
 // keepPromises runs the hooks after that a killed snapd owes. What cannot run
-// now waits for the next call; nothing of it keeps anybody from a new point.
+// now waits for the next call; nothing of it prevents a new point.
 func (a *Agent) keepPromises(ctx context.Context, s *scene) []string {
 	owed, err := hold.Outstanding(a.promises())
 	if err != nil {

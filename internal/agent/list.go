@@ -19,9 +19,9 @@ import (
 func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
 	points, _, err := a.everywhere(ctx)
 	if group != "" {
-		sealed := slices.ContainsFunc(points, func(p point.Point) bool { return p.Group == "" })
-		if sealed {
-			a.warnOfError("", fmt.Errorf("points whose group is sealed are left out: %w", ship.ErrNoIdentity))
+		hidden := slices.ContainsFunc(points, func(p point.Point) bool { return p.Group == "" })
+		if hidden {
+			a.warnOfError("", fmt.Errorf("points whose group is encrypted are left out: %w", ship.ErrNoIdentity))
 		}
 		points = slices.DeleteFunc(points, func(p point.Point) bool { return p.Group != group })
 	}
@@ -86,7 +86,7 @@ func (a *Agent) repositoryNames(only string) []string {
 
 // joinPoints adds what a repository knows to what this host knows. Of a point
 // that both know, the local record says more; where its numbers disagree with
-// the repository, the repository is right. tags give sealed groups their names.
+// the repository, the repository is right. tags give encrypted groups their names.
 func joinPoints(name string, records []ship.PointRecord, local []point.Point, tags map[string]string) []point.Point {
 	byID := map[point.ID]point.Point{}
 	for _, p := range local {

@@ -16,8 +16,8 @@ import (
 	"snapd/internal/ship"
 )
 
-// found is what the last looks at one repository found, for who asks no
-// repository: status. It lies beside the cache of that repository, and may be
+// found is what the last looks at one repository found, for status, which asks
+// no repository. It lies beside the cache of that repository, and may be
 // lost.
 type found struct {
 	Format     int          `json:"format"`
@@ -35,7 +35,7 @@ type found struct {
 // foundPoint is a point that something is to be said of.
 type foundPoint struct {
 	ID    point.ID  `json:"id"`
-	Group string    `json:"group"` // "" when it is sealed and not known here
+	Group string    `json:"group"` // "" when it is encrypted and not known here
 	Time  time.Time `json:"time"`
 }
 

@@ -67,7 +67,7 @@ func (o *opened) has(ctx context.Context, stream point.ID) (bool, error) {
 }
 
 // openView opens a repository and reads what it holds. The caller closes the
-// cache, which is nil when somebody looks at a repository that is not this
+// cache, which is nil when the user looks at a repository that is not this
 // host's. What the view has to tell is told.
 func (a *Agent) openView(ctx context.Context, name string, look ship.Look) (*ship.Repository, *ship.View, *ship.Cache, error) {
 	conf, known := a.Config.Repositories[name]

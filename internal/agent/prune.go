@@ -182,7 +182,7 @@ func (t *pruneThere) repository(ctx context.Context, repos *repositories, name s
 	if !conf.Prune {
 		return o.view, nil
 	}
-	if o.cache.Seen().Put > 0 { // it ships there, so that nobody else does
+	if o.cache.Seen().Put > 0 { // it ships there, so that no other host does
 		if err := a.checkWriters(o); err != nil {
 			return nil, err
 		}
@@ -195,7 +195,7 @@ func (t *pruneThere) repository(ctx context.Context, repos *repositories, name s
 }
 
 // drop removes points. It writes down before what it is about to do, so that
-// after a crash nobody takes a removed point for one that was lost.
+// after a crash no program takes a removed point for one that was lost.
 func (t *pruneThere) drop(ctx context.Context, o *opened, conf config.Repository, drop []point.ID) error {
 	a := t.agent
 	keep, err := a.unfinished(o.repo.ID, conf.Name)
@@ -281,7 +281,7 @@ func (t *pruneThere) decide(points []point.Point, o *opened) ([]point.ID, error)
 
 // unfinished are the streams that no point names yet: those being uploaded,
 // with what they build on, and those of points that are not whole yet.
-// Whoever cannot tell them must not prune.
+// A host that cannot tell them must not prune.
 func (a *Agent) unfinished(repository, name string) ([]point.ID, error) {
 	keep, err := a.records.Keep(repository)
 	if err != nil {

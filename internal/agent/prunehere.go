@@ -256,7 +256,7 @@ func (h *pruneHere) isBase(name string, view *ship.View, origin, guid string, p 
 	return !p.marked[guid] && h.ask(name, view, origin, p).bases[guid] // a bookmark serves as well
 }
 
-// forget removes a point from the record, unless somebody ships it just now.
+// forget removes a point from the record, unless a ship of it is going on.
 func (a *Agent) forget(ctx context.Context, id point.ID) (err error) {
 	held, err := a.waitLock(ctx, "record", "the local record", time.Minute)
 	if err != nil {
@@ -276,7 +276,7 @@ func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 	a := h.agent
 	all, err := a.record.All()
 	if err != nil || a.OnlyRepositories || len(h.views) < len(a.Config.Repositories) {
-		return nil //nolint:nilerr // who does not know everything removes nothing
+		return nil //nolint:nilerr // a host that does not know everything removes nothing
 	}
 	known := map[string]bool{}
 	for _, p := range all {
@@ -323,7 +323,7 @@ func (h *pruneHere) stray(ctx context.Context, snap fs.Snapshot, p *spot) error 
 		}
 	}
 	if !shipped {
-		h.out.add(true, id, "here", "%s: not in the local record, and in no repository: remove it by hand if nobody wants it", snap.Dataset.Name)
+		h.out.add(true, id, "here", "%s: not in the local record, and in no repository: remove it by hand if it is not wanted", snap.Dataset.Name)
 		return nil
 	}
 	h.out.add(false, id, "here", "%s: not in the local record, and in a repository", snap.Dataset.Name)

@@ -36,8 +36,8 @@ func droppedIn(p point.Point, name string, view *ship.View) bool {
 	return told && !listed(p, view)
 }
 
-// reconcile mends the local record where the repository has something else to
-// say, and returns what the record then says. A point of which a signed record
+// reconcile corrects the local record where the repository says something else,
+// and returns what the record then says. A point of which a signed record
 // says that it was dropped is written down as such; one that is gone otherwise
 // is to be shipped again.
 func (a *Agent) reconcile(ctx context.Context, conf config.Repository, view *ship.View) ([]point.Point, error) {

@@ -20,8 +20,8 @@ type resolved struct {
 	plan     plan.Plan
 	datasets []fs.Dataset
 	paths    map[string][]string // by guid of the dataset
-	members  []freeze.Member     // in the order in which they stand still
-	disks    []freeze.Filesystem // that stand still after them
+	members  []freeze.Member     // in the order in which they are frozen
+	disks    []freeze.Filesystem // that are frozen after them
 	stood    []freeze.Stood      // once the window is over
 	warnings []string
 	notes    []string // what users should know of paths, such as what is left out because it need not be covered

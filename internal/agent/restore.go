@@ -37,7 +37,7 @@ type Restored struct {
 	Target  string  `json:"target"`
 	Bytes   int64   `json:"bytes"` // read from the streams
 	Seconds float64 `json:"seconds"`
-	Checked string  `json:"checked,omitempty"` // sound, damaged or unknown; "" when nobody asked
+	Checked string  `json:"checked,omitempty"` // sound, damaged or unknown; "" when no check was asked for
 
 	made fs.Dataset
 }

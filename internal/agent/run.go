@@ -29,7 +29,7 @@ type Done struct {
 	Pruned Pruned        `json:"pruned"`
 	// Left are the steps that a cancelled run did not finish, when calling them
 	// again makes it whole: they go on where they stopped. A snapshot is never
-	// among them, because nobody wants a second one.
+	// among them, because no user wants a second one.
 	Left Steps `json:"left"`
 }
 

@@ -16,7 +16,7 @@ type Schedule struct {
 // Schedules looks which groups there are and returns those with a schedule, by
 // name. A group with a problem has none: it could not run. mounts are those of
 // this host that the groups lie on, as far as that is known without asking their
-// storage: whoever unmounts these has to come after us.
+// storage: the unit that unmounts these has to stop after us.
 func (a *Agent) Schedules(ctx context.Context) (all []Schedule, mounts []string, err error) {
 	s, err := a.look(ctx)
 	if err != nil {

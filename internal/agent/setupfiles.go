@@ -36,7 +36,7 @@ func compose(repositories []config.Repository) string {
 			for i, recipient := range r.Recipients {
 				quoted[i] = strconv.Quote(recipient)
 			}
-			fmt.Fprintf(&b, "recipients = [%s]   # who can read; this host cannot\n", strings.Join(quoted, ", "))
+			fmt.Fprintf(&b, "recipients = [%s]   # the keys that can read; this host cannot\n", strings.Join(quoted, ", "))
 		}
 		fmt.Fprintf(&b, "signing-key-file = %q\n", r.SigningKeyFile)
 	}

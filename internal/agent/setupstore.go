@@ -11,8 +11,8 @@ import (
 	"snapd/internal/ship"
 )
 
-// contact asks every repository: does it answer, is there one already and
-// whose, and if there is none, can one be made. It leaves nothing there.
+// contact asks every repository: does it answer, is there one already and which
+// host's, and if there is none, can one be made. It leaves nothing there.
 func (s *setup) contact(ctx context.Context) {
 	for _, p := range s.places {
 		if p.fault == nil {

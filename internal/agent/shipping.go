@@ -133,8 +133,8 @@ func (a *shipping) waiting(ctx context.Context, o *opened, g workload.Group) ([]
 	var faults []error
 	tried := map[point.ID]bool{}
 	for {
-		// Whoever took a point meanwhile found us shipping its dataset, and left
-		// it to us.
+		// A process that took a point meanwhile found us shipping its dataset, and
+		// left it to us.
 		waiting := slices.DeleteFunc(unshipped(a.points(), g.Name, o.name), func(p point.Point) bool { return tried[p.ID] })
 		if len(waiting) == 0 {
 			return out, errors.Join(faults...)

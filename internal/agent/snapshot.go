@@ -240,7 +240,7 @@ func intent(p point.Point, r *resolved) point.Point {
 }
 
 // sweepTaken removes the snapshots of points that were begun and never
-// recorded. The window's lock is held, so nobody is taking them now.
+// recorded. The window's lock is held, so no process is taking them now.
 func (a *Agent) sweepTaken(ctx context.Context) error {
 	begun, err := a.taking.All()
 	faults := []error{err}
@@ -283,7 +283,7 @@ func (a *Agent) abandon(ctx context.Context, p point.Point) error {
 }
 
 // stayUp keeps the host from shutting down until the function it returns is
-// called. Where nobody can, doctor says so; a timer need not say it every hour.
+// called. Where no program can, doctor says so; a timer need not say it every hour.
 func (a *Agent) stayUp(why string, err *error) func() {
 	if a.Inhibit == nil {
 		return func() {}
@@ -296,15 +296,15 @@ func (a *Agent) stayUp(why string, err *error) func() {
 	return func() { *err = errors.Join(*err, release()) }
 }
 
-// sweep mends what a killed process left, before anything new is frozen.
+// sweep recovers what a killed process left, before anything new is frozen.
 func (a *Agent) sweep(ctx context.Context, s *scene) error {
 	recovered, err := freeze.Recover(ctx, a.windowOptions(s, 0))
 	tellRecovered(a.Report, recovered)
 	for _, what := range a.unsuspend(ctx) {
-		a.warn("", "mended: %s", what)
+		a.warn("", "recovered: %s", what)
 	}
 	a.endOrphans()
-	if err := a.sweepTaken(ctx); err != nil { // costs room, and keeps nobody from new points
+	if err := a.sweepTaken(ctx); err != nil { // costs room, and prevents no new point
 		a.warnOfError("", fmt.Errorf("remove snapshots of points that were never recorded: %w", err))
 	}
 	return err
@@ -349,7 +349,7 @@ func hostName() string {
 	return name
 }
 
-// definitions are what the engine says of the members, for who rebuilds them.
+// definitions are what the engine says of the members, for a user who rebuilds them.
 func definitions(members []workload.Container) json.RawMessage {
 	all := map[string]json.RawMessage{}
 	for _, m := range members {

@@ -15,7 +15,7 @@ import (
 // Status is how each group stands.
 type Status struct {
 	Groups    []GroupStatus `json:"groups"`
-	Attention []string      `json:"attention,omitempty"` // what concerns the host: windows that could not be mended, restores that were interrupted
+	Attention []string      `json:"attention,omitempty"` // what concerns the host: windows that could not be recovered, restores that were interrupted
 
 	Repositories []RepositoryStatus `json:"repositories"`
 }
@@ -41,7 +41,7 @@ type GroupStatus struct {
 	Attention      []string   `json:"attention"`
 
 	Damaged []point.ID `json:"damaged,omitempty"` // points that cannot be restored from a repository, as far as it is known
-	Lost    []point.ID `json:"lost,omitempty"`    // points that are gone from one, though nobody removed them
+	Lost    []point.ID `json:"lost,omitempty"`    // points that are gone from one without a signed record of their removal
 	Future  []point.ID `json:"future,omitempty"`  // points whose time lies in the future
 }
 

@@ -54,7 +54,11 @@ func (t *findings) repository(name string, f found, looked bool) {
 	})
 	t.perGroup(f.Lost, func(g *GroupStatus, group string, ids []point.ID) {
 		g.Lost = union(g.Lost, ids)
-		g.Attention = append(g.Attention, fmt.Sprintf("%s gone from %s, and nobody removed them on record (%s): snapd ship %s ships anew what has its snapshot here", plural(len(ids), "restore point is", "restore points are"), name, few(ids), group))
+		whose := "their"
+		if len(ids) == 1 {
+			whose = "its"
+		}
+		g.Attention = append(g.Attention, fmt.Sprintf("%s gone from %s without a signed record of %s removal (%s): snapd ship %s ships anew what has its snapshot here", plural(len(ids), "restore point is", "restore points are"), name, whose, few(ids), group))
 	})
 	for _, p := range f.Future {
 		t.future(p)

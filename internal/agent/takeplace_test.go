@@ -18,8 +18,8 @@ type lastStep struct {
 
 func (l lastStep) Finish(context.Context) (fs.Dataset, error) { return fs.Dataset{}, l.finish() }
 
-// TestARestoreTakesItsPlaceUndisturbed: nobody shuts the host down while what was
-// there is moved aside; a host where nobody can be kept from it gets its restore
+// TestARestoreTakesItsPlaceUndisturbed: the host is not shut down while what was
+// there is moved aside. A host that cannot prevent a shutdown gets its restore
 // all the same.
 func TestARestoreTakesItsPlaceUndisturbed(t *testing.T) {
 	failed := errors.New("the pool is gone")

@@ -9,8 +9,8 @@ import (
 	"snapd/internal/point"
 )
 
-// Thaw lets go of whatever a window left behind whose process died, and says
-// what that was. Windows of living processes are not touched.
+// Thaw recovers what a window whose process died left frozen, suspended or
+// locked, and says what that was. Windows of living processes are not touched.
 func (a *Agent) Thaw(ctx context.Context) ([]string, error) {
 	o, done := recoveryOptions(ctx, a.Run, a.Engine, a.Report)
 	defer done()
@@ -20,10 +20,10 @@ func (a *Agent) Thaw(ctx context.Context) ([]string, error) {
 		out = append(out, fmt.Sprintf("%s (%s, frozen at %s)", r.Member, r.Outcome, r.Window.Format("15:04:05")))
 	}
 	out = append(out, a.unsuspend(ctx)...)
-	return append(out, a.mendHolds(ctx)...), err
+	return append(out, a.recoverHolds(ctx)...), err
 }
 
-// unsuspend lets go of datasets that a killed command of their storage has left
+// unsuspend resumes datasets that a killed command of their storage has left
 // suspended.
 func (a *Agent) unsuspend(ctx context.Context) (out []string) {
 	for _, d := range a.Drivers {
@@ -56,9 +56,9 @@ func (a *Agent) known() (out []fs.Dataset) {
 	return out
 }
 
-// mendHolds ends what keeps a lock for a killed snapd, and runs the hooks that
+// recoverHolds ends what keeps a lock for a killed snapd, and runs the hooks that
 // it owes.
-func (a *Agent) mendHolds(ctx context.Context) []string {
+func (a *Agent) recoverHolds(ctx context.Context) []string {
 	out := a.endOrphans()
 	s, err := a.look(ctx)
 	if err != nil {

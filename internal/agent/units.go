@@ -35,7 +35,7 @@ func (a *Agent) addUnits(ctx context.Context, g workload.Group, in *plan.Input, 
 		return nil
 	}
 	if a.Units == nil {
-		return advice.With(advice.Usagef("group %s names systemd units, and nobody here can look them up", g.Name), "take the units out of [group.%s], or run snapd where systemd is", g.Name)
+		return advice.With(advice.Usagef("group %s names systemd units, and this host has no systemd to look them up", g.Name), "take the units out of [group.%s], or run snapd where systemd is", g.Name)
 	}
 	units, err := a.Units(ctx, g.Units)
 	if err != nil {
@@ -75,7 +75,7 @@ func others(containers []workload.Container, g workload.Group) []plan.Member {
 }
 
 // filesystems asks the drivers whose datasets are block devices what is
-// mounted on them, and why that must not stand still.
+// mounted on them, and why that must not be frozen.
 func (a *Agent) filesystems(ctx context.Context, s *scene, datasets []fs.Dataset) ([]fs.Filesystem, error) {
 	byDriver := map[string][]fs.Dataset{}
 	for _, d := range datasets {

@@ -61,7 +61,7 @@ func (u *upload) why() string { return strings.Join(append([]string{u.choice.Why
 // estimatePatience bounds how long a ship waits to know its size.
 const estimatePatience = 10 * time.Second
 
-// estimate is about how many bytes there are to ship, 0 when nobody knows.
+// estimate is about how many bytes there are to ship, 0 when it is not known.
 func (u *upload) estimate(ctx context.Context, base *fs.Snapshot) int64 {
 	e, ok := u.driver.(fs.Estimator)
 	if !ok {

@@ -16,7 +16,7 @@ import (
 type VerifyOptions struct {
 	Points     []string // as people write them; none means all
 	Repository string   // "" means all that are configured
-	Deep       bool     // also unseal, decompress and walk the streams: needs an identity
+	Deep       bool     // also decrypt, decompress and walk the streams: needs an identity
 	// Check walks a stream of a format, such as btrfs-2, without storage.
 	Check func(format string, r io.Reader) error
 }
@@ -143,8 +143,8 @@ func orphansIn(name string, o ship.Orphans) *Orphans {
 	return &Orphans{Repository: name, Objects: o.Objects, Bytes: o.Bytes, Examples: o.Examples}
 }
 
-// withMemory adds what only who remembers can know: that points are gone which
-// were there. Verify itself believes the store alone.
+// withMemory adds what only a host that remembers can know: that points are gone
+// which were there. Verify itself believes the store alone.
 func withMemory(problems []ship.Problem, view *ship.View) []ship.Problem {
 	for _, p := range view.Problems {
 		if !slices.ContainsFunc(problems, func(o ship.Problem) bool { return o.Object == p.Object }) {

@@ -9,8 +9,8 @@ import (
 	"snapd/internal/fs/fstest"
 )
 
-// What a pool endangers is looked after by every command, and who calls it is
-// told what had to go.
+// What a pool endangers is looked after by every command, and its caller is told
+// what had to go.
 func TestCommandsTellWhatHadToGo(t *testing.T) {
 	b := newBench(t, "", "main")
 	if b.Live() {

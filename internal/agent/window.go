@@ -16,9 +16,9 @@ import (
 )
 
 // startedMeanwhile looks for containers that were started after the members
-// had been looked up and write to the group's files: nobody made them stand
-// still. In one domain the point is then worth a power cut; over several it is
-// worth nothing, since nobody promised less than one instant.
+// had been looked up and write to the group's files: they were not frozen.
+// In one domain the point is then worth a power cut. Over several it is worth
+// nothing: the user was promised one instant, and no less.
 func (a *Agent) startedMeanwhile(ctx context.Context, s *scene, g workload.Group, r *resolved, p *point.Point) error {
 	over := a.Now()
 	promised := r.plan.Consistency == point.Frozen || r.plan.Consistency == point.Stopped
@@ -33,21 +33,21 @@ func (a *Agent) startedMeanwhile(ctx context.Context, s *scene, g workload.Group
 	if len(late) == 0 {
 		return nil
 	}
-	who := "container " + strings.Join(late, ", ") + " was started while the restore point was being taken, and writes to the group's files"
-	if r.plan.Domains > 1 && !sealed(r.plan, r) {
-		return advice.With(fmt.Errorf("%s: its %d domains are not of one instant", who, r.plan.Domains), "run the same command again")
+	wrote := "container " + strings.Join(late, ", ") + " was started while the restore point was being taken, and writes to the group's files"
+	if r.plan.Domains > 1 && !allFrozen(r.plan, r) {
+		return advice.With(fmt.Errorf("%s: its %d domains are not of one instant", wrote, r.plan.Domains), "run the same command again")
 	}
 	p.Consistency = point.Crash
-	p.Warnings = append(p.Warnings, who+": the point is as after a power cut")
+	p.Warnings = append(p.Warnings, wrote+": the point is as after a power cut")
 	return nil
 }
 
-// sealed tells whether a filesystem stood still on every dataset, so that also
-// somebody new could not write.
-func sealed(pl plan.Plan, r *resolved) bool { return len(pl.Filesystems) == len(r.datasets) }
+// allFrozen tells whether the filesystem on every dataset was frozen, so that a
+// new process could not write either.
+func allFrozen(pl plan.Plan, r *resolved) bool { return len(pl.Filesystems) == len(r.datasets) }
 
-// intruders are the names of those; who was started when the window was over
-// is none.
+// intruders are the names of those containers. One that was started when the
+// window was over is none.
 func (a *Agent) intruders(ctx context.Context, s *scene, g workload.Group, r *resolved, over time.Time) ([]string, error) {
 	started, err := s.engine.Started(ctx, s.containers)
 	if err != nil {
@@ -145,8 +145,8 @@ func tellRecovered(report Report, recovered []freeze.Recovered) {
 	}
 }
 
-// Sweep mends what windows of killed processes left below a run directory. It
-// is what every command does first; where nothing was left it asks nobody and
+// Sweep recovers what windows of killed processes left below a run directory.
+// Every command does it first. Where nothing was left it asks no program and
 // makes nothing. engine is as in Options.
 func Sweep(ctx context.Context, run string, engine func(context.Context) (*workload.Engine, error), report Report) error {
 	left, err := freeze.Leftovers(run)
@@ -174,7 +174,7 @@ func recoveryOptions(ctx context.Context, run string, engine func(context.Contex
 	return o, func() {}
 }
 
-// Leftovers says what killed windows left that could not be mended yet.
+// Leftovers says what killed windows left that could not be recovered yet.
 func (a *Agent) Leftovers() []string {
 	left, err := freeze.Leftovers(a.Run)
 	out := []string{}

@@ -34,11 +34,11 @@ func damage(name string, f agent.Examined) Check {
 			parts = append(parts, fmt.Sprintf("%s damaged (%s)", points(f.Damaged), some(f.Damaged)))
 		}
 		if len(f.Lost) > 0 {
-			parts = append(parts, fmt.Sprintf("%s gone without a record of their removal (%s)", points(f.Lost), some(f.Lost)))
+			parts = append(parts, fmt.Sprintf("%s gone without a signed record of removal (%s)", points(f.Lost), some(f.Lost)))
 		}
 		return Check{Check: check, Why: strings.Join(parts, "; "), Do: "run: snapd repair " + name + ", which ships anew what has its snapshot here"}
 	case f.Spoiled > 0:
-		return Check{Check: check, OK: true, Why: fmt.Sprintf("%d streams are damaged, and others take their place", f.Spoiled)}
+		return Check{Check: check, OK: true, Why: plural(f.Spoiled, "stream is damaged, and another one takes its place", "streams are damaged, and others take their place")}
 	}
 	return well(check, "none is known: snapd verify reads everything")
 }
@@ -62,12 +62,12 @@ func recipients(f agent.Examined) Check {
 	switch {
 	case len(f.Mixed) > 0:
 		return Check{
-			Check: check, Why: fmt.Sprintf("%s opened by no single set of recipients (%s): a stream was sealed to others than what it builds on", points(f.Mixed), some(f.Mixed)),
+			Check: check, Why: fmt.Sprintf("%s opened by no single set of recipients (%s): a stream was encrypted for others than what it builds on", points(f.Mixed), some(f.Mixed)),
 			Do: "keep the identities of all of them; the next ship begins with full streams for the recipients of now",
 		}
 	case len(f.Other) > 0:
 		return Check{
-			Check: check, Level: Warn, Why: fmt.Sprintf("%s sealed to others than the recipients of now (%s)", points(f.Other), some(f.Other)),
+			Check: check, Level: Warn, Why: fmt.Sprintf("%s encrypted for others than the recipients of now (%s)", points(f.Other), some(f.Other)),
 			Do: "keep the identity that opens them until they are gone; the next ship begins with full streams for the recipients of now",
 		}
 	}
@@ -88,10 +88,7 @@ func space(room agent.Room) Check {
 }
 
 func points(ids []string) string {
-	if len(ids) == 1 {
-		return "1 restore point is"
-	}
-	return fmt.Sprintf("%d restore points are", len(ids))
+	return plural(len(ids), "restore point is", "restore points are")
 }
 
 // someIDs is how many ids a check names.

@@ -25,7 +25,7 @@ func TestWhatLiesInARepository(t *testing.T) {
 		"explained":         {agent.Examined{}, "  records", OK, "explained"},
 		"unexplained":       {agent.Examined{Problems: []string{"meta/points/0000000003: missing", ""}}, "  records", Fail, "(and 1 more)"},
 		"same recipients":   {agent.Examined{Sealed: true}, "  recipients", OK, "open all"},
-		"other recipients":  {agent.Examined{Sealed: true, Other: ids[:1]}, "  recipients", Warn, "sealed to others"},
+		"other recipients":  {agent.Examined{Sealed: true, Other: ids[:1]}, "  recipients", Warn, "encrypted for others"},
 		"mixed recipients":  {agent.Examined{Sealed: true, Other: ids[:1], Mixed: ids[:1]}, "  recipients", Fail, "no single set"},
 		"room":              {agent.Examined{Room: agent.Room{Free: 50 << 30, All: 100 << 30}}, "  space", OK, "(50 %)"},
 		"little room":       {agent.Examined{Room: agent.Room{Free: 5 << 30, All: 100 << 30}}, "  space", Warn, "(5 %)"},

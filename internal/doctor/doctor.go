@@ -99,11 +99,15 @@ func Failed(checks []Check) error {
 			n++
 		}
 	}
-	switch n {
-	case 0:
+	if n == 0 {
 		return nil
-	case 1:
-		return errors.New("1 check needs attention")
 	}
-	return fmt.Errorf("%d checks need attention", n)
+	return errors.New(plural(n, "check needs attention", "checks need attention"))
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

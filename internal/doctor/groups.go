@@ -42,7 +42,7 @@ func checkGroup(g agent.SurveyedGroup) Check {
 	if g.Err != nil {
 		return ill(name, g.Err)
 	}
-	text := fmt.Sprintf("%d datasets; %s%s", g.Datasets, g.Why, willAgree(g.Group))
+	text := fmt.Sprintf("%s; %s%s", plural(g.Datasets, "dataset", "datasets"), g.Why, willAgree(g.Group))
 	if len(g.Warnings) > 0 {
 		return Check{
 			Check: name, Level: Warn, Why: text + "; " + strings.Join(g.Warnings, "; "),

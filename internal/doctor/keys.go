@@ -41,6 +41,6 @@ func checkKeys(r config.Repository) []Check {
 	}
 	return []Check{{
 		Check: name, Why: "the agent has no keys for repository " + r.Name + ": the environment of a shell does not reach it",
-		Do: "name credentials-file in the configuration, or put such a file into /etc/credstore/" + credentialName + " (root only; systemd-creds encrypt makes a sealed one for /etc/credstore.encrypted), or the variables into " + environmentFile,
+		Do: "name credentials-file in the configuration, or put such a file into /etc/credstore/" + credentialName + " (root only; systemd-creds encrypt makes an encrypted one for /etc/credstore.encrypted), or the variables into " + environmentFile,
 	}}
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // storagesHere tells which storages this host has, by what the kernel says: the
-// mount table, its modules, and the names of device-mapper's devices. Programs
-// of a storage that nobody uses are missed by nobody.
+// mount table, its modules, and the names of device-mapper's devices. A
+// storage that is not used here needs no programs.
 func storagesHere(mountinfo []byte, sys string) (here map[string]bool, thin bool) {
 	here = map[string]bool{fs.Btrfs: bytes.Contains(mountinfo, []byte(" - btrfs "))}
 	if _, err := os.Stat(filepath.Join(sys, "module/zfs")); err == nil {

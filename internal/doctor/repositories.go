@@ -42,7 +42,7 @@ func (d doctor) repository(ctx context.Context, name string) (_ []Check, oldest 
 	if !found.Oldest.IsZero() {
 		oldest = d.Agent.Now().Sub(found.Oldest)
 	}
-	return append([]Check{well(check, "is ours, signed as it should be, and holds %d restore points", found.Points)}, contents(name, found)...), oldest
+	return append([]Check{well(check, "is ours, signed as it should be, and holds %s", plural(found.Points, "restore point", "restore points"))}, contents(name, found)...), oldest
 }
 
 // bucket says what the server behind a repository does and does not do.
@@ -79,16 +79,23 @@ func probeProtection(ctx context.Context, bucket Bucket, oldest time.Duration) C
 		return Check{Check: name, OK: true, Why: "this host has no right to ask for " + strings.Join(facts.Unknown, " and ")}
 	case !facts.ObjectLock || facts.LockMode == "":
 		return Check{
-			Check: name, Level: Warn, Why: "the bucket has no object lock with a default retention: whoever takes over this host could delete restore points",
+			Check: name, Level: Warn, Why: "the bucket has no object lock with a default retention: an intruder on this host could delete restore points",
 			Do: "make a bucket with object lock and a default retention for the repository, or let this host's user only put and get, and set prune = false",
 		}
 	case oldest > time.Duration(facts.LockDays)*day:
 		return Check{
-			Check: name, Level: Warn, Why: fmt.Sprintf("objects are locked for %d days (%s), and restore points depend on streams that were put %d days ago: their locks have ended", facts.LockDays, facts.LockMode, oldest/day),
+			Check: name, Level: Warn, Why: fmt.Sprintf("objects are locked for %s (%s), and restore points depend on streams that were put %s ago: their locks have ended", days(facts.LockDays), facts.LockMode, days(oldest/day)),
 			Do: "set full-every to less than the lock, less what keep asks for, or lock for longer",
 		}
 	}
-	return Check{Check: name, OK: true, Why: fmt.Sprintf("objects are locked for %d days (%s)", facts.LockDays, facts.LockMode)}
+	return Check{Check: name, OK: true, Why: fmt.Sprintf("objects are locked for %s (%s)", days(facts.LockDays), facts.LockMode)}
 }
 
 const day = 24 * time.Hour
+
+func days[T uint | time.Duration](n T) string {
+	if n == 1 {
+		return "1 day"
+	}
+	return fmt.Sprintf("%d days", n)
+}

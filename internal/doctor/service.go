@@ -101,7 +101,7 @@ func (s serviceCheck) shutdown() Check {
 func (s serviceCheck) helpers(ctx context.Context) []Check {
 	var out []Check
 	for _, h := range []struct{ unit, cost string }{
-		{systemd.LookTimer, "schedules of labels get no timers, and nobody watches the pools of LVM after a boot"},
+		{systemd.LookTimer, "schedules of labels get no timers, and no agent watches the pools of LVM after a boot"},
 		{systemd.ResumeTimer, "a ship that was interrupted goes on only with the next run of its group"},
 	} {
 		out = append(out, checkHelper(h.unit, h.cost, s.state(ctx, h.unit)))
@@ -109,7 +109,7 @@ func (s serviceCheck) helpers(ctx context.Context) []Check {
 	for _, h := range []struct{ unit, cost, do string }{
 		{systemd.LookService, "timers of labels may be missing", "snapd schedule"},
 		{systemd.ResumeService, "a ship that was interrupted waits", "snapd ship"},
-		{systemd.ThawService, "something may still stand still", "snapd thaw"},
+		{systemd.ThawService, "something may still be frozen", "snapd thaw"},
 	} {
 		if s.state(ctx, h.unit).Active == "failed" {
 			out = append(out, Check{Check: h.unit, Why: "it failed the last time: " + h.cost, Do: "see why with: journalctl -u " + h.unit + "; then run: " + h.do})
@@ -123,7 +123,7 @@ func (s serviceCheck) helpers(ctx context.Context) []Check {
 func checkHelper(timer, cost string, st systemd.State) Check {
 	switch {
 	case st.Loaded == "masked":
-		return Check{Check: timer, OK: true, Why: "is masked, which somebody wanted: " + cost}
+		return Check{Check: timer, OK: true, Why: "is masked, as an administrator set it: " + cost}
 	case st.Loaded != "loaded":
 		return Check{Check: timer, Why: "is " + st.Loaded + ": " + cost, Do: "install the Debian package anew, which brings it"}
 	case st.Active != "active":
@@ -137,7 +137,7 @@ func paths(wanted systemd.Wanted) Check {
 	const name = "units"
 	switch good, err := systemd.InForce(wanted); {
 	case err != nil:
-		return Check{Check: name, Why: err.Error(), Do: "mend the configuration, then run: snapd schedule"}
+		return Check{Check: name, Why: err.Error(), Do: "correct the configuration, then run: snapd schedule"}
 	case !good:
 		return Check{Check: name, Why: "the timers, or the directories that the agent may write to, are not those of the configuration: it was edited", Do: "run: snapd schedule"}
 	}

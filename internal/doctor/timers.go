@@ -16,11 +16,11 @@ func (s serviceCheck) timer(ctx context.Context, t agent.Schedule) Check {
 	case st.Loaded == "bad-setting":
 		return Check{Check: name, Why: fmt.Sprintf("systemd does not take %q for a calendar expression", t.Calendar), Do: "see what is wrong with: systemd-analyze calendar '" + t.Calendar + "'"}
 	case st.Loaded == "masked":
-		return Check{Check: name, OK: true, Why: "is masked, so that it does not run: somebody wanted that"}
+		return Check{Check: name, OK: true, Why: "is masked, so that it does not run: an administrator masked it"}
 	case st.Loaded != "loaded" || st.Active != "active":
 		return Check{Check: name, Why: unit + " is " + st.Loaded + " and " + st.Active, Do: "run: snapd schedule; then systemctl status " + unit + " says more"}
 	case st.Next.IsZero():
-		return Check{Check: name, Why: fmt.Sprintf("%q lies in the past: it never runs again", t.Calendar), Do: "mend the schedule; systemd-analyze calendar '" + t.Calendar + "' says when it would run"}
+		return Check{Check: name, Why: fmt.Sprintf("%q lies in the past: it never runs again", t.Calendar), Do: "correct the schedule; systemd-analyze calendar '" + t.Calendar + "' says when it would run"}
 	default:
 		return Check{Check: name, OK: true, Why: "runs next at " + st.Next.Local().Format("2006-01-02 15:04:05")}
 	}
