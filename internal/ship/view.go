@@ -28,7 +28,6 @@ type View struct {
 	missing map[point.ID]noted     // manifests that a Get did not find, or that do not verify
 	left    map[string]bool        // keys that an event let go and that a listing still names
 	fresh   map[string]bool        // keys that an event let go since the view was made
-	unknown []string
 }
 
 // Look says how far a View looks.
