@@ -33,7 +33,7 @@ func (v *View) findIll() {
 	maps.Copy(v.ill, v.missing)
 	for id, n := range v.removed {
 		if _, known := v.ill[id]; !known {
-			v.ill[id] = noted{Stream: id, Object: v.objectOf(id), Problem: fmt.Sprintf("event number %d let it go", n)}
+			v.ill[id] = noted{Stream: id, Object: v.objectOf(id), Problem: fmt.Sprintf("event number %d removed it by record", n)}
 		}
 	}
 }

@@ -15,7 +15,7 @@ type facts struct {
 	highest    int64
 	top        int64            // number of the newest event
 	explained  map[int64]Digest // numbers that are dropped, with the point's digest, or absent, with none
-	accounted  int64            // every number up to this one was accounted for by who put an event
+	accounted  int64            // every number up to this one was accounted for by the host that put an event
 	droppedIDs map[point.ID]bool
 	lost       []PointRecord
 	old        []int64 // numbers that version 1 may have removed without a record
@@ -27,7 +27,7 @@ type facts struct {
 
 	streams map[point.ID]StreamRef
 	makers  map[snapshotOf][]point.ID // streams that make a snapshot, ascending
-	removed map[point.ID]int64        // streams that an event let go: its number
+	removed map[point.ID]int64        // streams that an event removed by record: its number
 	ill     map[point.ID]noted        // damaged or missing
 	rank    map[point.ID]int          // above 0: can be read; each reads only streams of a lower rank
 	under   map[point.ID]point.ID     // what a stream that can be read is read after, "" for a full one

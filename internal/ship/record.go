@@ -76,7 +76,7 @@ func (r *Records) Keep(repository string) ([]point.ID, error) {
 	return keep, nil
 }
 
-// Forget removes a record. It is for who has noted elsewhere what the upload
+// Forget removes a record. It is for a caller that has noted elsewhere what the upload
 // made, which until then only the record finds again after a crash; of an
 // unfinished one the stream will start again, and what it uploaded is removed
 // by a prune. One that is gone is no error.
@@ -105,7 +105,7 @@ func (r *Records) head(stream point.ID) (RecordHead, error) {
 }
 
 // statesKept is how many states are remembered while resuming: the last ones,
-// since all segments before those are there unless somebody took them away.
+// since all segments before those are there unless they were deleted from outside.
 const statesKept = 64
 
 // done is one acknowledged segment, as kept in memory while resuming: 88

@@ -65,7 +65,7 @@ func (b *bench) host() *ship.Repository {
 	return r
 }
 
-// reader opens it as the owner of the recovery kit does, who cannot write.
+// reader opens it as the owner of the recovery kit does, which cannot write.
 func (b *bench) reader() *ship.Repository {
 	b.t.Helper()
 	r, err := ship.Open(b.t.Context(), b.store, ship.OpenOptions{Trusted: b.signer.Public(), Identities: []age.Identity{b.identity}})
@@ -224,7 +224,7 @@ func TestNothingSecretIsInTheClear(t *testing.T) {
 	if p.Sealed || p.ID != id || p.Number != 1 || p.Secret.Group != "shop" || p.Secret.Datasets[0].Dataset != "/srv/a shop@ä" || p.WindowUS != 1234 {
 		t.Errorf("the owner sees %+v", p)
 	}
-	// Somebody else's identity opens nothing, and is no damage.
+	// Another user's identity decrypts nothing, and is no damage.
 	other, _ := age.GenerateX25519Identity()
 	r, err := ship.Open(t.Context(), store, ship.OpenOptions{Trusted: b.signer.Public(), Identities: []age.Identity{other}})
 	if err != nil {

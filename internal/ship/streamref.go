@@ -19,7 +19,7 @@ type StreamRef struct {
 	BaseGUID   string   // guid of the snapshot that it builds on, "" for a full one
 	Number     int      // of the stream in its dataset's chain, as retention counts them
 	Depth      int      // streams below it down to the full one, which has 0
-	Recipients string   // tag of those who can open it, see Repository.RecipientsTag; "" of format 1
+	Recipients string   // tag of those that can decrypt it, see Repository.RecipientsTag; "" of format 1
 	Segments   int
 	Digest     Digest    // of the manifest's object
 	Key        string    // of the manifest
