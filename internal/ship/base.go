@@ -32,7 +32,7 @@ func unfit(base point.ID, lacking []lack) *UnfitBase {
 }
 
 // base fetches what a stream shall build on, and proves that it can: it makes
-// what it should, those who can open the new stream can open it, and all that
+// what it should, those users that can decrypt the new stream can decrypt it, and all that
 // its manifest names is there.
 func (r *Repository) base(ctx context.Context, head Head) (*Manifest, error) {
 	base, err := r.Manifest(ctx, *head.Base)
@@ -67,7 +67,7 @@ func (r *Repository) base(ctx context.Context, head Head) (*Manifest, error) {
 	return base, nil
 }
 
-// otherReaders says why those who can open what is shipped now may not be able
+// otherReaders says why users that can decrypt what is shipped now may not be able
 // to open a stream with that tag, "" if they are.
 func (r *Repository) otherReaders(tag string) string {
 	switch {

@@ -30,7 +30,7 @@ type Cache struct {
 	points  map[int64]cachedPoint
 	events  map[int64]event
 	streams map[point.ID]StreamRef // of manifests that were read
-	gone    map[string]bool        // keys that an event let go and that were deleted
+	gone    map[string]bool        // keys that an event removed by record and that were deleted
 	lines   map[string]span        // where the living lines are
 	dead    int                    // lines that stand for nothing any more
 	pending []pendingLine          // not yet written
@@ -39,7 +39,7 @@ type Cache struct {
 
 type cachedPoint struct {
 	PointRecord
-	sealed bool // the line holds the sealed part too
+	sealed bool // the line holds the encrypted part too
 }
 
 // span is a line of the file, in bytes.
@@ -324,7 +324,7 @@ func (c *Cache) flush() error {
 	})
 }
 
-// sealed is the sealed part of a cached point, base64.
+// sealed is the encrypted part of a cached point, base64.
 func (c *Cache) sealed(number int64) (string, bool) {
 	if c == nil {
 		return "", false

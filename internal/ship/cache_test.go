@@ -128,7 +128,7 @@ func lines(t *testing.T, dir string) int {
 	return bytes.Count(text, []byte("\n"))
 }
 
-// TestReaderKeepsDamage: who has no key to note it remembers it here.
+// TestReaderKeepsDamage: a user without a key to note it remembers it here.
 func TestReaderKeepsDamage(t *testing.T) {
 	b, store, points, streams := aged(t)
 	dir := filepath.Join(t.TempDir(), "cache")

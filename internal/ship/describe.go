@@ -31,7 +31,7 @@ type Description struct {
 }
 
 // Describe tells whether there is a repository, and what it says of itself,
-// without asking who signed it. ErrNotRepository when there is none.
+// without asking which key signed it. ErrNotRepository when there is none.
 func Describe(ctx context.Context, s Store) (Description, error) {
 	var object bytes.Buffer
 	if err := fetch(ctx, s, keyRepository, maxSigned, &object); err != nil {

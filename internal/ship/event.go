@@ -72,8 +72,8 @@ func (b *eventBody) empty() bool {
 	return len(b.Drop)+len(b.Absent)+len(b.Remove)+len(b.Abandon)+len(b.Pin)+len(b.Unpin)+len(b.Damage)+len(b.Whole) == 0 && b.Adopt == nil
 }
 
-// prunes tells whether the event says of numbers that they are gone. Who puts
-// one has accounted for every number up to that of its newest point.
+// prunes tells whether the event says of numbers that they are gone. The host that
+// puts one has accounted for every number up to that of its newest point.
 func (b *eventBody) prunes() bool { return len(b.Drop)+len(b.Absent) > 0 }
 
 // maxProblem bounds what one event says of a damaged object.

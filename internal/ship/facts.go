@@ -15,7 +15,7 @@ type facts struct {
 	highest    int64
 	top        int64            // number of the newest event
 	explained  map[int64]Digest // numbers that are dropped, with the point's digest, or absent, with none
-	accounted  int64            // every number up to this one was accounted for by who put an event
+	accounted  int64            // every number up to this one was accounted for by the host that put an event
 	droppedIDs map[point.ID]bool
 	lost       []PointRecord
 	old        []int64 // numbers that version 1 may have removed without a record
@@ -27,7 +27,7 @@ type facts struct {
 
 	streams map[point.ID]StreamRef
 	makers  map[snapshotOf][]point.ID // streams that make a snapshot, ascending
-	removed map[point.ID]int64        // streams that an event let go: its number
+	removed map[point.ID]int64        // streams that an event removed by record: its number
 	ill     map[point.ID]noted        // damaged or missing
 	rank    map[point.ID]int          // above 0: can be read; each reads only streams of a lower rank
 	under   map[point.ID]point.ID     // what a stream that can be read is read after, "" for a full one
@@ -253,162 +253,4 @@ func (v *View) checkLinks() {
 	seen := v.cache.Seen()
 	point(seen.Point, "this host's memory")
 	event(seen.Event, "this host's memory")
-}
-
-// judge works out anew what can be read, after a look at the data itself.
-func (v *View) judge(bad map[point.ID]Damage, whole []point.ID) {
-	for _, id := range whole {
-		delete(v.ill, id)
-	}
-	for id, d := range bad {
-		v.ill[id] = noted{Stream: id, Object: d.Object, Problem: d.Problem}
-	}
-	clear(v.rank)
-	clear(v.under)
-	v.rankStreams()
-	v.damage = nil
-	v.findDamage()
-}
-
-// findIll adds what was found here to what the ledger says of damage.
-func (v *View) findIll() {
-	for _, d := range v.cache.Seen().Damage {
-		if _, known := v.ill[d.Stream]; !known {
-			v.ill[d.Stream] = noted{Stream: d.Stream, Object: d.Object, Problem: d.Problem}
-		}
-	}
-	maps.Copy(v.ill, v.missing)
-	for id, n := range v.removed {
-		if _, known := v.ill[id]; !known {
-			v.ill[id] = noted{Stream: id, Object: v.objectOf(id), Problem: fmt.Sprintf("event number %d let it go", n)}
-		}
-	}
-}
-
-func (v *View) objectOf(id point.ID) string {
-	if s := v.streams[id]; s.Key != "" {
-		return s.Key
-	}
-	return prefixStreams + string(id)
-}
-
-// rankStreams finds the streams that can be read, from the full ones upwards:
-// so there can be no circles.
-func (v *View) rankStreams() {
-	onBase := map[point.ID][]point.ID{}
-	onSnapshot := map[snapshotOf][]point.ID{}
-	var queue []point.ID
-	reach := func(id, under point.ID) {
-		if _, ill := v.ill[id]; !ill && v.rank[id] == 0 {
-			v.rank[id], v.under[id] = len(v.rank)+1, under
-			queue = append(queue, id)
-		}
-	}
-	var fulls []point.ID
-	for _, id := range slices.Sorted(maps.Keys(v.streams)) {
-		s := v.streams[id]
-		if s.Base == "" {
-			fulls = append(fulls, id)
-			continue
-		}
-		onBase[s.Base] = append(onBase[s.Base], id)
-		if s.BaseGUID != "" {
-			at := snapshotOf{s.Origin, s.BaseGUID}
-			onSnapshot[at] = append(onSnapshot[at], id)
-		}
-	}
-	for _, id := range fulls {
-		reach(id, "")
-	}
-	// First by the bases that were meant, then by what makes the same snapshot.
-	for from := 0; from < len(queue); from++ {
-		for _, next := range onBase[queue[from]] {
-			reach(next, queue[from])
-		}
-	}
-	for from := 0; from < len(queue); from++ {
-		id := queue[from]
-		for _, next := range onBase[id] {
-			reach(next, id)
-		}
-		s := v.streams[id]
-		for _, next := range onSnapshot[snapshotOf{s.Origin, s.GUID}] {
-			reach(next, id)
-		}
-	}
-}
-
-// need marks a stream and all that it is read after, with what it was meant to
-// be read after, and what can stand for that. It returns false where the chain
-// is not known down to a full stream.
-func (v *View) need(set map[point.ID]bool, id point.ID) (known bool) {
-	for steps := 0; id != ""; steps++ {
-		if set[id] {
-			return true // known, or told already
-		}
-		set[id] = true
-		s, ok := v.streams[id]
-		if !ok || steps > maxDepth {
-			return false
-		}
-		if _, ill := v.ill[id]; ill {
-			for _, other := range v.makers[snapshotOf{s.Origin, s.GUID}] {
-				if v.Whole(other) {
-					v.need(set, other)
-				}
-			}
-		}
-		if under := v.under[id]; under != s.Base {
-			v.need(set, under)
-		}
-		id = s.Base
-	}
-	return true
-}
-
-func (v *View) findNeeded() {
-	for _, p := range v.Points {
-		for _, s := range p.Streams {
-			if !v.need(v.needed, s.Stream) {
-				v.problem(KindChain, v.objectOf(s.Stream), "what stream %s of point %s builds on is not known down to a full stream", s.Stream, p.ID)
-			}
-		}
-	}
-}
-
-// findDamage says which points the ill streams reach.
-func (v *View) findDamage() {
-	reached := map[point.ID][]point.ID{}
-	for _, p := range v.Points {
-		for _, s := range p.Streams {
-			if v.Whole(s.Stream) {
-				continue
-			}
-			for id, steps := s.Stream, 0; id != "" && steps <= maxDepth; steps++ {
-				if _, ill := v.ill[id]; ill && !v.replaced(id) && !slices.Contains(reached[id], p.ID) {
-					reached[id] = append(reached[id], p.ID)
-				}
-				id = v.streams[id].Base
-			}
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(v.ill)) {
-		if v.needed[id] && (len(reached[id]) > 0 || !v.replaced(id)) {
-			d := v.ill[id]
-			v.damage = append(v.damage, Damage{Stream: id, Object: d.Object, Problem: d.Problem, Points: reached[id]})
-		}
-	}
-}
-
-// replaced tells whether another stream that can be read makes the snapshot.
-// A point that names the ill one itself is still reached.
-func (v *View) replaced(id point.ID) bool {
-	s := v.streams[id]
-	return slices.ContainsFunc(v.makers[snapshotOf{s.Origin, s.GUID}], v.Whole) && !v.named(id)
-}
-
-func (v *View) named(id point.ID) bool {
-	return slices.ContainsFunc(v.Points, func(p PointRecord) bool {
-		return slices.ContainsFunc(p.Streams, func(s PointStream) bool { return s.Stream == id })
-	})
 }

@@ -20,7 +20,7 @@ import (
 	"filippo.io/age"
 )
 
-var makeGolden = flag.Bool("make-golden", false, "make testdata/v2 anew; only ever for a format that nobody has used")
+var makeGolden = flag.Bool("make-golden", false, "make testdata/v2 anew; only ever for a format that no release has used")
 
 // golden are the folders with an example of each version of the format; the
 // last is of the one that is written now.
@@ -163,7 +163,7 @@ func TestVersionOneIsShippedToAndPruned(t *testing.T) {
 	h.Origin = base.Origin
 	h.Base, h.Number, h.Depth = &base, base.Number+1, base.Depth+1
 	if _, err := w.Upload(t.Context(), h, source(noise(3, slice)), b.records, nil); err == nil {
-		t.Error("a stream of which nothing says who can open it was built on")
+		t.Error("a stream of which nothing says which users can decrypt it was built on")
 	}
 	h.Base, h.Depth = nil, 0
 	s3 := b.upload(w, h, noise(3, slice))

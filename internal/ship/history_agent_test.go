@@ -302,7 +302,7 @@ func (w *world) giveUpUploads() error {
 	return nil
 }
 
-// restore reads a point as the owner of the kit does, who has no cache.
+// restore reads a point as the owner of the kit does, without a cache.
 func (w *world) restore(rec *pointFact) error {
 	ctx := context.Background()
 	repo, err := ship.Open(ctx, w.liar, ship.OpenOptions{Trusted: w.signer.Public(), Memory: w.memory})

@@ -16,7 +16,7 @@ import (
 )
 
 // truth is what a history's test knows of a repository: it sees every object
-// that is put and deleted, keeps its own account of who needs what, and judges
+// that is put and deleted, keeps its own account of what needs what, and judges
 // each delete before it is done. It shares no code with the package but the
 // names of keys and fields in docs/FORMAT.md.
 type truth struct {
@@ -31,7 +31,7 @@ type truth struct {
 	points   map[int64]*pointFact     // by number
 	asked    map[point.ID]bool        // a caller asked for it to be dropped
 	alive    map[string]bool          // streams being uploaded by a process that lives
-	lying    bool                     // about leases too: who is told of none cannot spare what is under one
+	lying    bool                     // about leases too: a prune that is told of none cannot spare what is under one
 	events   int
 	faults   []string // what was done wrong
 }

@@ -431,7 +431,7 @@ func (w *world) rare() {
 	w.say("%s is cloned", a.name)
 }
 
-// assault is an attacker who can write into the bucket and has no key.
+// assault is an attacker that can write into the bucket and has no key.
 func (w *world) assault() {
 	keys := w.truth.Keys(w.diet.only)
 	keys = slices.DeleteFunc(keys, func(k string) bool { return k == "repository" })

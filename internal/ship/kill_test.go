@@ -91,9 +91,16 @@ func TestKilled(t *testing.T) {
 	}
 	for round, killAt := range []string{"1", "60", "150"} {
 		killChild(t, d, killAt)
-		index, err := b.host().Index(t.Context())
-		if err != nil || len(index.Streams) != 0 || len(index.Points) != 0 || len(index.Unknown) != 0 {
-			t.Fatalf("round %d: half-done and listed: %+v, %v", round, index, err)
+		view, err := b.host().View(t.Context(), nil, ship.Whole)
+		if err != nil || len(view.Points) != 0 || len(view.Problems) != 0 {
+			t.Fatalf("round %d: half-done and seen: %+v, %+v, %v", round, view.Points, view.Problems, err)
+		}
+		err = store.List(t.Context(), "meta/streams/", func(o ship.Object) error {
+			t.Errorf("round %d: half-done and listed: %s", round, o.Key)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	there := 0

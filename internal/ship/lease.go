@@ -154,10 +154,10 @@ func (l *lease) keepLease(ctx context.Context) (done func()) {
 	}
 }
 
-// EndLease removes the leases of a stream. It is for who has put the point
-// that names the stream, or has given the stream up: until then a lease is
-// what keeps it. One that is not there is no error, and neither is that this
-// host may not delete: who prunes sees that the stream has its point.
+// EndLease removes the leases of a stream. It is for a host that has put the
+// point that names the stream, or has given the stream up: until then a lease
+// is what keeps it. One that is not there is no error, and neither is that this
+// host may not delete: a prune sees that the stream has its point.
 func (r *Repository) EndLease(ctx context.Context, stream point.ID) error {
 	var keys []string
 	if count := r.held.take(stream); count > 0 {

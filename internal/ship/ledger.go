@@ -58,7 +58,7 @@ func (r *Repository) refresh(ctx context.Context, v *View) (news []event, err er
 	return news, nil
 }
 
-// freshen remembers what events let go just now: no listing can tell it.
+// freshen remembers what events removed by record just now: no listing can tell it.
 func (v *View) freshen(news ...event) {
 	for _, e := range news {
 		for _, d := range e.Drop {

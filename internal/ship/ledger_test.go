@@ -282,7 +282,7 @@ func TestDamageIsRemembered(t *testing.T) {
 }
 
 // TestPruneBesideACommit: a prune that ran between an upload and its point is
-// noticed by the one who puts the point.
+// noticed by the host that puts the point.
 func TestPruneBesideACommit(t *testing.T) {
 	b, store, points, streams := aged(t)
 	w := b.host()

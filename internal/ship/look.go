@@ -315,7 +315,7 @@ func (l *looker) point(ctx context.Context, n int64) error {
 	return nil
 }
 
-// remember keeps a point, with its sealed part only where it can be opened.
+// remember keeps a point, with its encrypted part only where it can be decrypted.
 func (r *Repository) remember(c *Cache, doc *pointDoc, digest Digest, size int64) {
 	short := *doc
 	if !r.canUnseal() {
@@ -354,7 +354,7 @@ func (l *looker) report() {
 	}
 }
 
-// unseal opens the secret parts of kept points, where an identity is there.
+// unseal decrypts the secret parts of kept points, where an identity is there.
 func (l *looker) unseal(ctx context.Context) error {
 	if !l.repo.canUnseal() {
 		return nil
@@ -371,7 +371,7 @@ func (l *looker) unseal(ctx context.Context) error {
 				if err != nil && !isDamage(err) {
 					return err
 				}
-				l.v.Notes = append(l.v.Notes, fmt.Sprintf("%s: its sealed part cannot be fetched", pointKey(p.Number)))
+				l.v.Notes = append(l.v.Notes, fmt.Sprintf("%s: its encrypted part cannot be fetched", pointKey(p.Number)))
 				continue
 			}
 			l.repo.remember(l.v.cache, doc, digest, size)
@@ -382,7 +382,7 @@ func (l *looker) unseal(ctx context.Context) error {
 		switch {
 		case err == nil:
 			p.Secret, p.Sealed = secret, false
-		case !errors.Is(err, ErrNoIdentity): // sealed to others: all else can be read
+		case !errors.Is(err, ErrNoIdentity): // encrypted to others: all else can be read
 			l.v.Notes = append(l.v.Notes, fmt.Sprintf("point %s: %v", pointKey(p.Number), err))
 		}
 	}

@@ -159,7 +159,6 @@ func (l *looker) leftovers(ctx context.Context) error {
 			return err
 		}
 		if there {
-			v.unknown = append(v.unknown, key)
 			v.met = append(v.met, Problem{Object: key, Problem: "no version of the format explains this key", Points: []point.ID{}, Kind: KindUnknown})
 		}
 	}
@@ -189,7 +188,7 @@ func (l *looker) leftStream(ctx context.Context, s StreamRef) error {
 		err = fmt.Errorf("manifest %s: %w: stream %s has another one", s.Key, ErrDamaged, s.ID)
 	case err == nil:
 		if _, gone := v.removed[s.ID]; gone {
-			v.left[s.Key] = true // it was let go by who did not know its manifest
+			v.left[s.Key] = true // an event removed it by record without knowing its manifest
 		}
 		return nil
 	case errors.Is(err, ErrNotFound):
@@ -201,7 +200,7 @@ func (l *looker) leftStream(ctx context.Context, s StreamRef) error {
 	return nil
 }
 
-// noteGone remembers what was let go and is not listed any more, so that it is
+// noteGone remembers what was removed by record and is not listed any more, so that it is
 // not asked for again. A later listing that names it adds it again.
 func (l *looker) noteGone() {
 	v := l.v

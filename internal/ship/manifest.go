@@ -118,7 +118,7 @@ func (d *streamDoc) ref() StreamRef {
 	return s
 }
 
-// check looks for contradictions, so that nobody who uses a manifest has to.
+// check looks for contradictions, so that no user of a manifest has to.
 func (d *streamDoc) check() error {
 	ref := d.ref()
 	if err := ref.check(); err != nil {

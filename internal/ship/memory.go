@@ -17,9 +17,9 @@ import (
 // Buffers are ordinary memory and not mapped beside the heap: an HTTP
 // transport may look at a body a moment longer than its caller waited.
 type Memory struct {
-	cpus   chan struct{} // held while compressing and sealing
-	plain  chan struct{} // held from reading a slice until it is sealed
-	sealed chan struct{} // held from sealing until the object is acknowledged
+	cpus   chan struct{} // held while compressing and encrypting
+	plain  chan struct{} // held from reading a slice until it is encrypted
+	sealed chan struct{} // held from encrypting until the object is acknowledged
 
 	mu       sync.Mutex
 	users    int
@@ -32,7 +32,7 @@ const (
 	// maxSealers is not more, because each costs 40 MiB, and a fourth would
 	// not fit beside the rest of a process into 256 MiB.
 	maxSealers = 3
-	// extraPuts are in flight while all sealers work.
+	// extraPuts are in flight while all encoders work.
 	extraPuts = 2
 )
 
@@ -50,7 +50,7 @@ func NewMemory() *Memory {
 func (m *Memory) workers() int { return cap(m.sealed) }
 
 // use counts an upload in; the returned function counts it out, and the last
-// one lets the memory go.
+// one frees the memory.
 func (m *Memory) use() (done func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -106,7 +106,7 @@ func (m *Memory) buffer(ctx context.Context, size int) (*bytes.Buffer, error) {
 		return b, nil
 	}
 	// What cannot be compressed grows by 3 bytes in each block of 64 KiB,
-	// sealing adds 16 bytes to as much and a header. Pages that a small
+	// encrypting adds 16 bytes to as much and a header. Pages that a small
 	// object does not touch cost nothing.
 	return bytes.NewBuffer(make([]byte, 0, size+size>>10+16<<10)), nil
 }
@@ -133,7 +133,7 @@ func (m *Memory) encoder(ctx context.Context) (*zstd.Encoder, error) {
 }
 
 func (m *Memory) freeEncoder(e *zstd.Encoder) {
-	e.Reset(nil) // let go of the buffer it wrote to
+	e.Reset(nil) // so that it no longer refers to the buffer it wrote to
 	push(&m.mu, &m.encoders, e)
 	<-m.cpus
 }

@@ -127,7 +127,7 @@ func TestContinueRefused(t *testing.T) {
 	}
 }
 
-// TestContinueAfterLoss: a segment that somebody took away is made again, and
+// TestContinueAfterLoss: a segment that was deleted behind its back is made again, and
 // so is what comes after it.
 func TestContinueAfterLoss(t *testing.T) {
 	store := shiptest.NewMemory()

@@ -10,7 +10,7 @@ import (
 	"snapd/internal/point"
 )
 
-// leaseAge is how long a lease that is not renewed holds against a person who
+// leaseAge is how long a lease that is not renewed holds against a user that
 // says that nothing is shipping, by the store's clock.
 const leaseAge = 7 * 24 * time.Hour
 

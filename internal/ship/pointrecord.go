@@ -27,7 +27,7 @@ type PointRecord struct {
 	Streams     []PointStream
 
 	Secret Secret // what a bucket's reader must not see
-	Sealed bool   // Secret is empty, because no identity is there to open it
+	Sealed bool   // Secret is empty, because no identity is there to decrypt it
 
 	StoreTime time.Time // when the point was put, by the store's clock; set when read
 	Digest    Digest    // of the point's object; set when read
@@ -94,7 +94,7 @@ func (m *Manifest) InPoint() PointStream {
 	}
 }
 
-// Secret is what is sealed: names of everything.
+// Secret is what is encrypted: names of everything.
 type Secret struct {
 	Group      string          `json:"group"`
 	Host       string          `json:"host"`
@@ -281,7 +281,7 @@ func (d *pointDoc) record(digest Digest, size int64) PointRecord {
 func (r *Repository) openSecret(sealed string, secret *Secret) error {
 	stored, err := base64.StdEncoding.DecodeString(sealed)
 	if err != nil {
-		return fmt.Errorf("its sealed part: %w: %w", ErrDamaged, err)
+		return fmt.Errorf("its encrypted part: %w: %w", ErrDamaged, err)
 	}
 	plain, err := unsealSecret(stored, r.identities)
 	if err != nil {
@@ -290,7 +290,7 @@ func (r *Repository) openSecret(sealed string, secret *Secret) error {
 	d := json.NewDecoder(bytes.NewReader(plain))
 	d.DisallowUnknownFields()
 	if err := d.Decode(secret); err != nil {
-		return fmt.Errorf("its sealed part: %w: %w", ErrDamaged, err)
+		return fmt.Errorf("its encrypted part: %w: %w", ErrDamaged, err)
 	}
 	return nil
 }

@@ -277,7 +277,7 @@ func TestLeasesAfterACrash(t *testing.T) {
 	}
 }
 
-// TestLeasesThatAreNone are problems: who prunes must not take them for
+// TestLeasesThatAreNone are problems: a prune must not take them for
 // nothing, nor for leases.
 func TestLeasesThatAreNone(t *testing.T) {
 	data := noise(9, 3*slice)

@@ -82,7 +82,7 @@ type prune struct {
 	storeNow time.Time         // the newest time that a listing told, when orphans are looked for
 	keep     map[point.ID]bool // streams that stay
 	going    []PointRecord     // records that this prune drops
-	stray    []point.ID        // streams without a point or manifest that an orphan hunt lets go
+	stray    []point.ID        // streams without a point or manifest that an orphan hunt removes by record
 	extra    []Object          // below data/ of a stream that stays, and not named by its manifest
 
 	mu     sync.Mutex
@@ -125,8 +125,8 @@ func (p *prune) run(ctx context.Context) error {
 	if err := p.repo.putEvent(ctx, p.view, p.event); err != nil {
 		return err
 	}
-	// Who put a point or a lease before that event is seen now; who puts one
-	// after it sees the event.
+	// A point or a lease that was put before that event is seen now; a host
+	// that puts one after it sees the event.
 	if p.view.top > number {
 		if err := p.findLeases(ctx); err != nil {
 			return err
@@ -307,8 +307,8 @@ func (p *prune) event() (*eventBody, error) {
 }
 
 // lookAgain reads the points that were put meanwhile: what one of them needs
-// stays, although it is on record as gone. Whoever put it has seen that record
-// and ships anew: two prunes may run, so that one cannot promise for both.
+// stays, although it is on record as gone. The host that put it has seen that
+// record and ships anew: two prunes may run, so that one cannot promise for both.
 func (p *prune) lookAgain(ctx context.Context) error {
 	v := p.view
 	news := false

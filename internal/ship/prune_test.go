@@ -104,7 +104,7 @@ func TestPruneKeepsWhatIsUnderWay(t *testing.T) {
 	}
 	interrupt(t, b, full("g10"), noise(10, 3*slice))
 	if got, err := w.Prune(t.Context(), nil, nil, later()); err != nil || got.Objects != 0 {
-		t.Errorf("nothing is deleted that no signed record lets go: %+v, %v", got, err)
+		t.Errorf("nothing is deleted that no signed record removes: %+v, %v", got, err)
 	}
 	heads, err := b.records.Active()
 	if err != nil {

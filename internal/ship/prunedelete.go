@@ -50,7 +50,7 @@ func (p *prune) deletePoints(ctx context.Context) error {
 	return nil
 }
 
-// mayLie tells whether what was let go under a key may lie there still.
+// mayLie tells whether what was removed by record under a key may lie there still.
 func (p *prune) mayLie(key string) bool {
 	v := p.view
 	if v.left[key] {
@@ -118,7 +118,7 @@ func (p *prune) deleteStream(ctx context.Context, id point.ID) error {
 		return nil
 	}
 	if isDamage(err) {
-		// What it named is not known; but all of this stream was let go.
+		// What it named is not known; but all of this stream was removed by record.
 		if err := p.deleteStray(ctx, id); err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ func (p *prune) deleteRows(ctx context.Context, m *Manifest) error {
 	return p.delete(ctx, parts)
 }
 
-// deleteStray deletes all that is listed of a stream that was let go and has no
+// deleteStray deletes all that is listed of a stream that was removed by record and has no
 // manifest that could name it.
 func (p *prune) deleteStray(ctx context.Context, id point.ID) error {
 	var objects []Object

@@ -109,7 +109,7 @@ func (r *Repository) completeStreams(ctx context.Context, rec *PointRecord, view
 	return nil
 }
 
-// checkAlive refuses a point that needs what an event let go.
+// checkAlive refuses a point that needs what an event removed by record.
 func (v *View) checkAlive(rec PointRecord) error {
 	for _, id := range v.chainOf(rec) {
 		if n, removed := v.removed[id]; removed {
@@ -120,7 +120,7 @@ func (v *View) checkAlive(rec PointRecord) error {
 }
 
 func gone(id point.ID, event int64) error {
-	return advice.With(advice.In(advice.Damaged, fmt.Errorf("stream %s, which it needs, was let go by event number %d: %w", id, event, ErrDamaged)),
+	return advice.With(advice.In(advice.Damaged, fmt.Errorf("stream %s, which it needs, was removed by record, in event number %d: %w", id, event, ErrDamaged)),
 		"run the same command again: it is shipped anew")
 }
 
@@ -134,8 +134,8 @@ func (v *View) chainOf(rec PointRecord) []point.ID {
 	return sortedIDs(set)
 }
 
-// checkAfter reads once more what was let go meanwhile. Who let it go looks
-// for new points after it said so: of a point and an event that were put at
+// checkAfter reads once more what was removed by record meanwhile. A prune looks
+// for new points after it recorded that: of a point and an event that were put at
 // the same time, at least one knows of the other.
 func (r *Repository) checkAfter(ctx context.Context, rec PointRecord, view *View) error {
 	err := errors.Join(view.cache.flush(), view.cache.noteSeen(view.newestPoint(), view.newestEvent()))
@@ -150,7 +150,7 @@ func (r *Repository) checkAfter(ctx context.Context, rec PointRecord, view *View
 		if !removed {
 			continue
 		}
-		damage := Damage{Stream: id, Object: view.objectOf(id), Problem: fmt.Sprintf("event number %d let it go while a point was put that needs it", n)}
+		damage := Damage{Stream: id, Object: view.objectOf(id), Problem: fmt.Sprintf("event number %d removed it by record while a point was put that needs it", n)}
 		return errors.Join(gone(id, n), r.NoteDamage(ctx, view, []Damage{damage}))
 	}
 	return nil

@@ -32,7 +32,7 @@ func newSlot(slice int) (*slot, error) {
 
 // Read opens the plain stream of a manifest. A segment's bytes are delivered
 // only after all of it was checked: the digest of the object, its length, the
-// seal, and the length of what was in it. The last Read returns io.EOF only if
+// encryption, and the length of what was in it. The last Read returns io.EOF only if
 // the stream is complete; a damaged segment is an error that names its object,
 // with everything before it delivered and nothing of it. The caller closes the
 // reader. ctx ends it.
@@ -202,8 +202,8 @@ func (s *streamReader) advance() error {
 	return nil
 }
 
-// noEOF keeps an error from being taken for the end of a stream by someone who
-// asks with errors.Is.
+// noEOF keeps an error from being taken for the end of a stream by a caller
+// that asks with errors.Is.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: %s", ErrDamaged, err.Error())

@@ -1,12 +1,9 @@
 package ship
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,65 +29,6 @@ func OpenRecords(dir string) (*Records, error) {
 }
 
 const recordSuffix = ".jsonl"
-
-// maxRecordLine bounds a line; ours have some 200 bytes.
-const maxRecordLine = 4096
-
-// RecordHead says which upload a record belongs to. An upload is continued
-// only if all of it is equal, the stream's id apart.
-type RecordHead struct {
-	Format     int      `json:"format"`
-	Type       string   `json:"type"`
-	Repository string   `json:"repository"`
-	Stream     point.ID `json:"stream"`
-	Driver     string   `json:"driver"`
-	StreamForm string   `json:"stream_format"`
-	Origin     string   `json:"origin"`
-	GUID       string   `json:"guid"`
-	Base       point.ID `json:"base"`
-	SliceBytes int      `json:"slice_bytes"`
-	Recipients string   `json:"recipients"` // digest of their names
-}
-
-const typeRecord = "ship-record"
-
-// recordFormat is the version of the record itself, which never leaves the host.
-const recordFormat = 1
-
-type recordLine struct {
-	N           int    `json:"n"`
-	Plain       Digest `json:"plain_sha256"`
-	Object      Digest `json:"object_sha256"`
-	PlainBytes  int64  `json:"plain_bytes"`
-	StoredBytes int64  `json:"stored_bytes"`
-	State       string `json:"state,omitempty"` // of the storage's reader at the segment's end, for Sender.Resume
-	ETag        string `json:"etag,omitempty"`  // of the object, as the store told it; since the second version of the record
-
-	// Commit is alone in a line that stands before the manifest is put: the
-	// manifest's key.
-	Commit string `json:"commit,omitempty"`
-}
-
-// commitLine is a recordLine with Commit alone.
-type commitLine struct {
-	Commit string `json:"commit"`
-}
-
-// maxState bounds State, so that a line stays one.
-const maxState = 1024
-
-// statesKept is how many states are remembered while resuming: the last ones,
-// since all segments before those are there unless somebody took them away.
-const statesKept = 64
-
-// done is one acknowledged segment, as kept in memory while resuming: 88
-// bytes, 5.5 MiB for each TiB of the stream.
-type done struct {
-	plain, object Digest
-	etag          [16]byte // shortened; zero when the store told none
-	plainBytes    uint32
-	storedBytes   uint32 // 0: not acknowledged
-}
 
 // Active lists the uploads that were begun and not forgotten: those that are
 // unfinished, and those whose point was not put yet. A prune keeps their
@@ -138,7 +76,7 @@ func (r *Records) Keep(repository string) ([]point.ID, error) {
 	return keep, nil
 }
 
-// Forget removes a record. It is for who has noted elsewhere what the upload
+// Forget removes a record. It is for a caller that has noted elsewhere what the upload
 // made, which until then only the record finds again after a crash; of an
 // unfinished one the stream will start again, and what it uploaded is removed
 // by a prune. One that is gone is no error.
@@ -166,45 +104,17 @@ func (r *Records) head(stream point.ID) (RecordHead, error) {
 	return head, err
 }
 
-// readRecord reads a record and calls each for its lines, if set. A torn last
-// line is what a crash leaves, and is left out; whole is how many bytes are
-// good. A line that is bad in the middle ends the reading in the same way.
-func readRecord(f io.Reader, stream point.ID, each func(recordLine)) (head RecordHead, whole int64, err error) {
-	in := bufio.NewReaderSize(f, maxRecordLine)
-	line, err := in.ReadSlice('\n')
-	if err != nil || decodeLine(line, &head) != nil || head.Type != typeRecord || head.Format != recordFormat || head.Stream != stream {
-		return RecordHead{}, 0, fmt.Errorf("ship record %s: %w", stream, ErrDamaged)
-	}
-	whole = int64(len(line))
-	for each != nil {
-		line, err := in.ReadSlice('\n')
-		var l recordLine
-		if err != nil || decodeLine(line, &l) != nil || l.check() != nil {
-			break
-		}
-		whole += int64(len(line))
-		each(l)
-	}
-	return head, whole, nil //nolint:nilerr // a torn line is where it ends
-}
+// statesKept is how many states are remembered while resuming: the last ones,
+// since all segments before those are there unless they were deleted from outside.
+const statesKept = 64
 
-func decodeLine(line []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	return d.Decode(v)
-}
-
-func (l recordLine) check() error {
-	if l.Commit != "" {
-		if _, ok := parseStreamKey(l.Commit); !ok || l != (recordLine{Commit: l.Commit}) {
-			return ErrDamaged
-		}
-		return nil
-	}
-	if l.N < 0 || l.N >= 100_000_000 || l.PlainBytes < 1 || l.PlainBytes > maxSlice || l.StoredBytes < 1 || l.StoredBytes > maxStored(maxSlice) {
-		return ErrDamaged
-	}
-	return nil
+// done is one acknowledged segment, as kept in memory while resuming: 88
+// bytes, 5.5 MiB for each TiB of the stream.
+type done struct {
+	plain, object Digest
+	etag          [16]byte // shortened; zero when the store told none
+	plainBytes    uint32
+	storedBytes   uint32 // 0: not acknowledged
 }
 
 // record is an open one. Its methods may be called on nil, which records

@@ -107,7 +107,7 @@ func Create(ctx context.Context, s Store, o CreateOptions) (*Repository, error) 
 	return newRepository(s, &doc, OpenOptions{Signer: o.Signer}), nil
 }
 
-// putOnce puts an object that nobody may put twice. When something lies there
+// putOnce puts an object that no caller may put twice. When something lies there
 // that is byte for byte ours, an answer was lost and all is well. Otherwise
 // it returns what lies there with ErrExists.
 func putOnce(ctx context.Context, s Store, key string, object []byte) (there []byte, err error) {
@@ -138,12 +138,12 @@ func (d *repositoryDoc) check() error {
 	return nil
 }
 
-// OpenOptions say who opens a repository.
+// OpenOptions say with which keys a repository is opened.
 type OpenOptions struct {
 	Signer     *Signer         // nil: read only
 	Trusted    PublicKey       // whose signatures count; the signer's own if zero
-	Recipients []age.Recipient // to whom an upload is sealed
-	Identities []age.Identity  // what opens the seals; none: names stay hidden and nothing can be restored
+	Recipients []age.Recipient // to whom an upload is encrypted
+	Identities []age.Identity  // what decrypts; none: names stay hidden and nothing can be restored
 	Memory     *Memory         // shared by repositories of one process; its own if nil
 	// Host names this host in leases and events, opaquely, in the repository
 	// whose id it is given. nil: the host is called unknown.
@@ -233,7 +233,7 @@ func newRepository(s Store, d *repositoryDoc, o OpenOptions) *Repository {
 	return r
 }
 
-// canUnseal tells whether this process can read what is sealed.
+// canUnseal tells whether this process can read what is encrypted.
 func (r *Repository) canUnseal() bool {
 	return r.Encryption == EncryptionNone || len(r.identities) > 0
 }
@@ -268,7 +268,7 @@ func (r *Repository) signedObjectAs(ctx context.Context, typ, key, name string, 
 }
 
 // checkWord tells whether a storage's guid, a host's id or a driver's name can
-// stand in a key and before anyone's eyes.
+// stand in a key and before any user's eyes.
 func checkWord(what, s string) error {
 	if len(s) == 0 || len(s) > 64 {
 		return fmt.Errorf("%s %q must be 1 to 64 characters long", what, s)

@@ -16,8 +16,8 @@ import (
 
 // Encryption of a repository.
 const (
-	EncryptionAge  = "age"  // segments and secrets are sealed to recipients
-	EncryptionNone = "none" // compressed only: whoever reads the bucket reads everything
+	EncryptionAge  = "age"  // segments and secrets are encrypted to recipients
+	EncryptionNone = "none" // compressed only: every program that reads the bucket reads everything
 )
 
 // zstdWindow bounds what a reader needs for one frame, ours or another
@@ -50,7 +50,7 @@ func sealInto(dst *bytes.Buffer, plain []byte, enc *zstd.Encoder, recipients []a
 	if len(recipients) > 0 {
 		var err error
 		if box, err = age.Encrypt(dst, recipients...); err != nil {
-			return fmt.Errorf("seal: %w", err)
+			return fmt.Errorf("encrypt: %w", err)
 		}
 		out = box
 	}
@@ -63,7 +63,7 @@ func sealInto(dst *bytes.Buffer, plain []byte, enc *zstd.Encoder, recipients []a
 	}
 	if box != nil {
 		if err := box.Close(); err != nil {
-			return fmt.Errorf("seal: %w", err)
+			return fmt.Errorf("encrypt: %w", err)
 		}
 	}
 	return nil
@@ -81,7 +81,7 @@ func storeInto(dst *bytes.Buffer, plain []byte, recipients []age.Recipient) erro
 	if len(recipients) > 0 {
 		box, err := age.Encrypt(dst, recipients...)
 		if err != nil {
-			return fmt.Errorf("seal: %w", err)
+			return fmt.Errorf("encrypt: %w", err)
 		}
 		out = box
 	}
@@ -104,7 +104,7 @@ func storeInto(dst *bytes.Buffer, plain []byte, recipients []age.Recipient) erro
 		err = out.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("seal: %w", err)
+		return fmt.Errorf("encrypt: %w", err)
 	}
 	return nil
 }
@@ -141,12 +141,12 @@ func unseal(plain, stored []byte, dec *zstd.Decoder, identities []age.Identity) 
 
 func unsealError(err error) error {
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
-		return fmt.Errorf("open the seal: %w: %w", ErrNoIdentity, err)
+		return fmt.Errorf("decrypt: %w: %w", ErrNoIdentity, err)
 	}
-	return fmt.Errorf("open the seal: %w: %w", ErrDamaged, err)
+	return fmt.Errorf("decrypt: %w: %w", ErrDamaged, err)
 }
 
-// maxSecret bounds the plain form of a point's sealed part.
+// maxSecret bounds the plain form of a point's encrypted part.
 const maxSecret = 32 << 20
 
 func sealSecret(plain []byte, recipients []age.Recipient) ([]byte, error) {

@@ -30,8 +30,8 @@ func (c *Cache) NotePut(number int64) error {
 	return c.note(func(s *Seen) { s.Put = max(s.Put, number) })
 }
 
-// NoteDamage remembers damage durably, for who has no signing key to note it
-// in the ledger. Of several of one stream the last counts.
+// NoteDamage remembers damage durably, for a user without a signing key to
+// note it in the ledger. Of several of one stream the last counts.
 func (c *Cache) NoteDamage(damage []Damage) error {
 	return c.note(func(s *Seen) {
 		for _, d := range damage {
@@ -41,8 +41,8 @@ func (c *Cache) NoteDamage(damage []Damage) error {
 	})
 }
 
-// NoteWhole forgets damage of streams that were read and found whole, for who
-// has no signing key to note it in the ledger.
+// NoteWhole forgets damage of streams that were read and found whole, for a
+// user without a signing key to note it in the ledger.
 func (c *Cache) NoteWhole(streams []point.ID) error {
 	whole := map[point.ID]bool{}
 	for _, id := range streams {

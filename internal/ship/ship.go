@@ -1,4 +1,4 @@
-// Package ship carries a stream of a storage system to sealed segments in an
+// Package ship carries a stream of a storage system to encrypted segments in an
 // object store and back: it makes and opens repositories, uploads streams
 // with bounded memory, goes on with an upload that was interrupted, signs
 // what it writes and checks everything it reads, and removes what nothing

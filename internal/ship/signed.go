@@ -31,7 +31,7 @@ const (
 )
 
 // maxSigned bounds every signed object, so that a reader never has to take
-// more than this into memory before it knows who wrote it.
+// more than this into memory before it knows which key signed it.
 const maxSigned = 16 << 20
 
 // maxSignatureLines bounds the four lines of the signature: two comments of
@@ -116,7 +116,7 @@ func split(object []byte) (signature, body []byte, err error) {
 	return object[:end], object[end:], nil
 }
 
-// open checks who signed an object, that it is of this type and lies where it
+// open checks which key signed an object, that it is of this type and lies where it
 // was put, and decodes it into doc. An unknown field, or anything that would
 // be written differently, is an error: what was signed is exactly what is
 // understood.
@@ -145,7 +145,7 @@ func open(trusted PublicKey, object []byte, typ, repository, key string, doc doc
 		return fmt.Errorf("object %s: %w: it was signed for %q", key, ErrSignature, s.TrustedComment)
 	}
 	if isNewer {
-		// Only who signed it may say so: the first line is not signed, and one
+		// Only the signer may say so: the first line is not signed, and one
 		// flipped digit there must not stop everything.
 		return advice.With(fmt.Errorf("object %s is of another format (%q): %w", key, later, ErrNewer), "update snapd on this host")
 	}

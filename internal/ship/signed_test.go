@@ -49,7 +49,7 @@ func TestALaterVersion(t *testing.T) {
 		if err := open(signer.Public(), object, typeRepository, repository, keyRepository, &got); err != nil {
 			t.Errorf("version %d: %v", format, err)
 		}
-		// The first line is not signed: whoever changes it damages the object.
+		// The first line is not signed: an attacker that changes it damages the object.
 		for _, other := range []int{1, 2, 3} {
 			if other == format {
 				continue

@@ -89,7 +89,7 @@ func (r *Repository) GroupTag(group string) string {
 }
 
 // RecipientsTag tells one set of recipients from another without naming them:
-// a stream can be a base only for those who can open it. "none" without
+// a stream can be a base only for those users that can decrypt it. "none" without
 // encryption; "" where the signing key is not known, or a recipient has no
 // name. The tag of a stream of format 1 is "" too: never take two of them for
 // equal.

@@ -20,7 +20,7 @@ type Store interface {
 	// Put stores body as one object, whole or not at all: when it returns
 	// nil, the object is durable; when it returns an error, the object is
 	// there whole or is not there. With ifAbsent an object that lies under
-	// key stays as it is and ErrExists is returned (also to the one who put
+	// key stays as it is and ErrExists is returned (also to the caller that put
 	// it, when a first answer was lost and the call is repeated). Without, an
 	// existing object is replaced. body is not looked at after Put returned.
 	Put(ctx context.Context, key string, body []byte, ifAbsent bool) error

@@ -350,7 +350,7 @@ func (u *upload) segment(ctx context.Context, s slice) error {
 		return fmt.Errorf("segment %d: %w", s.n, err)
 	}
 	if row.Stored > maxStored(u.repo.SliceBytes) {
-		return fmt.Errorf("segment %d: sealed it has %d bytes, too many: there are too many recipients", s.n, row.Stored)
+		return fmt.Errorf("segment %d: encrypted it has %d bytes, too many: there are too many recipients", s.n, row.Stored)
 	}
 	// Not "if absent": the name holds the digest, so that what is replaced is
 	// the same, or is damaged.

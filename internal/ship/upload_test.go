@@ -241,7 +241,7 @@ func TestOtherUploadsAreNotContinued(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s := b.upload(r, full("g1"), data); s.Reused != 0 {
-		t.Errorf("other recipients, who could not read the old segments: %+v", s)
+		t.Errorf("other recipients, which could not read the old segments: %+v", s)
 	}
 	heads, err := b.records.Active()
 	if err != nil || len(heads) != 1 || heads[0].GUID != "g1" {

@@ -17,7 +17,7 @@ import (
 // VerifyOptions say what is verified.
 type VerifyOptions struct {
 	Points []point.ID // all if empty
-	Deep   bool       // also open the seals, decompress, and Check; needs an identity
+	Deep   bool       // also decrypt, decompress, and Check; needs an identity
 	// Check reads a whole stream of a format and says whether its structure
 	// is sound. It must read to the end. nil checks none. Deep only.
 	Check func(format string, r io.Reader) error
@@ -34,7 +34,7 @@ type Checked struct {
 // Verified is what a verify found.
 type Verified struct {
 	Checked
-	Damage  []Damage   // what was found damaged or missing; who has the key notes it in the ledger
+	Damage  []Damage   // what was found damaged or missing; a host with the key notes it in the ledger
 	Whole   []point.ID // streams that were noted damaged and are whole now
 	Sound   []point.ID // all streams that were read to their end and are whole
 	Orphans Orphans    // below data/: neither manifest nor lease explains them

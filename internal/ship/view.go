@@ -26,9 +26,8 @@ type View struct {
 	junk    map[int64]bool         // numbers under which something else than a point of ours lies
 	met     []Problem              // what the look itself met
 	missing map[point.ID]noted     // manifests that a Get did not find, or that do not verify
-	left    map[string]bool        // keys that an event let go and that a listing still names
-	fresh   map[string]bool        // keys that an event let go since the view was made
-	unknown []string
+	left    map[string]bool        // keys that an event removed by record and that a listing still names
+	fresh   map[string]bool        // keys that an event removed by record since the view was made
 }
 
 // Look says how far a View looks.
@@ -127,7 +126,8 @@ func (v *View) Damage() []Damage { return v.damage }
 func (v *View) HostOf(number int64) string { return v.points[number].Host }
 
 // Writers are the verified points with a number above since, ascending, also
-// those that were dropped meanwhile: who compares their hosts finds a clone.
+// those that were dropped meanwhile: a caller that compares their hosts finds a
+// clone.
 func (v *View) Writers(since int64) []PointRecord {
 	var out []PointRecord
 	for n, p := range v.points {

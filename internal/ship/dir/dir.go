@@ -158,7 +158,7 @@ func (s *Store) makeFolders(root *os.Root, folder string) error {
 }
 
 // makeFolder makes a folder below the root and makes its name durable. One
-// that is there keeps its mode: who made it readable for others meant it.
+// that is there keeps its mode: the user that made it readable for others meant it.
 func (s *Store) makeFolder(root *os.Root, folder string) error {
 	if folder == "." {
 		return nil
@@ -198,7 +198,7 @@ func (s *Store) Get(_ context.Context, key string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// openObject opens a file, and follows no symbolic link: who can write into
+// openObject opens a file, and follows no symbolic link: a user that can write into
 // the directory must not make a reader open what lies elsewhere.
 func openObject(root *os.Root, key string) (*os.File, error) {
 	named, err := root.Lstat(key)

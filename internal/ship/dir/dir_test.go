@@ -86,11 +86,11 @@ func TestLeftoversAreNotListedAndGoAway(t *testing.T) {
 		t.Error("the old leftover is still there")
 	}
 	if _, err := os.Stat(young); err != nil {
-		t.Error("a file that somebody may be writing was removed")
+		t.Error("a file that another process may be writing was removed")
 	}
 }
 
-// TestSymbolicLinkIsNotFollowed: who can write into the directory must not
+// TestSymbolicLinkIsNotFollowed: a user that can write into the directory must not
 // make a reader open what lies outside of it.
 func TestSymbolicLinkIsNotFollowed(t *testing.T) {
 	root := t.TempDir()

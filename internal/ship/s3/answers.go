@@ -78,7 +78,7 @@ const maxAnswer = 16 << 20 // bytes
 
 func check(req *http.Request, resp *http.Response) error {
 	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout {
-		return nil // it is away, whoever says so: worth trying again
+		return nil // it is away, whichever server says so: worth trying again
 	}
 	if resp.Header.Get("x-amz-delete-marker") == "true" && resp.StatusCode == http.StatusNotFound {
 		return &refusedError{deleted: true}

@@ -26,7 +26,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
-// Options say where the bucket is and who asks.
+// Options say where the bucket is and by which account it is asked.
 type Options struct {
 	Endpoint string // "https://minio.example:9000"; without a scheme https is meant
 	Bucket   string
@@ -160,7 +160,7 @@ func (s *Store) PutDigest(ctx context.Context, key string, body []byte, ifAbsent
 	return info.ETag, nil
 }
 
-// bodyReader lets nobody look at the body after Put returned: a transport
+// bodyReader lets no reader look at the body after Put returned: a transport
 // that was cancelled may go on reading a moment longer, and the caller uses
 // the memory again.
 type bodyReader struct {

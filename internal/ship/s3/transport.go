@@ -36,7 +36,7 @@ func newTransport(t Timeouts) *http.Transport {
 		ExpectContinueTimeout: 2 * time.Second,
 		IdleConnTimeout:       t.Idle / 2, // before idleConn would end it
 		MaxIdleConnsPerHost:   16,
-		// Objects are sealed: asking for gzip would only cost.
+		// Objects are encrypted: asking for gzip would only cost.
 		DisableCompression: true,
 		WriteBufferSize:    64 << 10,
 		ReadBufferSize:     64 << 10,

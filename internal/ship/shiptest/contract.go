@@ -27,7 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) ship.Store) {
 		{"an empty store lists nothing", testEmpty},
 		{"what was put is got", testRoundTrip},
 		{"if absent keeps what is there", testIfAbsent},
-		{"of many who put if absent one wins", testIfAbsentRace},
+		{"of many that put if absent one wins", testIfAbsentRace},
 		{"without if absent the last one wins", testReplace},
 		{"a listing is ordered by key and bounded by its prefix", testList},
 		{"a long listing is complete", testLongList},

@@ -207,7 +207,7 @@ func (m *Memory) Rewrites() []string {
 	return slices.Clone(m.rewrites)
 }
 
-// OpenReaders counts what Get gave and nobody closed.
+// OpenReaders counts what Get gave and no caller closed.
 func (m *Memory) OpenReaders() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
