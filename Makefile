@@ -48,6 +48,7 @@ ifdef SLICE
 	@scripts/test-slice $(SLICE)
 else
 	@SNAPD_MINIO="$$(scripts/minio)" scripts/test host -tags 'host long' -run 'TestBig|TestKill|TestLong' -timeout 90m
+	@$(GO) test -count=1 -tags long -run 'TestHistories' -timeout 240m ./internal/ship
 	@$(GO) test -tags 'guest long' -exec '$(CURDIR)/$(GUEST) exec' -run 'TestFilesystems' -timeout 60m -v ./internal/freeze
 	@$(GO) test -tags 'guest long' -exec "$(CURDIR)/$(GUEST) exec" -run 'TestResumeMatrix|TestContinueMatrix|TestZFSKilledOften|TestZFSVolumeStandsStill|TestChain|TestEncrypted|TestVolume|TestReplaceNested|TestTwoHundred' -timeout 120m ./internal/fs/zfs ./cmd/snapd
 	@$(GO) test -tags 'outside long' -run 'TestZFSPowerCuts' -timeout 60m ./cmd/snapd

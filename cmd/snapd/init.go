@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -134,7 +133,7 @@ func (c *cli) init(ctx context.Context, w initFlags) error {
 // showKit prints a kit or an address card, this once. With --json standard
 // output is the document's.
 func (c *cli) showKit(text string, recovery bool) error {
-	out := io.Writer(c.stdout)
+	out := c.stdout
 	if c.json {
 		out = c.stderr
 	}

@@ -232,7 +232,7 @@ func (b *bench) clone() *bench {
 	b.t.Helper()
 	c := *b
 	b.check(os.CopyFS(b.path("clone"), os.DirFS(b.path("state"))))
-	o := b.Agent.Options
+	o := b.Options
 	o.State, o.Run = b.path("clone"), b.path("clone-run")
 	o.Now = func() time.Time { return c.now }
 	var err error
@@ -409,7 +409,7 @@ func (b *bench) count(name string) *counting {
 	signer, err := ship.LoadSigner(b.path("key"))
 	b.check(err)
 	c := &counting{Store: store}
-	b.Agent.Open = func(ctx context.Context, _ config.Repository, _ Report) (*ship.Repository, error) {
+	b.Open = func(ctx context.Context, _ config.Repository, _ Report) (*ship.Repository, error) {
 		return ship.Open(ctx, c, ship.OpenOptions{Signer: signer})
 	}
 	return c
@@ -468,7 +468,7 @@ func (b *bench) encrypt(name string) (to func(recipients int)) {
 		}
 	}
 	to(1)
-	b.Agent.Open = func(ctx context.Context, _ config.Repository, _ Report) (*ship.Repository, error) {
+	b.Open = func(ctx context.Context, _ config.Repository, _ Report) (*ship.Repository, error) {
 		return ship.Open(ctx, store, ship.OpenOptions{Signer: signer, Recipients: recipients})
 	}
 	return to

@@ -250,15 +250,7 @@ func (t *pruneThere) decide(points []point.Point, o *opened) ([]point.ID, error)
 		if !slices.Contains(g.Repositories, name) {
 			continue
 		}
-		newest, numbers := int64(0), map[point.ID]int64{}
-		var candidates []retain.Candidate
-		for _, p := range points {
-			if p.Group == g.Name && p.InRepository(name) {
-				candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Order: o.view.Order(p.ID)})
-				numbers[p.ID] = p.Numbers[name]
-				newest = max(newest, p.Numbers[name])
-			}
-		}
+		candidates, numbers, newest := candidatesThere(points, g.Name, o)
 		decisions, err := retain.Apply(retain.Policy(g.Keep), candidates, a.Now())
 		if err != nil {
 			return nil, fmt.Errorf("group %s: %w", g.Name, err)
@@ -277,6 +269,20 @@ func (t *pruneThere) decide(points []point.Point, o *opened) ([]point.ID, error)
 		}
 	}
 	return drop, nil
+}
+
+// candidatesThere are the points of a group in a repository, with their numbers
+// there and the highest of these.
+func candidatesThere(points []point.Point, group string, o *opened) (candidates []retain.Candidate, numbers map[point.ID]int64, newest int64) {
+	numbers = map[point.ID]int64{}
+	for _, p := range points {
+		if p.Group == group && p.InRepository(o.name) {
+			candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Order: o.view.Order(p.ID)})
+			numbers[p.ID] = p.Numbers[o.name]
+			newest = max(newest, p.Numbers[o.name])
+		}
+	}
+	return candidates, numbers, newest
 }
 
 // unfinished are the streams that no point names yet: those being uploaded,

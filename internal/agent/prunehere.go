@@ -50,10 +50,6 @@ type seat struct {
 }
 
 // seat looks where the snapshot of one dataset is.
-func (a *Agent) seat(ctx context.Context, d point.Dataset) (seat, error) {
-	return (&pruneHere{agent: a}).seat(ctx, d)
-}
-
 func (h *pruneHere) seat(ctx context.Context, d point.Dataset) (seat, error) {
 	p, err := h.place(ctx, datasetOf(d))
 	if err != nil {

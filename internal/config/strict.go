@@ -146,7 +146,7 @@ func reader(root reflect.Type, key []string) encoding.TextUnmarshaler {
 		if at = child(at, part); at == nil {
 			return nil
 		}
-		if into, ok := reflect.New(at).Interface().(encoding.TextUnmarshaler); ok {
+		if into, ok := reflect.TypeAssert[encoding.TextUnmarshaler](reflect.New(at)); ok {
 			return into
 		}
 	}

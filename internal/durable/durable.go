@@ -66,7 +66,7 @@ func SyncDir(dir string) error {
 	}
 	err = d.Sync()
 	if errors.Is(err, unix.EINVAL) {
-		err = unix.Syncfs(int(d.Fd())) //nolint:gosec // a descriptor
+		err = unix.Syncfs(int(d.Fd()))
 	}
 	return errors.Join(err, d.Close())
 }

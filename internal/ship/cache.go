@@ -163,32 +163,42 @@ func (c *Cache) take(text []byte, at int64) error {
 		c.place(line.Key, where)
 		return nil
 	}
+	if err := c.takeDocument(line); err != nil {
+		return err
+	}
+	delete(c.gone, line.Key)
+	c.place(line.Key, where)
+	return nil
+}
+
+// takeDocument understands the document of a line, whose key says what it is.
+func (c *Cache) takeDocument(line cacheLine) error {
 	if _, ok := parseNumbered(prefixPoints, line.Key); ok {
 		var doc pointDoc
 		if err := unmarshalChecked(line.Document, &doc); err != nil {
 			return err
 		}
 		c.points[doc.Number] = cachedPoint{doc.record(line.Digest, line.Size), doc.Sealed != ""}
-	} else if _, ok := parseNumbered(prefixLedger, line.Key); ok {
+		return nil
+	}
+	if _, ok := parseNumbered(prefixLedger, line.Key); ok {
 		doc := &eventDoc{}
 		if err := unmarshalChecked(line.Document, doc); err != nil {
 			return err
 		}
 		c.events[doc.Number] = event{doc, line.Digest}
-	} else {
-		var doc streamDoc
-		if err := json.Unmarshal(line.Document, &doc); err != nil {
-			return err
-		}
-		ref := doc.ref()
-		ref.Digest, ref.Size = line.Digest, line.Size
-		if err := ref.check(); err != nil || ref.Key != line.Key {
-			return ErrDamaged
-		}
-		c.streams[ref.ID] = ref
+		return nil
 	}
-	delete(c.gone, line.Key)
-	c.place(line.Key, where)
+	var doc streamDoc
+	if err := json.Unmarshal(line.Document, &doc); err != nil {
+		return err
+	}
+	ref := doc.ref()
+	ref.Digest, ref.Size = line.Digest, line.Size
+	if err := ref.check(); err != nil || ref.Key != line.Key {
+		return ErrDamaged
+	}
+	c.streams[ref.ID] = ref
 	return nil
 }
 

@@ -81,11 +81,8 @@ func (v *View) readLedger() {
 		for _, gone := range e.Absent {
 			v.explained[gone] = Digest{}
 		}
-		if e.prunes() && e.eventDoc.Points != nil {
-			v.accounted = max(v.accounted, e.eventDoc.Points.Number)
-		}
-		for _, id := range slices.Concat(e.Remove, e.Abandon) {
-			v.removed[id] = n
+		if e.prunes() && e.Points != nil {
+			v.accounted = max(v.accounted, e.Points.Number)
 		}
 		for _, id := range e.Pin {
 			v.pinned[id] = true
@@ -93,16 +90,24 @@ func (v *View) readLedger() {
 		for _, id := range e.Unpin {
 			delete(v.pinned, id)
 		}
-		for _, d := range e.eventBody.Damage {
-			v.ill[d.Stream] = d
-		}
-		for _, id := range e.eventBody.Whole {
-			delete(v.ill, id)
-			delete(v.removed, id)
-		}
+		v.readStreamsOf(e)
 		if e.Adopt != nil {
 			v.adopted = e.Adopt.Host
 		}
+	}
+}
+
+// readStreamsOf reads what one event says of streams.
+func (v *View) readStreamsOf(e event) {
+	for _, id := range slices.Concat(e.Remove, e.Abandon) {
+		v.removed[id] = e.Number
+	}
+	for _, d := range e.Damage {
+		v.ill[d.Stream] = d
+	}
+	for _, id := range e.Whole {
+		delete(v.ill, id)
+		delete(v.removed, id)
 	}
 }
 
@@ -140,8 +145,8 @@ func (v *View) choosePoints() {
 		v.highest = max(v.highest, n)
 	}
 	for _, e := range v.events {
-		if e.eventDoc.Points != nil {
-			v.highest = max(v.highest, e.eventDoc.Points.Number)
+		if e.Points != nil {
+			v.highest = max(v.highest, e.Points.Number)
 		}
 	}
 	if seen := v.cache.Seen().Point; seen != nil {
@@ -247,7 +252,7 @@ func (v *View) checkLinks() {
 	}
 	for _, n := range slices.Sorted(maps.Keys(v.events)) {
 		who := fmt.Sprintf("event number %d", n)
-		point(v.events[n].eventDoc.Points, who)
+		point(v.events[n].Points, who)
 		event(v.events[n].Previous, who)
 	}
 	seen := v.cache.Seen()

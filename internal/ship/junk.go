@@ -117,19 +117,9 @@ func (r *Repository) OtherRecipients(v *View) (other, mixed []point.ID) {
 	for _, p := range v.Points {
 		foreign, differ := false, false
 		for _, s := range p.Streams {
-			first := ""
-			for id, steps := s.Stream, 0; id != "" && steps <= maxDepth; steps++ {
-				ref, ok := v.Stream(id)
-				if !ok {
-					break
-				}
-				if tag := ref.Recipients; tag != "" {
-					foreign = foreign || tag != ours
-					differ = differ || first != "" && tag != first
-					first = tag
-				}
-				id = ref.Base
-			}
+			tags := v.recipientsBelow(s.Stream)
+			foreign = foreign || slices.ContainsFunc(tags, func(tag string) bool { return tag != ours })
+			differ = differ || len(slices.Compact(tags)) > 1
 		}
 		if foreign {
 			other = append(other, p.ID)
@@ -139,6 +129,22 @@ func (r *Repository) OtherRecipients(v *View) (other, mixed []point.ID) {
 		}
 	}
 	return other, mixed
+}
+
+// recipientsBelow are the tags of a stream and of those that it builds on, from
+// the newest down, without those of format 1, which have none.
+func (v *View) recipientsBelow(id point.ID) (tags []string) {
+	for steps := 0; id != "" && steps <= maxDepth; steps++ {
+		ref, ok := v.Stream(id)
+		if !ok {
+			break
+		}
+		if ref.Recipients != "" {
+			tags = append(tags, ref.Recipients)
+		}
+		id = ref.Base
+	}
+	return tags
 }
 
 // NotedDamaged tells whether the ledger calls a stream damaged, so that every

@@ -155,10 +155,10 @@ func (v *View) notedIll() map[point.ID]bool {
 		if !ok {
 			continue
 		}
-		for _, d := range e.eventBody.Damage {
+		for _, d := range e.Damage {
 			out[d.Stream] = true
 		}
-		for _, id := range e.eventBody.Whole {
+		for _, id := range e.Whole {
 			delete(out, id)
 		}
 	}

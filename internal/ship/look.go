@@ -235,19 +235,7 @@ func (l *looker) readPoints(ctx context.Context) error {
 			newest = max(newest, n)
 		}
 	}
-	old := map[int64]bool{}
-	if v.look == Known {
-		for _, n := range v.old {
-			old[n] = true // a prune asks for them
-		}
-	}
-	due := l.numbers(prefixPoints)
-	for n := int64(1); n <= v.highest; n++ {
-		if !old[n] {
-			due = append(due, n)
-		}
-	}
-	err := l.each(ctx, due, func(ctx context.Context, n int64) error {
+	err := l.each(ctx, l.duePoints(), func(ctx context.Context, n int64) error {
 		if _, gone := v.explained[n]; gone {
 			return nil
 		}
@@ -263,8 +251,32 @@ func (l *looker) readPoints(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	from := v.highest
-	for n := range v.points {
+	return l.probePoints(ctx)
+}
+
+// duePoints are the numbers that are listed, and all up to the highest one
+// that any record knows of.
+func (l *looker) duePoints() []int64 {
+	v := l.v
+	old := map[int64]bool{}
+	if v.look == Known {
+		for _, n := range v.old {
+			old[n] = true // a prune asks for them
+		}
+	}
+	due := l.numbers(prefixPoints)
+	for n := int64(1); n <= v.highest; n++ {
+		if !old[n] {
+			due = append(due, n)
+		}
+	}
+	return due
+}
+
+// probePoints asks upwards from the highest number, until there is none.
+func (l *looker) probePoints(ctx context.Context) error {
+	from := l.v.highest
+	for n := range l.v.points {
 		from = max(from, n)
 	}
 	for n, junk := from+1, 0; junk < maxJunk; n++ {

@@ -120,6 +120,14 @@ func (d *streamDoc) ref() StreamRef {
 
 // check looks for contradictions, so that no user of a manifest has to.
 func (d *streamDoc) check() error {
+	if err := d.checkNames(); err != nil {
+		return err
+	}
+	return d.checkSums()
+}
+
+// checkNames looks at all but the segments.
+func (d *streamDoc) checkNames() error {
 	ref := d.ref()
 	if err := ref.check(); err != nil {
 		return err
@@ -146,10 +154,14 @@ func (d *streamDoc) check() error {
 		return errors.New("it says to whom it is encrypted exactly if its format is 2")
 	}
 	if d.Recipients != "" {
-		if err := checkTag(d.Recipients); err != nil {
-			return err
-		}
+		return checkTag(d.Recipients)
 	}
+	return nil
+}
+
+// checkSums looks whether the segments are as the slices make them, and their
+// sums as they are told.
+func (d *streamDoc) checkSums() error {
 	if d.SliceBytes < 1 || d.SliceBytes > maxSlice {
 		return fmt.Errorf("slices of %d bytes are out of range", d.SliceBytes)
 	}

@@ -36,12 +36,12 @@ func (v *View) rankStreams() {
 		reach(id, "")
 	}
 	// First by the bases that were meant, then by what makes the same snapshot.
-	for from := 0; from < len(queue); from++ {
+	for from := 0; from < len(queue); from++ { //nolint:intrange // reach makes the queue longer meanwhile
 		for _, next := range onBase[queue[from]] {
 			reach(next, queue[from])
 		}
 	}
-	for from := 0; from < len(queue); from++ {
+	for from := 0; from < len(queue); from++ { //nolint:intrange // reach makes the queue longer meanwhile
 		id := queue[from]
 		for _, next := range onBase[id] {
 			reach(next, id)

@@ -183,7 +183,7 @@ func difference(before, after image) records {
 
 // memoryStream makes its records as it is read.
 type memoryStream struct {
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // of the one Send that made it
 	head streamHead
 
 	mu     sync.Mutex
@@ -281,7 +281,7 @@ func decodeStream(ctx context.Context, r io.Reader, base func(streamHead) (image
 }
 
 type decoder struct {
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // of the one call that reads the stream
 	r      *bufio.Reader
 	number uint64
 }
