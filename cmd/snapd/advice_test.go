@@ -241,7 +241,7 @@ func TestFaultsOfRepositoriesSayWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = ship.LoadSigner(filepath.Join(place, "open"))
-	plainly(t, "a key for everybody", err)
+	plainly(t, "a key that all users can read", err)
 	d, err := dir.New(filepath.Join(place, "gone"))
 	if err != nil {
 		t.Fatal(err)
@@ -253,5 +253,5 @@ func TestFaultsOfRepositoriesSayWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plainly(t, "nobody listens", server.List(t.Context(), "", func(ship.Object) error { return nil }))
+	plainly(t, "no server listens", server.List(t.Context(), "", func(ship.Object) error { return nil }))
 }

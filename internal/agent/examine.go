@@ -11,16 +11,16 @@ import (
 
 // Examined is what a look at one repository says to a user who checks this host.
 type Examined struct {
-	Points   int
-	Problems []string // what is unexplained there
-	Damaged  []string // ids of kept points that damage reaches
-	Spoiled  int      // streams that are damaged or missing
-	Lost     []string
-	Future   []string
-	Other    []string // kept points that others than the recipients of now open
-	Mixed    []string // kept points that no single set of recipients opens
-	Sealed   bool     // the repository is encrypted
-	Room     Room
+	Points    int
+	Problems  []string // what is unexplained there
+	Damaged   []string // ids of kept points that damage reaches
+	Spoiled   int      // streams that are damaged or missing
+	Lost      []string
+	Future    []string
+	Other     []string // kept points that others than the recipients of now open
+	Mixed     []string // kept points that no single set of recipients opens
+	Encrypted bool     // the repository is encrypted
+	Room      Room
 	// Oldest is when the oldest stream was begun that a kept point needs; zero
 	// when there is none.
 	Oldest time.Time
@@ -33,7 +33,7 @@ func (a *Agent) Examine(ctx context.Context, name string) (Examined, error) {
 		return Examined{}, err
 	}
 	defer cache.Close() //nolint:errcheck // what it could not write is read again
-	out := Examined{Points: len(view.Points), Spoiled: len(view.Damage()), Sealed: repo.Encryption != ship.EncryptionNone}
+	out := Examined{Points: len(view.Points), Spoiled: len(view.Damage()), Encrypted: repo.Encryption != ship.EncryptionNone}
 	for _, p := range view.Problems {
 		out.Problems = append(out.Problems, p.Object+": "+p.Problem)
 	}

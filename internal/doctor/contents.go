@@ -10,7 +10,7 @@ import (
 // contents are the checks of what lies in a repository.
 func contents(name string, f agent.Examined) []Check {
 	checks := []Check{damage(name, f), explained(name, f)}
-	if f.Sealed {
+	if f.Encrypted {
 		checks = append(checks, recipients(f))
 	}
 	if f.Room.Known() {

@@ -18,8 +18,8 @@ func TestDoctorMissesHelpers(t *testing.T) {
 		{systemd.State{Loaded: "loaded", Active: "inactive"}, false, "systemctl start " + systemd.LookTimer},
 		{systemd.State{Loaded: "not-found", Active: "inactive"}, false, "package"},
 	} {
-		got := checkHelper(systemd.LookTimer, "nobody looks", c.state)
-		if got.OK != c.ok || !strings.Contains(got.Do, c.do) || (got.Do == "") != c.ok || !got.OK && !strings.Contains(got.Why, "nobody looks") {
+		got := checkHelper(systemd.LookTimer, "no timer looks", c.state)
+		if got.OK != c.ok || !strings.Contains(got.Do, c.do) || (got.Do == "") != c.ok || !got.OK && !strings.Contains(got.Why, "no timer looks") {
 			t.Errorf("%+v gives %+v", c.state, got)
 		}
 	}
