@@ -26,7 +26,7 @@
 #           a repository that is not encrypted
 #
 # Nothing is handed to a receive that was not checked: the signature of every
-# manifest, the digest and length of every segment, its seal, and the length
+# manifest, the digest and length of every segment, its encryption, and the length
 # of what was in it.
 set -euo pipefail
 export LC_ALL=C
@@ -78,7 +78,7 @@ signed() {
 	[[ $(head -n 1 "$work/signature") =~ ^"untrusted comment: snapd repository format "[12]": $type"$ ]] ||
 		fail "$key is not a $type of format 1 or 2"
 	comment=$(minisign -V -Q -P "$signer" -m "$file" -x "$work/signature") ||
-		fail "$key: the signature does not verify: it is damaged, or was signed by somebody else"
+		fail "$key: the signature does not verify: it is damaged, or was signed with another key"
 	if [[ $type == repository ]]; then
 		repository=$(jq -r .repository "$file")
 	fi
@@ -87,7 +87,7 @@ signed() {
 
 # --- segments --------------------------------------------------------------
 
-# opened FILE: what an object holds, out of its seal and decompressed.
+# opened FILE: what an object holds, decrypted and decompressed.
 opened() {
 	if [[ $identity == none ]]; then
 		zstd -dcq -- "$1"

@@ -95,8 +95,8 @@ func (f *feeding) goOn(ctx context.Context) (whole int, err error) {
 		f.before += m.SentBytes
 	}
 	if whole > 0 || part {
-		f.step("", "%s: going on with what an interrupted restore left: %d of %d streams are there%s",
-			f.dataset, whole, len(f.chain), map[bool]string{true: ", and a part of the next"}[part])
+		f.step("", "%s: going on with what an interrupted restore left: %d of %s %s there%s",
+			f.dataset, whole, plural(len(f.chain), "stream", "streams"), map[bool]string{true: "is", false: "are"}[whole == 1], map[bool]string{true: ", and a part of the next"}[part])
 	}
 	if !part {
 		return whole, nil

@@ -51,7 +51,7 @@ func TestRestoreBringsEveryPointBack(t *testing.T) {
 			fstest.CompareTrees(t, want[i], fstest.ReadTree(t, got))
 		}
 	}
-	_, err = b.Verify(t.Context(), VerifyOptions{Deep: true, Check: func(_ string, r io.Reader) error { return fstest.CheckStream(r) }})
+	_, err = b.Verify(t.Context(), VerifyOptions{Deep: true, Check: func(_ string, r io.Reader) error { return fstest.CheckStream(t.Context(), r) }})
 	b.check(err)
 }
 
@@ -124,7 +124,7 @@ func TestAnInterruptedRestoreGoesOn(t *testing.T) {
 	b.now = b.now.Add(day)
 	got := b.restored(o)
 	fstest.CompareTrees(t, want[2], fstest.ReadTree(t, got))
-	if !slices.ContainsFunc(steps, func(s string) bool { return strings.Contains(s, "1 of 3 streams are there") }) {
+	if !slices.ContainsFunc(steps, func(s string) bool { return strings.Contains(s, "1 of 3 streams is there") }) {
 		t.Errorf("it did not go on: %q", steps)
 	}
 }

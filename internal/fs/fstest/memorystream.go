@@ -258,8 +258,8 @@ func (s *tellingStream) Dense() int64  { return 0 }
 var errNoStream = errors.New("this is no whole stream of a driver in memory")
 
 // CheckStream reads a stream of Memory to its end.
-func CheckStream(r io.Reader) error {
-	_, err := decodeStream(context.Background(), r, nil)
+func CheckStream(ctx context.Context, r io.Reader) error {
+	_, err := decodeStream(ctx, r, nil)
 	return err
 }
 
