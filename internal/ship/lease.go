@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,23 +47,29 @@ func (l *leaseCounts) take(stream point.ID) int {
 
 // lease says of one upload that it is alive. It belongs to one goroutine.
 type lease struct {
-	repo *Repository
-	doc  leaseDoc
-	kept bool // this host may not delete older ones
+	repo   *Repository
+	doc    leaseDoc
+	record *record // of the upload; nil: it is not continued
+	kept   bool    // this host may not delete older ones
 }
 
 // beginLease puts the first lease of an upload, or the next one of an upload
-// that is continued.
-func (r *Repository) beginLease(ctx context.Context, stream, base point.ID, host string, resumed bool) (*lease, error) {
-	l := &lease{repo: r, doc: leaseDoc{
+// that is continued, and removes the ones before.
+func (r *Repository) beginLease(ctx context.Context, stream, base point.ID, host string, rec *record) (*lease, error) {
+	l := &lease{repo: r, record: rec, doc: leaseDoc{
 		header: header{Format: formatVersion, Type: typeLease, Repository: r.ID},
 		Stream: stream, Base: optional(base), Host: host,
 	}}
 	var older []string
-	if resumed {
+	if last := rec.leased(); last > 0 {
 		var err error
 		if older, err = r.leaseKeys(ctx, stream); err != nil {
 			return nil, err
+		}
+		// A listing may hide what the record knows of.
+		l.doc.Count = last
+		if key := leaseKey(stream, last); !slices.Contains(older, key) {
+			older = append(older, key)
 		}
 		for _, key := range older {
 			_, count, _ := parseLeaseKey(key)
@@ -93,6 +100,7 @@ func (l *lease) put(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		l.record.leasing(doc.Count)
 		_, err = putOnce(ctx, l.repo.store, key, object)
 		if errors.Is(err, ErrExists) {
 			continue // of an earlier attempt, and no listing showed it

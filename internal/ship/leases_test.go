@@ -2,6 +2,7 @@ package ship_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,5 +91,29 @@ func TestAnOldLease(t *testing.T) {
 	}
 	if len(store.Keys("data/"+string(id))) != 0 {
 		t.Error("it is there still")
+	}
+}
+
+// TestALeaseIsNeverPutTwiceAtOneKey, also when no listing names those of the
+// attempts before: a key stands for one content, and one of them that stayed
+// would keep its stream for ever.
+func TestALeaseIsNeverPutTwiceAtOneKey(t *testing.T) {
+	store := shiptest.NewMemory()
+	b := newBench(t, store)
+	b.store = &liar{Store: store, hide: func(key string) bool { return strings.HasPrefix(key, "meta/leases/") }}
+	data := noise(1, 4*slice)
+	for range 3 {
+		interrupt(t, b, full("g1"), data)
+	}
+	if keys := store.Keys("meta/leases/"); len(keys) != 1 || !strings.HasSuffix(keys[0], ".000003") {
+		t.Errorf("after three attempts: %q", keys)
+	}
+	s := b.upload(b.host(), full("g1"), data)
+	b.point(b.host(), s)
+	if rewritten := store.Rewrites(); len(rewritten) != 0 {
+		t.Errorf("put again with another content: %q", rewritten)
+	}
+	if keys := store.Keys("meta/leases/"); len(keys) != 0 {
+		t.Errorf("once the point was put: %q", keys)
 	}
 }

@@ -126,6 +126,7 @@ type record struct {
 
 	states map[int]string // of the last of them
 	keys   []string       // at which it may have been committed before
+	lease  int            // the highest count of a lease that may have been put
 
 	mu     sync.Mutex
 	file   *os.File
@@ -208,6 +209,10 @@ func (r *record) remember(l recordLine) {
 		r.keys = append(r.keys, l.Commit)
 		return
 	}
+	if l.Lease != 0 {
+		r.lease = max(r.lease, l.Lease)
+		return
+	}
 	for len(r.done) <= l.N {
 		if l.N > len(r.done)+rowsPerPart {
 			return // no upload of ours runs so far ahead
@@ -224,6 +229,31 @@ func (r *record) remember(l recordLine) {
 
 // resumed tells whether an earlier attempt achieved anything.
 func (r *record) resumed() bool { return r != nil && len(r.done) > 0 }
+
+// leased is the highest count of a lease that an earlier attempt, or this one,
+// may have put; 0 if none.
+func (r *record) leased() int {
+	if r == nil {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lease
+}
+
+// leasing records that a lease with that count is about to be put: a listing may
+// hide the one that is there, and a key is never used twice.
+func (r *record) leasing(count int) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lease = max(r.lease, count)
+	if r.broken == nil {
+		r.broken = r.write(leaseLine{count})
+	}
+}
 
 // commits are the keys at which an earlier attempt may have put its manifest;
 // key is where this one would.

@@ -46,11 +46,18 @@ type recordLine struct {
 	// Commit is alone in a line that stands before the manifest is put: the
 	// manifest's key.
 	Commit string `json:"commit,omitempty"`
+	// Lease is alone in a line that stands before a lease is put: its count.
+	Lease int `json:"lease,omitempty"`
 }
 
 // commitLine is a recordLine with Commit alone.
 type commitLine struct {
 	Commit string `json:"commit"`
+}
+
+// leaseLine is a recordLine with Lease alone.
+type leaseLine struct {
+	Lease int `json:"lease"`
 }
 
 // maxState bounds State, so that a line stays one.
@@ -87,6 +94,12 @@ func decodeLine(line []byte, v any) error {
 func (l recordLine) check() error {
 	if l.Commit != "" {
 		if _, ok := parseStreamKey(l.Commit); !ok || l != (recordLine{Commit: l.Commit}) {
+			return ErrDamaged
+		}
+		return nil
+	}
+	if l.Lease != 0 {
+		if l.Lease < 0 || l.Lease > maxLease || l != (recordLine{Lease: l.Lease}) {
 			return ErrDamaged
 		}
 		return nil

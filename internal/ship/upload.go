@@ -212,7 +212,7 @@ func (u *upload) run(ctx context.Context, from Sender) (Stream, error) {
 	if committed != nil {
 		return *committed, nil
 	}
-	lease, err := u.repo.beginLease(ctx, u.ref.ID, u.ref.Base, u.head.Host, u.record.resumed())
+	lease, err := u.repo.beginLease(ctx, u.ref.ID, u.ref.Base, u.head.Host, u.record)
 	if err != nil {
 		return Stream{}, err
 	}

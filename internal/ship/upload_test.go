@@ -115,14 +115,15 @@ func TestResume(t *testing.T) {
 func interrupt(t *testing.T, b *bench, h ship.Head, data []byte) {
 	t.Helper()
 	open := func(context.Context) (io.ReadCloser, error) {
-		return io.NopCloser(io.MultiReader(bytes.NewReader(data), &waitThenFail{b: b, t: t, lines: 1 + len(data)/slice})), nil
+		return io.NopCloser(io.MultiReader(bytes.NewReader(data), &waitThenFail{b: b, t: t, lines: 2 + len(data)/slice})), nil
 	}
 	if _, err := b.host().Upload(t.Context(), h, open, b.records, nil); !errors.Is(err, errScripted) {
 		t.Fatalf("got %v", err)
 	}
 }
 
-// waitThenFail fails when everything before it has been recorded.
+// waitThenFail fails when everything before it has been recorded: the head, the
+// lease and each segment.
 type waitThenFail struct {
 	b     *bench
 	t     *testing.T
