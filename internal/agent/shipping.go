@@ -45,6 +45,7 @@ func (a *shipping) groups(ctx context.Context, names []string) ([]point.Point, e
 			continue
 		}
 		points, err := a.group(ctx, g)
+		a.noteOutcome(ctx, g.Name, StepShip, err)
 		out = append(out, points...)
 		if err != nil {
 			faults = append(faults, err)

@@ -39,6 +39,7 @@ type GroupStatus struct {
 	NewestVerified *time.Time `json:"newest_verified"`
 	NewestDrilled  *time.Time `json:"newest_drilled"`
 	Attention      []string   `json:"attention"`
+	Failed         []Failure  `json:"failed,omitempty"` // steps that failed last, and were not done since
 
 	Damaged []point.ID `json:"damaged,omitempty"` // points that cannot be restored from a repository, as far as it is known
 	Lost    []point.ID `json:"lost,omitempty"`    // points that are gone from one without a signed record of their removal
@@ -149,6 +150,10 @@ func (a *Agent) groupStatus(g workload.Group, points []point.Point, known map[st
 		}
 	}
 	say := func(format string, args ...any) { st.Attention = append(st.Attention, fmt.Sprintf(format, args...)) }
+	st.Failed = a.failures(g.Name)
+	for _, f := range st.Failed {
+		say("%s", f)
+	}
 	if newest == nil {
 		say("no restore point yet: run snapd run %s", g.Name)
 		return st
