@@ -40,6 +40,7 @@ type GroupStatus struct {
 	NewestDrilled  *time.Time `json:"newest_drilled"`
 	Attention      []string   `json:"attention"`
 	Failed         []Failure  `json:"failed,omitempty"` // steps that failed last, and were not done since
+	Late           *Late      `json:"late,omitempty"`   // by its schedule
 
 	Damaged []point.ID `json:"damaged,omitempty"` // points that cannot be restored from a repository, as far as it is known
 	Lost    []point.ID `json:"lost,omitempty"`    // points that are gone from one without a signed record of their removal
@@ -60,7 +61,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	points := a.points()
 	known := a.lastFound()
 	for _, g := range s.groups {
-		out.Groups = append(out.Groups, a.groupStatus(g, points, known))
+		out.Groups = append(out.Groups, a.groupStatus(ctx, g, points, known))
 	}
 	for _, p := range s.problems {
 		if p.Group == "" {
@@ -124,7 +125,7 @@ func strangers(known []GroupStatus, points []point.Point) []GroupStatus {
 	return out
 }
 
-func (a *Agent) groupStatus(g workload.Group, points []point.Point, known map[string]found) GroupStatus {
+func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []point.Point, known map[string]found) GroupStatus {
 	st := GroupStatus{Group: g.Name, Attention: []string{}}
 	var newest *point.Point
 	waiting := 0
@@ -157,6 +158,9 @@ func (a *Agent) groupStatus(g workload.Group, points []point.Point, known map[st
 	if newest == nil {
 		say("no restore point yet: run snapd run %s", g.Name)
 		return st
+	}
+	if st.Late = a.lateBy(ctx, g, newest.Time); st.Late != nil {
+		say("%s", st.Late)
 	}
 	if len(g.Repositories) == 0 {
 		say("no repository: its restore points lie on this host only")
