@@ -126,7 +126,7 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 // pruneGroups are the groups that a prune is about.
 func (a *Agent) pruneGroups(ctx context.Context, o PruneOptions) (*scene, []workload.Group, error) {
 	if o.Former == "" {
-		return a.lookFor(ctx, o.Groups)
+		return a.lookForKept(ctx, o.Groups, false)
 	}
 	s, err := a.look(ctx)
 	if err != nil {

@@ -32,7 +32,7 @@ type shipping struct {
 }
 
 func (a *shipping) groups(ctx context.Context, names []string) ([]point.Point, error) {
-	s, groups, err := a.lookFor(ctx, names)
+	s, groups, err := a.lookForKept(ctx, names, true)
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,8 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		i := slices.IndexFunc(out.Groups, func(g GroupStatus) bool { return g.Group == p.Group })
 		if i < 0 {
 			i = len(out.Groups)
-			out.Groups = append(out.Groups, GroupStatus{Group: p.Group})
+			out.Groups = append(out.Groups, GroupStatus{Group: p.Group, Failed: a.failures(p.Group)})
+			keptTimes(&out.Groups[i], points, a.Config.Group(p.Group, a.Config.Groups[p.Group]).Repositories)
 		}
 		out.Groups[i].Attention = append(out.Groups[i].Attention, p.String())
 	}
@@ -111,16 +112,12 @@ func strangers(known []GroupStatus, points []point.Point) []GroupStatus {
 		if i < 0 {
 			i = len(out)
 			out = append(out, GroupStatus{Group: p.Group, Attention: []string{
-				"no configuration and no container makes this group now: its restore points are neither shipped nor pruned",
+				"no configuration and no container makes this group now: no new restore points are taken, and those that are there stay until a person prunes the group by name",
 			}})
 		}
-		out[i].NewestLocal = &p.Time
-		if len(p.Numbers) > 0 {
-			out[i].NewestShipped = &p.Time
-		}
-		if p.Verified != nil {
-			out[i].NewestVerified = &p.Time
-		}
+	}
+	for i := range out {
+		keptTimes(&out[i], points, nil)
 	}
 	return out
 }
