@@ -65,18 +65,20 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 func (w *where) options(conf *config.Config, report agent.Report) (agent.Options, error) {
 	drivers, leftOut, err := w.chosenDrivers()
 	return agent.Options{
-		Config:  conf,
-		Drivers: drivers,
-		LeftOut: leftOut,
-		State:   w.state,
-		Run:     w.runDir,
-		Now:     time.Now,
-		Report:  report,
-		Engine:  engine,
-		Open:    w.open,
-		Inhibit: inhibit,
-		Units:   units,
-		Guard:   true,
+		Config:       conf,
+		Drivers:      drivers,
+		LeftOut:      leftOut,
+		State:        w.state,
+		Run:          w.runDir,
+		Now:          time.Now,
+		Report:       report,
+		Engine:       engine,
+		Open:         w.open,
+		Inhibit:      inhibit,
+		Units:        units,
+		Elapses:      systemd.Elapses,
+		TimerTrouble: systemd.Trouble,
+		Guard:        true,
 
 		OnlyRepositories: w.named(),
 	}, err

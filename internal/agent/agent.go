@@ -57,6 +57,12 @@ type Options struct {
 	// Turn waits until it is this call's turn to take restore points; done ends
 	// it. May be nil.
 	Turn func(ctx context.Context) (done func(), err error)
+	// Elapses says when a systemd calendar expression elapses the next n times
+	// after a moment. May be nil, as on a host without systemd.
+	Elapses func(ctx context.Context, calendar string, after time.Time, n int) ([]time.Time, error)
+	// TimerTrouble says what keeps the timer of a group from running it, "" when
+	// nothing is known that does. May be nil.
+	TimerTrouble func(ctx context.Context, group string) string
 	// Processes are members of a group that are neither containers nor units:
 	// the demo's writer on a host without an engine. May be nil.
 	Processes func(group string) []freeze.Member

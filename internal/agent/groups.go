@@ -35,6 +35,9 @@ func (a *Agent) look(ctx context.Context) (*scene, error) {
 		if s.containers, err = engine.Containers(ctx); err != nil {
 			return nil, errors.Join(err, engine.Close())
 		}
+		if s.containers == nil {
+			s.containers = []workload.Container{} // the engine says that there are none
+		}
 	}
 	s.groups, s.problems = workload.Groups(a.Config, s.containers)
 	if a.Looked != nil {

@@ -90,11 +90,18 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 	}
 	var faults []error
 	views := map[string]*ship.View{}
+	failed := map[string]error{} // by group
 	for _, name := range a.usedRepositories(groups) {
 		p := pruneThere{agent: a, PruneOptions: o, groups: groups, out: &out}
 		view, err := p.repository(ctx, repos, name)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("prune repository %s: %w", name, err))
+			err = fmt.Errorf("prune repository %s: %w", name, err)
+			faults = append(faults, err)
+			for _, g := range groups {
+				if slices.Contains(g.Repositories, name) {
+					failed[g.Name] = errors.Join(failed[g.Name], err)
+				}
+			}
 			continue
 		}
 		views[name] = view
@@ -106,7 +113,11 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 			fault = errors.Join(fault, h.strays(ctx, s))
 		}
 		if fault != nil {
-			faults = append(faults, fmt.Errorf("prune the snapshots of group %s: %w", g.Name, fault))
+			fault = fmt.Errorf("prune the snapshots of group %s: %w", g.Name, fault)
+			faults = append(faults, fault)
+		}
+		if !o.DryRun && g.Name != o.Former {
+			a.noteOutcome(ctx, g.Name, StepPrune, errors.Join(failed[g.Name], fault))
 		}
 	}
 	return out, errors.Join(faults...)
@@ -115,7 +126,7 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 // pruneGroups are the groups that a prune is about.
 func (a *Agent) pruneGroups(ctx context.Context, o PruneOptions) (*scene, []workload.Group, error) {
 	if o.Former == "" {
-		return a.lookFor(ctx, o.Groups)
+		return a.lookForKept(ctx, o.Groups, false)
 	}
 	s, err := a.look(ctx)
 	if err != nil {

@@ -32,7 +32,7 @@ type shipping struct {
 }
 
 func (a *shipping) groups(ctx context.Context, names []string) ([]point.Point, error) {
-	s, groups, err := a.lookFor(ctx, names)
+	s, groups, err := a.lookForKept(ctx, names, true)
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +45,7 @@ func (a *shipping) groups(ctx context.Context, names []string) ([]point.Point, e
 			continue
 		}
 		points, err := a.group(ctx, g)
+		a.noteOutcome(ctx, g.Name, StepShip, err)
 		out = append(out, points...)
 		if err != nil {
 			faults = append(faults, err)

@@ -34,6 +34,7 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 	var faults []error
 	for _, g := range groups {
 		p, err := a.takePoint(ctx, s, g)
+		a.noteOutcome(ctx, g.Name, StepSnapshot, err)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("restore point of group %s: %w", g.Name, err))
 		}

@@ -39,6 +39,8 @@ type GroupStatus struct {
 	NewestVerified *time.Time `json:"newest_verified"`
 	NewestDrilled  *time.Time `json:"newest_drilled"`
 	Attention      []string   `json:"attention"`
+	Failed         []Failure  `json:"failed,omitempty"` // steps that failed last, and were not done since
+	Late           *Late      `json:"late,omitempty"`   // by its schedule
 
 	Damaged []point.ID `json:"damaged,omitempty"` // points that cannot be restored from a repository, as far as it is known
 	Lost    []point.ID `json:"lost,omitempty"`    // points that are gone from one without a signed record of their removal
@@ -59,7 +61,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	points := a.points()
 	known := a.lastFound()
 	for _, g := range s.groups {
-		out.Groups = append(out.Groups, a.groupStatus(g, points, known))
+		out.Groups = append(out.Groups, a.groupStatus(ctx, g, points, known))
 	}
 	for _, p := range s.problems {
 		if p.Group == "" {
@@ -70,7 +72,8 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		i := slices.IndexFunc(out.Groups, func(g GroupStatus) bool { return g.Group == p.Group })
 		if i < 0 {
 			i = len(out.Groups)
-			out.Groups = append(out.Groups, GroupStatus{Group: p.Group})
+			out.Groups = append(out.Groups, GroupStatus{Group: p.Group, Failed: a.failures(p.Group)})
+			keptTimes(&out.Groups[i], points, a.Config.Group(p.Group, a.Config.Groups[p.Group]).Repositories)
 		}
 		out.Groups[i].Attention = append(out.Groups[i].Attention, p.String())
 	}
@@ -109,21 +112,17 @@ func strangers(known []GroupStatus, points []point.Point) []GroupStatus {
 		if i < 0 {
 			i = len(out)
 			out = append(out, GroupStatus{Group: p.Group, Attention: []string{
-				"no configuration and no container makes this group now: its restore points are neither shipped nor pruned",
+				"no configuration and no container makes this group now: no new restore points are taken, and those that are there stay until a person prunes the group by name",
 			}})
 		}
-		out[i].NewestLocal = &p.Time
-		if len(p.Numbers) > 0 {
-			out[i].NewestShipped = &p.Time
-		}
-		if p.Verified != nil {
-			out[i].NewestVerified = &p.Time
-		}
+	}
+	for i := range out {
+		keptTimes(&out[i], points, nil)
 	}
 	return out
 }
 
-func (a *Agent) groupStatus(g workload.Group, points []point.Point, known map[string]found) GroupStatus {
+func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []point.Point, known map[string]found) GroupStatus {
 	st := GroupStatus{Group: g.Name, Attention: []string{}}
 	var newest *point.Point
 	waiting := 0
@@ -149,9 +148,16 @@ func (a *Agent) groupStatus(g workload.Group, points []point.Point, known map[st
 		}
 	}
 	say := func(format string, args ...any) { st.Attention = append(st.Attention, fmt.Sprintf(format, args...)) }
+	st.Failed = a.failures(g.Name)
+	for _, f := range st.Failed {
+		say("%s", f)
+	}
 	if newest == nil {
 		say("no restore point yet: run snapd run %s", g.Name)
 		return st
+	}
+	if st.Late = a.lateBy(ctx, g, newest.Time); st.Late != nil {
+		say("%s", st.Late)
 	}
 	if len(g.Repositories) == 0 {
 		say("no repository: its restore points lie on this host only")

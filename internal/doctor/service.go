@@ -94,7 +94,7 @@ func (s serviceCheck) shutdown() Check {
 	if v := s.units.Version(); v > 0 && v < 257 {
 		return Check{Check: name, OK: true, Why: fmt.Sprintf("systemd %d keeps users from it; root is only delayed, by 5 s unless InhibitDelayMaxSec= in logind.conf says more", v)}
 	}
-	return Check{Check: name, OK: true, Why: "is refused, to root too"}
+	return Check{Check: name, OK: true, Why: "is refused, to root too, when it is asked for in the window; one that was scheduled before (shutdown -r +1) is only delayed, by 5 s unless InhibitDelayMaxSec= in logind.conf says more"}
 }
 
 // helpers are the units beside the agent and the timers of groups.
@@ -123,7 +123,7 @@ func (s serviceCheck) helpers(ctx context.Context) []Check {
 func checkHelper(timer, cost string, st systemd.State) Check {
 	switch {
 	case st.Loaded == "masked":
-		return Check{Check: timer, OK: true, Why: "is masked, as an administrator set it: " + cost}
+		return Check{Check: timer, Level: Warn, Why: "is masked: " + cost, Do: "run: systemctl unmask --now " + timer + ", unless that is what you want"}
 	case st.Loaded != "loaded":
 		return Check{Check: timer, Why: "is " + st.Loaded + ": " + cost, Do: "install the Debian package anew, which brings it"}
 	case st.Active != "active":

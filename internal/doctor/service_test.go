@@ -14,7 +14,7 @@ func TestDoctorMissesHelpers(t *testing.T) {
 		do    string
 	}{
 		{systemd.State{Loaded: "loaded", Active: "active"}, true, ""},
-		{systemd.State{Loaded: "masked", Active: "inactive"}, true, ""},
+		{systemd.State{Loaded: "masked", Active: "inactive"}, false, "systemctl unmask"},
 		{systemd.State{Loaded: "loaded", Active: "inactive"}, false, "systemctl start " + systemd.LookTimer},
 		{systemd.State{Loaded: "not-found", Active: "inactive"}, false, "package"},
 	} {

@@ -16,7 +16,7 @@ func (s serviceCheck) timer(ctx context.Context, t agent.Schedule) Check {
 	case st.Loaded == "bad-setting":
 		return Check{Check: name, Why: fmt.Sprintf("systemd does not take %q for a calendar expression", t.Calendar), Do: "see what is wrong with: systemd-analyze calendar '" + t.Calendar + "'"}
 	case st.Loaded == "masked":
-		return Check{Check: name, OK: true, Why: "is masked, so that it does not run: an administrator masked it"}
+		return Check{Check: name, Level: Warn, Why: "is masked, so that nothing runs this group", Do: "if it should run: systemctl unmask " + unit + "; if it should not, take its schedule out of the configuration or its label away"}
 	case st.Loaded != "loaded" || st.Active != "active":
 		return Check{Check: name, Why: unit + " is " + st.Loaded + " and " + st.Active, Do: "run: snapd schedule; then systemctl status " + unit + " says more"}
 	case st.Next.IsZero():

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -192,4 +193,29 @@ func unwanted(dir string, files map[string]string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// Trouble says what keeps the timer of a group from running it, "" when it will
+// run, or systemd does not say.
+func Trouble(ctx context.Context, group string) string {
+	u, err := OpenUnits(ctx)
+	if err != nil {
+		return "this host was not booted with systemd, so that no timer runs it"
+	}
+	defer u.Close()
+	name := Timer{Group: group}.Name()
+	st, err := u.State(ctx, name)
+	switch {
+	case err != nil:
+		return ""
+	case st.Loaded == "masked":
+		return name + " is masked: systemctl unmask " + name + " lets it run"
+	case st.Loaded == "not-found":
+		return name + " is not there: snapd schedule makes it"
+	case st.Active != "active":
+		return name + " is " + st.Active + ": systemctl start " + name + " starts it"
+	case st.Next.IsZero():
+		return name + " will never run again: its schedule lies in the past"
+	}
+	return ""
 }

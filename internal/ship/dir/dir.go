@@ -372,7 +372,12 @@ func (s *Store) explain(err error) error {
 			"make room on its disk, or remove old points with: snapd prune, which gives back the room of what it drops at once; the next ship goes on where this one stopped")
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %w", ship.ErrNotFound, err)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+	case errors.Is(err, syscall.EROFS):
+		// To the agent's unit everything is read-only but what its drop-in names,
+		// which is written when systemd learns of the configuration.
+		return advice.With(fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrDenied, err),
+			"run: snapd schedule, which lets the agent write into the repositories that the configuration names now; if its filesystem is mounted read-only for all, see why with: findmnt -T %s", s.root)
+	case errors.Is(err, fs.ErrPermission):
 		return advice.With(fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrDenied, err), "check owner, mode and mount options")
 	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.ESTALE), errors.Is(err, syscall.ETIMEDOUT):
 		return fmt.Errorf("directory %s: %w: %w", s.root, ship.ErrUnavailable, err)

@@ -1,0 +1,68 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// elapsePatience bounds one question to systemd-analyze.
+const elapsePatience = 5 * time.Second
+
+// Elapses says when a calendar expression (systemd.time(7)) elapses the next n
+// times after a moment, by systemd's own arithmetic. ErrNoSystemd is wrapped where
+// its program is not installed. Fewer are given when it elapses less often.
+func Elapses(ctx context.Context, calendar string, after time.Time, n int) ([]time.Time, error) {
+	if !plainCalendar.MatchString(calendar) {
+		return nil, fmt.Errorf("%q is not a calendar expression", calendar)
+	}
+	ctx, cancel := context.WithTimeout(ctx, elapsePatience)
+	defer cancel()
+	base := after.UTC().Format("2006-01-02 15:04:05 UTC")
+	out, err := exec.CommandContext(ctx, "systemd-analyze", "calendar", "--iterations="+strconv.Itoa(n), "--base-time="+base, "--", calendar).Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, fmt.Errorf("%w: systemd-analyze is not installed", ErrNoSystemd)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask systemd-analyze when %q elapses: %w", calendar, err)
+	}
+	return elapses(string(out)), nil
+}
+
+// elapses reads what systemd-analyze prints: each time once in local time, and,
+// where that is another zone, once more in UTC.
+func elapses(text string) (all []time.Time) {
+	for line := range strings.Lines(text) {
+		label, value, ok := strings.Cut(line, ": ")
+		if !ok {
+			continue
+		}
+		label = strings.TrimSpace(label)
+		// "Thu 2026-11-26 13:00:00 CET": the zone's name says too little.
+		fields := strings.Fields(value)
+		if len(fields) != 4 {
+			continue
+		}
+		utc := label == "(in UTC)"
+		if !utc && label != "Next elapse" && !strings.HasPrefix(label, "Iter") {
+			continue
+		}
+		zone := time.Local
+		if utc || fields[3] == "UTC" {
+			zone = time.UTC
+		}
+		at, err := time.ParseInLocation("2006-01-02 15:04:05", fields[1]+" "+fields[2], zone)
+		switch {
+		case err != nil:
+		case utc && len(all) > 0:
+			all[len(all)-1] = at.UTC()
+		case !utc:
+			all = append(all, at.UTC())
+		}
+	}
+	return all
+}
