@@ -18,6 +18,9 @@ import (
 // resolved is a group as it is about to be taken.
 type resolved struct {
 	plan     plan.Plan
+	input    plan.Input // what the plan was made of
+	known    map[string]freeze.Member
+	reach    *workload.Reach
 	datasets []fs.Dataset
 	paths    map[string][]string // by guid of the dataset
 	members  []freeze.Member     // in the order in which they are frozen
@@ -39,7 +42,7 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 	in := plan.Input{
 		Group: g.Name, Freeze: g.Freeze, OnOverrun: g.OnOverrun, Warnings: found.Warnings, Others: others(s.containers, g),
 	}
-	r := &resolved{paths: map[string][]string{}, notes: found.Notes}
+	r := &resolved{paths: map[string][]string{}, notes: found.Notes, reach: found.Reach}
 	for _, p := range found.Places {
 		r.datasets = append(r.datasets, p.Dataset)
 		r.paths[p.Dataset.GUID] = p.Paths
@@ -64,11 +67,21 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 		in.Writers = append(in.Writers, plan.Writer{Member: planned(w.Container), Datasets: w.Datasets, Overlaps: w.Overlaps, Refuses: w.Refuses})
 		known[w.Container.ID] = freezable(w.Container)
 	}
-	if r.plan, err = plan.Make(in); err != nil {
+	r.input, r.known = in, known
+	if err := r.make(); err != nil {
 		return nil, err
 	}
+	return r, nil
+}
+
+// make plans the window by what is known.
+func (r *resolved) make() (err error) {
+	if r.plan, err = plan.Make(r.input); err != nil {
+		return err
+	}
+	r.members, r.disks = nil, nil
 	for _, still := range r.plan.Freeze {
-		m := known[still.ID]
+		m := r.known[still.ID]
 		m.Pause, m.Stop, m.Rank = still.How == plan.ByPause, still.How == plan.ByStop, still.Rank
 		r.members = append(r.members, m)
 	}
@@ -76,7 +89,7 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 		r.disks = append(r.disks, freezableDisk(f))
 	}
 	r.warnings = r.plan.Warnings
-	return r, nil
+	return nil
 }
 
 func (a *Agent) driverList() []fs.Driver {

@@ -30,8 +30,10 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 			if place, err = r.locate(ctx, path); err == nil {
 				where, _, _, lookErr := r.names.look(path)
 				if lookErr == nil {
+					lookErr = r.own(where, place.Dataset, path)
+				}
+				if lookErr == nil {
 					r.keep(place, path, user)
-					r.spots = append(r.spots, owned{where, place.Dataset})
 					continue
 				}
 				err = lookErr

@@ -28,6 +28,7 @@ type Resolved struct {
 	Writers  []Writer        // running containers outside the group that write to these datasets
 	Warnings []string        // what a point of this group does not cover, and why
 	Notes    []string        // what users should know of paths, such as what is left out because it need not be covered
+	Reach    *Reach          // finds who else writes to the group's files
 }
 
 // ResolvedPlace is one dataset of the group. Path is of the first of Paths.
@@ -56,7 +57,7 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 	if err != nil {
 		return Resolved{}, err
 	}
-	r := resolver{group: g, drivers: drivers, names: n, tables: map[int]proc.Table{}}
+	r := resolver{group: g, drivers: drivers, names: n, tables: map[int]proc.Table{}, located: map[spot]location{}}
 	for _, u := range g.Mounts {
 		c, ok := g.Member(u.Container)
 		if !ok {
@@ -81,6 +82,7 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 	slices.SortFunc(r.out.Places, func(a, b ResolvedPlace) int {
 		return cmp.Or(cmp.Compare(a.Dataset.Driver, b.Dataset.Driver), cmp.Compare(a.Dataset.Name, b.Dataset.Name))
 	})
+	r.out.Reach = &Reach{resolver: r}
 	return r.out, nil
 }
 
@@ -90,6 +92,7 @@ type resolver struct {
 	drivers []fs.Driver
 	names   namespaces
 	tables  map[int]proc.Table // of containers, by process
+	located map[spot]location  // what was looked up of other containers' mounts
 	spots   []owned            // of everything that belongs to the group
 	out     Resolved
 }
@@ -98,6 +101,18 @@ type resolver struct {
 type owned struct {
 	spot
 	dataset fs.Dataset
+	path    string      // of the host, that leads there
+	inodes  proc.Device // what stat says of the dataset's files: Btrfs has a number for each subvolume
+}
+
+// own adds a spot of the group, which the path leads to.
+func (r *resolver) own(where spot, d fs.Dataset, path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	r.spots = append(r.spots, owned{spot: where, dataset: d, path: path, inodes: proc.DeviceOf(st.Dev)})
+	return nil
 }
 
 func (r *resolver) warn(format string, args ...any) {
@@ -118,6 +133,9 @@ func (r *resolver) nothing() error {
 
 // table of a container's process, checked to be still the container's.
 func (r *resolver) table(c Container) (proc.Table, error) {
+	if c.seen != nil {
+		return c.seen, nil
+	}
 	if t, ok := r.tables[c.Pid]; ok {
 		return t, nil
 	}
@@ -154,6 +172,9 @@ func (r *resolver) mount(ctx context.Context, c Container, m Mount) error {
 		return r.hostPath(ctx, who, m.Source, c.Name)
 	}
 	t, err := r.table(c)
+	if ended(err) {
+		return fmt.Errorf("%w: %w", err, ErrChanged)
+	}
 	if err != nil {
 		return err
 	}
@@ -257,8 +278,10 @@ func (r *resolver) add(ctx context.Context, who, path, user string) error {
 	if place.Path != "." && place.Path != "" {
 		r.note("%s is only a part of %s %s, and the snapshot has the whole of it", who, place.Dataset.Driver, place.Dataset.Name)
 	}
+	if err := r.own(where, place.Dataset, path); err != nil {
+		return fmt.Errorf("%s: %w", who, err)
+	}
 	r.keep(place, path, user)
-	r.spots = append(r.spots, owned{where, place.Dataset})
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/config"
+	"snapd/internal/proc"
 )
 
 // Container is one container of this host, running or not.
@@ -28,7 +29,14 @@ type Container struct {
 	Cgroup              string          // absolute directory in the cgroup v2 tree, "" when there is none
 	Commands            config.Commands // what is run in it for a restore point; known of members of groups only
 	Definition          json.RawMessage // what inspect says: it has environments, so it belongs into encrypted parts only
+
+	seen   proc.Table // its mounts when it was started, of one that may have ended since
+	passed bool       // it was started while a Follower listened, and does not run now
 }
+
+// ErrChanged is wrapped when a container is not what it was when it was listed,
+// for example started anew since. Listing it again helps.
+var ErrChanged = errors.New("changed since it was listed")
 
 // Kinds of mounts.
 const (
