@@ -204,7 +204,7 @@ func (m *maker) lowerForProcesses(one bool) {
 	}
 	m.lowerTo(one)
 	m.plan.Why += "; " + Open(writing)
-	m.plan.Warnings = append(m.plan.Warnings, Open(writing)+" and is not frozen: add its unit to the group, or end it before a point is taken")
+	m.plan.Warnings = append(m.plan.Warnings, Open(writing)+", and nothing freezes that: add its unit to the group, or end it before a point is taken")
 }
 
 // Open says of processes, by their names, that they may write to a group's files.

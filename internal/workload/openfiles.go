@@ -27,13 +27,17 @@ type OpenFiles struct {
 
 // openFile is one file of one process.
 type openFile struct {
-	pid    int
-	spot               // where it is
-	inodes proc.Device // what stat says of it
+	process Process     // as it was then
+	spot                // where it is
+	inodes  proc.Device // what stat says of it
 }
 
 // mostFiles bounds what is remembered: a process may open as many as it likes.
 const mostFiles = 20_000
+
+// serviceManager is a process that writes to no files of applications, and that
+// some hosts let no other look at.
+const serviceManager = 1
 
 // LookAtOpenFiles looks through all processes but this one, and for no longer
 // than limit: of those that it did not come to, Missed says so. A file is looked
@@ -72,7 +76,7 @@ func lookAtOpenFiles(ctx context.Context) OpenFiles {
 			l.out.Missed = fmt.Sprintf("%d of %d processes were not looked at: there are too many, or too many open files", len(pids)-i, len(pids))
 			return l.out
 		}
-		if pid == os.Getpid() {
+		if pid == os.Getpid() || pid == serviceManager {
 			continue
 		}
 		if err := l.process(ctx, pid); errors.Is(err, os.ErrPermission) {
@@ -217,7 +221,10 @@ func (l *opener) add(pid int, m proc.Mount, path, link string) {
 	if err := unix.Stat(link, &st); err != nil || st.Nlink == 0 || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return // no snapshot would have it
 	}
-	l.out.files = append(l.out.files, openFile{pid: pid, spot: below(m, path), inodes: proc.DeviceOf(st.Dev)})
+	// At once: of one that has ended it cannot be told whose it was.
+	if p, there := processOf(pid); there {
+		l.out.files = append(l.out.files, openFile{process: p, spot: below(m, path), inodes: proc.DeviceOf(st.Dev)})
+	}
 }
 
 // below is where a path lies that was reached through a mount. When it does not

@@ -55,9 +55,9 @@ func (r *Reach) holder(list []Process, f openFile) []Process {
 		if _, in := inside(s.root, f.root); !in || s.dev != f.dev || s.inodes != f.inodes {
 			continue
 		}
-		i := slices.IndexFunc(list, func(p Process) bool { return p.PID == f.pid })
+		i := slices.IndexFunc(list, func(p Process) bool { return p.PID == f.process.PID })
 		if i < 0 {
-			list, i = append(list, processOf(f.pid)), len(list)
+			list, i = append(list, f.process), len(list)
 		}
 		if !slices.ContainsFunc(list[i].Datasets, func(d fs.Dataset) bool { return sameDataset(d, s.dataset) }) {
 			list[i].Datasets = append(list[i].Datasets, s.dataset)
@@ -66,13 +66,16 @@ func (r *Reach) holder(list []Process, f openFile) []Process {
 	return list
 }
 
-func processOf(pid int) Process {
-	p := Process{PID: pid}
-	if look, err := proc.Look(pid); err == nil && look.Alive() {
-		p.Name, p.Started = printable(look.Name), startOf(look)
-		p.in, _ = cgroup.Of(pid) // it may have ended since
+// processOf looks at a process. When it has ended only its number is known.
+func processOf(pid int) (p Process, there bool) {
+	p.PID = pid
+	look, err := proc.Look(pid)
+	if err != nil || !look.Alive() {
+		return p, false
 	}
-	return p
+	p.Name, p.Started = printable(look.Name), startOf(look)
+	p.in, err = cgroup.Of(pid)
+	return p, err == nil
 }
 
 // startOf is when a process was started. The kernel counts in hundredths of a

@@ -134,16 +134,17 @@ func (w *Watch) event(out []Process, o *opener, e unix.FanotifyEventMetadata) []
 		return out
 	}
 	id := mountID(info)
+	p, _ := processOf(int(e.Pid)) // when it has ended, it wrote all the same
 	for _, dir := range []string{"/proc/" + strconv.Itoa(int(e.Pid)), "/proc/1", "/proc/self"} {
 		if m, ok := o.table(dir).ByID(id); ok {
-			return w.reach.holder(out, openFile{pid: int(e.Pid), spot: below(m, path), inodes: at})
+			return w.reach.holder(out, openFile{process: p, spot: below(m, path), inodes: at})
 		}
 	}
 	// It has ended, and its mounts with it: which of the dataset's files it was is
 	// not known.
 	for _, s := range w.reach.spots {
 		if s.inodes == at {
-			return w.reach.holder(out, openFile{pid: int(e.Pid), spot: s.spot, inodes: at})
+			return w.reach.holder(out, openFile{process: p, spot: s.spot, inodes: at})
 		}
 	}
 	return out
