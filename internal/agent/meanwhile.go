@@ -118,8 +118,9 @@ func (t *taking) reached(ctx context.Context, strangers []workload.Container) ([
 	writers, warnings, err := t.found.reach.Writers(ctx, others)
 	var did []string
 	for _, w := range writers {
+		known := func(o plan.Writer) bool { return o.ID == w.Container.ID && o.Overlaps }
 		switch {
-		case !w.Overlaps:
+		case !w.Overlaps || slices.ContainsFunc(t.found.input.Writers, known) && !is(strangers, w.Container.ID):
 		case is(strangers, w.Container.ID):
 			did = append(did, startedText(w.Container.Name))
 		default:
