@@ -61,10 +61,8 @@ func (r *resolved) strangers(s *scene, processes []workload.Process) []plan.Proc
 		if p.Name != "" {
 			name += " (" + p.Name + ")"
 		}
-		for _, c := range s.containers {
-			if p.Of(c.ID) {
-				name += " of container " + c.Name
-			}
+		if i := slices.IndexFunc(s.containers, func(c workload.Container) bool { return p.Of(c.ID) }); i >= 0 {
+			name += " of container " + s.containers[i].Name
 		}
 		out = append(out, plan.Process{Name: name, Datasets: p.Datasets})
 	}

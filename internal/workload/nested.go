@@ -24,20 +24,9 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 			r.note("%s: what is mounted read-only at %s below it is left out", who, m.Point)
 			continue
 		}
-		path, err := r.names.path(spotOf(m), m.Point)
+		err := r.addNested(ctx, m, user)
 		if err == nil {
-			var place fs.Place
-			if place, err = r.locate(ctx, path); err == nil {
-				where, _, _, lookErr := r.names.look(path)
-				if lookErr == nil {
-					lookErr = r.own(where, place.Dataset, path)
-				}
-				if lookErr == nil {
-					r.keep(place, path, user)
-					continue
-				}
-				err = lookErr
-			}
+			continue
 		}
 		if !errors.Is(err, fs.ErrNotMine) && !errors.Is(err, errHidden) {
 			r.warn("%s: what is mounted at %s below it is not covered: %v", who, m.Point, err)
@@ -48,6 +37,26 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 	for _, kind := range sortedKeys(uncovered) {
 		r.warn("%s: not covered, because it is %s: %s", who, kindOf(kind), some(uncovered[kind]))
 	}
+}
+
+// addNested adds the dataset that is mounted below something of the group.
+func (r *resolver) addNested(ctx context.Context, m proc.Mount, user string) error {
+	path, err := r.names.path(spotOf(m), m.Point)
+	if err != nil {
+		return err
+	}
+	place, err := r.locate(ctx, path)
+	if err != nil {
+		return err
+	}
+	where, _, _, err := r.names.look(path)
+	if err == nil {
+		err = r.own(where, place.Dataset, path)
+	}
+	if err == nil {
+		r.keep(place, path, user)
+	}
+	return err
 }
 
 // nestedDatasets says which datasets lie below the group's paths and are in

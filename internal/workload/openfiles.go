@@ -107,8 +107,10 @@ func (l *opener) process(ctx context.Context, pid int) error {
 		return err
 	}
 	for _, fd := range names {
-		if ctx.Err() != nil {
-			return nil
+		select {
+		case <-ctx.Done():
+			return nil // the caller sees that the time is over
+		default:
 		}
 		l.descriptor(pid, dir, fd)
 	}

@@ -31,13 +31,6 @@ func spotOf(m proc.Mount) spot {
 	return spot{dev: m.Device, root: m.Root}
 }
 
-// overlaps tells whether one of the two lies in the other.
-func (s spot) overlaps(o spot) bool {
-	_, in := inside(s.root, o.root)
-	_, contains := inside(o.root, s.root)
-	return s.dev == o.dev && (in || contains)
-}
-
 // namespaces are the mount tables of the host and of this process, which are
 // the same unless a service manager has given this process its own.
 type namespaces struct {

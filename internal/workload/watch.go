@@ -114,7 +114,7 @@ func event(b []byte) unix.FanotifyEventMetadata {
 	n := binary.NativeEndian
 	return unix.FanotifyEventMetadata{
 		Event_len: n.Uint32(b), Vers: b[4], Metadata_len: n.Uint16(b[6:]),
-		Mask: n.Uint64(b[8:]), Fd: int32(n.Uint32(b[16:])), Pid: int32(n.Uint32(b[20:])), //nolint:gosec // as the kernel wrote them
+		Mask: n.Uint64(b[8:]), Fd: int32(n.Uint32(b[16:])), Pid: int32(n.Uint32(b[20:])),
 	}
 }
 
