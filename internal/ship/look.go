@@ -122,7 +122,7 @@ func (l *looker) readEvents(ctx context.Context) error {
 	for n := int64(1); n <= top; n++ {
 		_, known := v.events[n]
 		_, listed := l.listed[eventKey(n)]
-		if !known || v.look == Whole && !listed || n == top {
+		if !known || v.look == Whole && (!listed || n == top) {
 			due = append(due, n)
 		}
 	}
@@ -131,7 +131,7 @@ func (l *looker) readEvents(ctx context.Context) error {
 		l.mu.Lock()
 		_, known := v.events[n]
 		l.mu.Unlock()
-		if known && listed && n != top {
+		if known && (v.look == Known || listed && n != top) {
 			return nil
 		}
 		return l.event(ctx, n)
