@@ -17,7 +17,7 @@ func many(t testing.TB, points, segments int) (*bench, *shiptest.Memory, string)
 	t.Helper()
 	store := shiptest.NewMemory()
 	b := newBench(t, store)
-	if err := ship.FillForTest(t.Context(), b.host(), points, segments, 24); err != nil {
+	if err := ship.FillForTest(t.Context(), b.host(), ship.Fill{Points: points, Segments: segments, PerFull: 24}); err != nil {
 		t.Fatal(err)
 	}
 	folder := filepath.Join(t.TempDir(), "cache")

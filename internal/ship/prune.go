@@ -324,7 +324,8 @@ func (p *prune) lookAgain(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		v.points[n] = doc.record(digest, size)
+		rec := doc.record(digest, size)
+		v.points[n] = &rec
 		p.repo.remember(v.cache, doc, digest, size)
 		news = true
 	}

@@ -33,7 +33,7 @@ func (p *prune) deletePoints(ctx context.Context) error {
 	var gone []Object
 	for n, d := range v.explained {
 		if key := pointKey(n); !d.IsZero() && p.mayLie(key) {
-			gone = append(gone, Object{Key: key, Size: v.points[n].size})
+			gone = append(gone, Object{Key: key, Size: v.sizeOf(n)})
 		}
 	}
 	if p.o.DryRun {
@@ -48,6 +48,14 @@ func (p *prune) deletePoints(ctx context.Context) error {
 		v.letGo(o.Key)
 	}
 	return nil
+}
+
+// sizeOf is how long the object of a point is, 0 of one that was not read.
+func (v *View) sizeOf(number int64) int64 {
+	if p, ok := v.points[number]; ok {
+		return p.size
+	}
+	return 0
 }
 
 // mayLie tells whether what was removed by record under a key may lie there still.
