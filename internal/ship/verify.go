@@ -64,12 +64,8 @@ func (r *Repository) Verify(ctx context.Context, o VerifyOptions, report func(Pr
 	return out, v.problems, err
 }
 
-// What is read at once, so that a store that is slow to answer is not waited for
-// each time. Of a segment only its digest is kept.
-const (
-	verifyStreams  = 4
-	verifySegments = 4 // of each
-)
+// How many are read at once. Of a segment only its digest is kept.
+const verifyStreams, verifySegments = 4, 4
 
 type verify struct {
 	repo   *Repository
@@ -147,8 +143,7 @@ func (v *verify) plan(s PointStream) {
 	maps.Copy(v.needs, set)
 }
 
-// streams reads all that the points need. What it finds is in the order of the
-// streams, as if it had read one after the other.
+// streams reads all that the points need. What it finds is ordered by stream.
 func (v *verify) streams(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(verifyStreams)
