@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"snapd/internal/advice"
 	"snapd/internal/durable"
@@ -100,8 +101,8 @@ func (r *Record) All() ([]Point, error) {
 // remembered is a point as All read it before, or as its file says now.
 func (r *Record) remembered(id ID, e fs.DirEntry) (readPoint, error) {
 	file, err := e.Info()
-	if err != nil {
-		file = nil // it is gone, or is another one by now: Get says
+	if err != nil || time.Since(file.ModTime()).Abs() < time.Second {
+		file = nil // it is gone, or could be replaced by one that looks the same
 	}
 	before, known := r.read[id]
 	if known && file != nil && sameFile(before.file, file) {
