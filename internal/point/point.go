@@ -2,6 +2,7 @@ package point
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 )
@@ -130,6 +131,19 @@ type Shipped struct {
 	Why         string `json:"why,omitempty"`     // why this base
 	Resumed     string `json:"resumed,omitempty"` // how an interrupted ship went on
 	Digest      string `json:"digest,omitempty"`  // SHA-256 of the stream's manifest
+}
+
+// clone is a copy of which all may be changed but what Containers and Properties
+// hold.
+func (p *Point) clone() Point {
+	c := *p
+	c.Datasets, c.Shipped, c.Members = slices.Clone(p.Datasets), slices.Clone(p.Shipped), slices.Clone(p.Members)
+	for i := range c.Datasets {
+		c.Datasets[i].Paths = slices.Clone(c.Datasets[i].Paths)
+	}
+	c.Warnings, c.Quiesced, c.Hooks = slices.Clone(p.Warnings), slices.Clone(p.Quiesced), slices.Clone(p.Hooks)
+	c.Dropped, c.States, c.Numbers = slices.Clone(p.Dropped), slices.Clone(p.States), maps.Clone(p.Numbers)
+	return c
 }
 
 // InRepository tells whether the whole point lies in the repository.

@@ -33,16 +33,12 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 		repo: r, v: v, listed: map[string]Object{}, streams: map[point.ID][]StreamRef{},
 		sealed: map[int64]string{}, asked: map[string]bool{}, badEvents: map[int64]error{}, badPoints: map[int64]error{},
 	}
-	l.known, v.events, v.found = cache.known()
-	v.points = make(map[int64]PointRecord, len(l.known))
-	for n, p := range l.known {
-		v.points[n] = p.PointRecord
-	}
+	v.points, v.events, v.found = cache.known()
 	if err := l.run(ctx); err != nil {
 		return nil, fmt.Errorf("look through the repository: %w", err)
 	}
-	if v.look == Whole {
-		v.settle() // what was asked for last is not in it yet
+	if l.late {
+		v.settle()
 	}
 	if err := l.unseal(ctx); err != nil {
 		return nil, fmt.Errorf("look through the repository: %w", err)
@@ -59,11 +55,11 @@ type looker struct {
 	repo *Repository
 	v    *View
 
-	known   map[int64]cachedPoint
 	listed  map[string]Object
 	streams map[point.ID][]StreamRef // listed
 	sealed  map[int64]string         // of points that were fetched
 	asked   map[string]bool          // keys that a Get answered for just now
+	late    bool                     // something was found after the facts were settled
 
 	mu        sync.Mutex
 	badEvents map[int64]error
@@ -122,7 +118,7 @@ func (l *looker) readEvents(ctx context.Context) error {
 	for n := int64(1); n <= top; n++ {
 		_, known := v.events[n]
 		_, listed := l.listed[eventKey(n)]
-		if !known || v.look == Whole && !listed || n == top {
+		if !known || v.look == Whole && (!listed || n == top) {
 			due = append(due, n)
 		}
 	}
@@ -131,7 +127,7 @@ func (l *looker) readEvents(ctx context.Context) error {
 		l.mu.Lock()
 		_, known := v.events[n]
 		l.mu.Unlock()
-		if known && listed && n != top {
+		if known && (v.look == Known || listed && n != top) {
 			return nil
 		}
 		return l.event(ctx, n)
@@ -315,8 +311,7 @@ func (l *looker) point(ctx context.Context, n int64) error {
 		return nil
 	}
 	rec := doc.record(digest, size)
-	rec.StoreTime = l.listed[key].Time
-	l.v.points[n] = rec
+	l.v.points[n] = &rec
 	if l.repo.canUnseal() {
 		l.sealed[n] = doc.Sealed
 	}
@@ -356,12 +351,6 @@ func (l *looker) report() {
 		if _, gone := v.explained[n]; !gone {
 			tell(pointKey(n), l.badPoints[n])
 			v.junk[n] = !errors.Is(l.badPoints[n], ErrNotFound)
-		}
-	}
-	for n, p := range v.points {
-		if o, listed := l.listed[pointKey(n)]; listed {
-			p.StoreTime = o.Time
-			v.points[n] = p
 		}
 	}
 }

@@ -29,8 +29,7 @@ type PointRecord struct {
 	Secret Secret // what a bucket's reader must not see
 	Sealed bool   // Secret is empty, because no identity is there to decrypt it
 
-	StoreTime time.Time // when the point was put, by the store's clock; set when read
-	Digest    Digest    // of the point's object; set when read
+	Digest Digest // of the point's object; set when read
 
 	previous *Link
 	events   *Link // the newest event when it was put, nil if none

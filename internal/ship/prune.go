@@ -79,11 +79,12 @@ type prune struct {
 	drop map[point.ID]bool
 
 	leases   []Lease
-	storeNow time.Time         // the newest time that a listing told, when orphans are looked for
-	keep     map[point.ID]bool // streams that stay
-	going    []PointRecord     // records that this prune drops
-	stray    []point.ID        // streams without a point or manifest that an orphan hunt removes by record
-	extra    []Object          // below data/ of a stream that stays, and not named by its manifest
+	storeNow time.Time                // the newest time that a listing told, when orphans are looked for
+	keep     map[point.ID]bool        // streams that stay
+	going    []PointRecord            // records that this prune drops
+	stray    []point.ID               // streams without a point or manifest that an orphan hunt removes by record
+	says     map[point.ID]PointStream // what the points that go say of their streams; nil until it is asked for
+	extra    []Object                 // below data/ of a stream that stays, and not named by its manifest
 
 	mu     sync.Mutex
 	pruned Pruned
@@ -324,7 +325,8 @@ func (p *prune) lookAgain(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		v.points[n] = doc.record(digest, size)
+		rec := doc.record(digest, size)
+		v.points[n] = &rec
 		p.repo.remember(v.cache, doc, digest, size)
 		news = true
 	}

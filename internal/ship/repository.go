@@ -41,6 +41,7 @@ type Repository struct {
 	identities []age.Identity
 	memory     *Memory
 	host       string // opaque id of this host
+	baseAgain  time.Duration
 
 	// numbering keeps two groups of one process from taking one number.
 	numbering sync.Mutex
@@ -148,6 +149,9 @@ type OpenOptions struct {
 	// Host names this host in leases and events, opaquely, in the repository
 	// whose id it is given. nil: the host is called unknown.
 	Host func(repository string) string
+	// BaseAgain is how long an upload may take before its base is checked once
+	// more; the time after which a lease is renewed if 0, and always if below.
+	BaseAgain time.Duration
 }
 
 // Open reads the description of a repository and checks that it was signed by
@@ -218,7 +222,10 @@ func newRepository(s Store, d *repositoryDoc, o OpenOptions) *Repository {
 	}
 	r := &Repository{
 		ID: d.Repository, Encryption: d.Encryption, Created: d.Created, SliceBytes: d.SliceBytes,
-		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory, host: "unknown",
+		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory, host: "unknown", baseAgain: o.BaseAgain,
+	}
+	if r.baseAgain == 0 {
+		r.baseAgain = leaseEvery
 	}
 	if o.Host != nil {
 		r.host = o.Host(r.ID)
