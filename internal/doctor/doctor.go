@@ -11,6 +11,7 @@ import (
 	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
+	"snapd/internal/ship"
 	"snapd/internal/ship/s3"
 
 	systemd "snapd/internal/host"
@@ -44,6 +45,9 @@ type Bucket interface {
 	// Inspect asks for the bucket's protections. What this host has no right to
 	// ask is in Unknown and no error.
 	Inspect(ctx context.Context) (s3.Facts, error)
+	// ProbeLock tries to extend the lock of an object that it puts, and that is
+	// locked for a minute. ship.ErrDenied when a right lacks.
+	ProbeLock(ctx context.Context, mode ship.LockMode) error
 }
 
 // Options are what the checks work with. All of them have to be set.

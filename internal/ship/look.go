@@ -47,6 +47,7 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 	if err := l.unseal(ctx); err != nil {
 		return nil, fmt.Errorf("look through the repository: %w", err)
 	}
+	v.tellHidden(r.hidden)
 	// A cache that cannot be written costs the next look time, not this one.
 	if err := errors.Join(cache.flush(), cache.noteSeen(v.newestPoint(), v.newestEvent())); err != nil {
 		v.Notes = append(v.Notes, err.Error())
