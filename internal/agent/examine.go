@@ -22,8 +22,11 @@ type Examined struct {
 	Room      Room
 	// Base is what the newest streams build on that is locked for the shortest
 	// time; nil when the store has no locks, or does not say.
-	Base *ship.BaseLock
+	Base *BaseLock
 }
+
+// BaseLock is as ship.BaseLock.
+type BaseLock ship.BaseLock
 
 // Examine looks through a repository, whole, and changes nothing there.
 func (a *Agent) Examine(ctx context.Context, name string) (Examined, error) {
@@ -53,7 +56,7 @@ func (a *Agent) Examine(ctx context.Context, name string) (Examined, error) {
 		out.Other, out.Mixed = texts(other), texts(mixed)
 	}
 	if base, err := repo.OldestBase(ctx, view); err == nil {
-		out.Base = &base
+		out.Base = (*BaseLock)(&base)
 	}
 	free, all, err := repo.Space(ctx)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {

@@ -11,7 +11,6 @@ import (
 	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
-	"snapd/internal/ship"
 	"snapd/internal/ship/s3"
 
 	systemd "snapd/internal/host"
@@ -46,8 +45,8 @@ type Bucket interface {
 	// ask is in Unknown and no error.
 	Inspect(ctx context.Context) (s3.Facts, error)
 	// ProbeLock tries to extend the lock of an object that it puts, and that is
-	// locked for a minute. ship.ErrDenied when a right lacks.
-	ProbeLock(ctx context.Context, mode ship.LockMode) error
+	// locked for a minute.
+	ProbeLock(ctx context.Context, mode string) (s3.LockTry, error)
 }
 
 // Options are what the checks work with. All of them have to be set.

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
-	"snapd/internal/ship"
 )
 
 // repositories looks whether each can be read and written, and what protects it.
@@ -31,7 +31,7 @@ func (d doctor) repositories(ctx context.Context) []Check {
 
 // repository looks at one. base is what the newest streams there build on, nil
 // where the store does not say how long it is locked.
-func (d doctor) repository(ctx context.Context, name string) (_ []Check, base *ship.BaseLock) {
+func (d doctor) repository(ctx context.Context, name string) (_ []Check, base *agent.BaseLock) {
 	check := "repository " + name
 	found, err := d.Agent.Examine(ctx, name)
 	if err != nil {
@@ -41,12 +41,24 @@ func (d doctor) repository(ctx context.Context, name string) (_ []Check, base *s
 }
 
 // bucket says what the server behind a repository does and does not do.
-func (d doctor) bucket(ctx context.Context, r config.Repository, base *ship.BaseLock) []Check {
+func (d doctor) bucket(ctx context.Context, r config.Repository, base *agent.BaseLock) []Check {
 	bucket, err := d.Bucket(r)
 	if err != nil || bucket == nil {
 		return nil // the check of the repository has said so
 	}
-	return []Check{probeWrites(ctx, bucket), probeProtection(ctx, bucket, base)}
+	return []Check{probeWrites(ctx, bucket), probeProtection(ctx, bucket, base, d.fullEvery())}
+}
+
+// fullEvery is the longest that a group has, 0 when one has no limit.
+func (d doctor) fullEvery() time.Duration {
+	longest := time.Duration(0)
+	for _, g := range d.Agent.Config.Groups {
+		if g.FullEvery <= 0 {
+			return 0
+		}
+		longest = max(longest, time.Duration(g.FullEvery))
+	}
+	return longest
 }
 
 func probeWrites(ctx context.Context, bucket Bucket) Check {

@@ -111,6 +111,9 @@ func (e *extending) ask(ctx context.Context) (err error) {
 		return err
 	}
 	e.period = max(e.lock.Until.Sub(put.Time), 0)
+	if _, known := e.memory.Until[string(e.newest.ID)]; !known {
+		e.allOf(e.newest, e.lock.Until)
+	}
 	return nil
 }
 
@@ -167,22 +170,27 @@ func (e *extending) due(until time.Time) bool {
 	return until.Before(e.lock.Until.Add(-e.period / lockSlack))
 }
 
-// untilOf is until when all objects of a stream are locked, at least. Those of
-// a young one are not asked for.
+// untilOf is until when all objects of a stream are locked, at least.
 func (e *extending) untilOf(ctx context.Context, s StreamRef) (time.Time, error) {
 	if until, known := e.memory.Until[string(s.ID)]; known {
 		return until, nil
 	}
-	if age := e.newest.ID.Time().Sub(s.ID.Time()); age >= 0 && age < e.period/lockSlack {
-		return e.lock.Until, nil
-	}
 	until, err := e.until(ctx, string(s.ID), s.Key)
-	// Its segments were put before its manifest, but not before it was begun.
-	if first := s.ID.Time().Add(e.period); err == nil && first.Before(until) {
-		until = first
-		e.memory.Until[string(s.ID)] = first
+	if err == nil {
+		until = e.allOf(s, until)
 	}
 	return until, err
+}
+
+// allOf remembers of a stream whose manifest is locked until then, by the
+// store's own rule, until when all of it is: its segments were put before the
+// manifest, but not before it was begun.
+func (e *extending) allOf(s StreamRef, until time.Time) time.Time {
+	if first := s.ID.Time().Add(e.period); first.Before(until) {
+		until = first
+	}
+	e.memory.Until[string(s.ID)] = until
+	return until
 }
 
 // until is what is remembered, or what the store says of one object.

@@ -45,11 +45,13 @@ func (s *Store) ExtendLock(ctx context.Context, key string, l ship.Lock) error {
 		return err
 	}
 	err := s.putRetention(ctx, key, l)
-	if err == nil || ctxOrAway(err) || errors.Is(err, ship.ErrNotFound) || errors.Is(err, errors.ErrUnsupported) {
+	if err == nil || ctxOrAway(err) || errors.Is(err, ship.ErrNotFound) {
 		return err
 	}
 	there, lerr := s.LockOf(ctx, key)
 	switch {
+	case errors.Is(lerr, ship.ErrNotFound):
+		return lerr // which some servers do not say of what was deleted
 	case lerr != nil:
 		return err
 	case !there.Until.Before(l.Until.Truncate(time.Second)):
@@ -98,22 +100,31 @@ const (
 	probeLeftovers = time.Hour // what is older than this was left by an earlier probe
 )
 
-// ProbeLock tells whether locks can be extended, with an object of its own that
-// is locked for a minute. ship.ErrDenied when a right lacks,
-// errors.ErrUnsupported when the bucket has no locks. What probes left behind
-// whose locks have ended it removes, if it may.
-func (s *Store) ProbeLock(ctx context.Context, mode ship.LockMode) error {
+// LockTry is what ProbeLock found out.
+type LockTry struct {
+	Extends bool
+	Denied  bool   // a right lacks; otherwise the server cannot
+	Why     string // "" when locks can be extended
+}
+
+// ProbeLock tells whether locks of a mode can be extended, with an object of its
+// own that is locked for a minute. What probes left behind whose locks have
+// ended it removes, if it may. An error is why it could not find out.
+func (s *Store) ProbeLock(ctx context.Context, mode string) (LockTry, error) {
 	s.sweepProbes(ctx)
 	var err error
 	for _, period := range []time.Duration{probeLock, probeLockLong} {
-		if err = s.probeLock(ctx, mode, period); err == nil || errors.Is(err, ship.ErrDenied) || ctxOrAway(err) || errors.Is(err, errors.ErrUnsupported) {
-			break
+		err = s.probeLock(ctx, ship.LockMode(mode), period)
+		switch {
+		case err == nil:
+			return LockTry{Extends: true}, nil
+		case errors.Is(err, ship.ErrDenied), errors.Is(err, errors.ErrUnsupported):
+			return LockTry{Denied: errors.Is(err, ship.ErrDenied), Why: err.Error()}, nil
+		case ctxOrAway(err):
+			return LockTry{}, fmt.Errorf("try to extend a lock: %w", err)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("try to extend a lock: %w", err)
-	}
-	return nil
+	return LockTry{}, fmt.Errorf("try to extend a lock: %w", err)
 }
 
 func (s *Store) probeLock(ctx context.Context, mode ship.LockMode, period time.Duration) error {
@@ -124,7 +135,7 @@ func (s *Store) probeLock(ctx context.Context, mode ship.LockMode, period time.D
 	lock := ship.Lock{Mode: mode, Until: time.Now().UTC().Add(period).Truncate(time.Second)}
 	info, err := s.put(ctx, key, body, false, sha256.Sum256(body), lock)
 	if err != nil {
-		return s.explainLock(ctx, "put a locked object", err)
+		return err
 	}
 	lock.Until = lock.Until.Add(time.Second)
 	err = s.ExtendLock(ctx, key, lock)

@@ -164,6 +164,9 @@ func (s *Store) put(ctx context.Context, key string, body []byte, ifAbsent bool,
 	guarded := &bodyReader{rest: body}
 	defer guarded.close()
 	info, err := s.core.PutObject(ctx, s.bucket, s.prefix+key, guarded, int64(len(body)), contentMD5, sum.String(), o)
+	if err != nil && !lock.Until.IsZero() {
+		return info, s.explainLock(ctx, "put "+key, err)
+	}
 	if err != nil {
 		return info, s.explain(ctx, "put "+key, err)
 	}
