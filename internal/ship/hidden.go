@@ -115,6 +115,16 @@ func (h *hiddenStore) keys() []string {
 	return slices.Sorted(maps.Keys(h.met))
 }
 
+// has tells whether a key was read so.
+func (h *hiddenStore) has(key string) bool {
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.met[key]
+}
+
 // isGenuine tells whether an object is one that the key's user put under that
 // key. Who reads it checks the rest.
 func isGenuine(trusted PublicKey, key string, object []byte) bool {

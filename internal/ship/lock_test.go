@@ -214,7 +214,7 @@ func TestReadBehindDeleteMarkers(t *testing.T) {
 	if len(v.Points) != 2 || v.HasPoint(2) || !v.Dropped(p2) || len(v.Damage()) != 0 {
 		t.Errorf("points %+v, damage %+v", v.Points, v.Damage())
 	}
-	if len(v.Problems) != 1 || v.Problems[0].Kind != ship.KindHidden || !strings.Contains(v.Problems[0].Problem, "more)") {
+	if len(v.Problems) != 1 || len(v.Notes) != 0 || v.Problems[0].Kind != ship.KindHidden || !strings.Contains(v.Problems[0].Problem, "more)") {
 		t.Errorf("problems: %+v", v.Problems)
 	}
 	if got, err := b.read(r, s1.ID); err != nil || string(got) != string(data) {
