@@ -125,6 +125,17 @@ func (h *hiddenStore) has(key string) bool {
 	return h.met[key]
 }
 
+// hidden notes that a listing lacked what is there. What lies behind a delete
+// marker it has to lack.
+func (l *looker) hidden(key string) {
+	if l.repo.hidden.has(key) {
+		return
+	}
+	if _, listed := l.listed[key]; l.v.look == Whole && !listed && l.v.cache != nil {
+		l.v.Notes = append(l.v.Notes, fmt.Sprintf("the listing lacked %s, which is there", key))
+	}
+}
+
 // isGenuine tells whether an object is one that the key's user put under that
 // key. Who reads it checks the rest.
 func isGenuine(trusted PublicKey, key string, object []byte) bool {

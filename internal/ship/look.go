@@ -208,17 +208,6 @@ func (l *looker) ask(key string) bool {
 	return !again
 }
 
-// hidden notes that a listing lacked what is there. What lies behind a delete
-// marker it has to lack.
-func (l *looker) hidden(key string) {
-	if l.repo.hidden.has(key) {
-		return
-	}
-	if _, listed := l.listed[key]; l.v.look == Whole && !listed && l.v.cache != nil {
-		l.v.Notes = append(l.v.Notes, fmt.Sprintf("the listing lacked %s, which is there", key))
-	}
-}
-
 func (l *looker) each(ctx context.Context, numbers []int64, do func(context.Context, int64) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(lookFetches)
