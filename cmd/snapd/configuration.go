@@ -80,6 +80,8 @@ func (w *where) options(conf *config.Config, report agent.Report) (agent.Options
 		TimerTrouble: systemd.Trouble,
 		Guard:        true,
 
+		OpenHidden: w.openHidden,
+
 		OnlyRepositories: w.named(),
 	}, err
 }
@@ -162,11 +164,20 @@ func (w *where) single() (*config.Config, error) {
 // open opens a repository for writing if this host has the signing key, else
 // for reading.
 func (w *where) open(ctx context.Context, r config.Repository, report agent.Report) (*ship.Repository, error) {
+	return w.openWith(ctx, r, report, ship.OpenOptions{})
+}
+
+// openHidden opens a repository for reading, behind delete markers too.
+func (w *where) openHidden(ctx context.Context, r config.Repository, report agent.Report) (*ship.Repository, error) {
+	return w.openWith(ctx, r, report, ship.OpenOptions{Hidden: true})
+}
+
+func (w *where) openWith(ctx context.Context, r config.Repository, report agent.Report, o ship.OpenOptions) (*ship.Repository, error) {
 	store, err := openStore(r)
 	if err != nil {
 		return nil, err
 	}
-	o := ship.OpenOptions{Host: agent.HostID}
+	o.Host = agent.HostID
 	if o.Signer, o.Trusted, err = w.keys(r); err != nil {
 		return nil, err
 	}

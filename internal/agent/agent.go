@@ -69,8 +69,14 @@ type Options struct {
 	// Fault is called at every step of a window by tests; nil in production.
 	Fault func(step string)
 	// Open opens a repository, with the identities that the caller has.
-	Open func(ctx context.Context, r config.Repository, report Report) (*ship.Repository, error)
+	Open Opener
+	// OpenHidden is Open for an operation that only reads: the repository also
+	// reads what was deleted from a bucket that keeps versions. May be nil.
+	OpenHidden Opener
 }
+
+// Opener opens a repository.
+type Opener func(ctx context.Context, r config.Repository, report Report) (*ship.Repository, error)
 
 // Agent carries out operations. Its methods may be called from several
 // goroutines and processes at once: locks below Run keep them apart.

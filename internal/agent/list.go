@@ -64,7 +64,7 @@ func (a *Agent) Show(ctx context.Context, wanted string) (point.Point, error) {
 
 // joined adds the points of one repository to those that are known.
 func (a *Agent) joined(ctx context.Context, name string, points []point.Point) ([]point.Point, *ship.View, error) {
-	repo, view, cache, err := a.openView(ctx, name, ship.Whole)
+	repo, view, cache, err := a.openToRead(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -123,6 +123,9 @@ func (a *shipping) shipTo(ctx context.Context, g workload.Group, repository stri
 	}
 	out = slices.Concat(healed, shipped)
 	if ctx.Err() == nil {
+		a.extendLocks(ctx, o, g, out)
+	}
+	if ctx.Err() == nil {
 		fault = errors.Join(fault, a.tellLost(ctx, o, g), a.unhealed(o, g))
 	}
 	return out, fault

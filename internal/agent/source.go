@@ -90,7 +90,7 @@ func (a *Agent) tellNewer(p point.Point, wanted string, local []point.Point, fau
 func isLatest(wanted string) bool { return wanted == "latest" || strings.HasPrefix(wanted, "latest:") }
 
 func (a *Agent) sourceIn(ctx context.Context, name, wanted string, local []point.Point) (*source, error) {
-	repo, view, cache, err := a.openView(ctx, name, ship.Whole)
+	repo, view, cache, err := a.openToRead(ctx, name)
 	if err == nil {
 		err = cache.Close()
 	}

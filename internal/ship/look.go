@@ -43,6 +43,7 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 	if err := l.unseal(ctx); err != nil {
 		return nil, fmt.Errorf("look through the repository: %w", err)
 	}
+	v.tellHidden(r.hidden)
 	// A cache that cannot be written costs the next look time, not this one.
 	if err := errors.Join(cache.flush(), cache.noteSeen(v.newestPoint(), v.newestEvent())); err != nil {
 		v.Notes = append(v.Notes, err.Error())
@@ -201,13 +202,6 @@ func (l *looker) ask(key string) bool {
 	again := l.asked[key]
 	l.asked[key] = true
 	return !again
-}
-
-// hidden notes that a listing lacked what is there.
-func (l *looker) hidden(key string) {
-	if _, listed := l.listed[key]; l.v.look == Whole && !listed && l.v.cache != nil {
-		l.v.Notes = append(l.v.Notes, fmt.Sprintf("the listing lacked %s, which is there", key))
-	}
 }
 
 func (l *looker) each(ctx context.Context, numbers []int64, do func(context.Context, int64) error) error {

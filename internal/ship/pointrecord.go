@@ -236,6 +236,7 @@ const (
 	KindUnknown    ProblemKind = "unknown key" // no version of the format explains it
 	KindChain      ProblemKind = "chain"       // what a kept point builds on is not known down to a full stream
 	KindLease      ProblemKind = "lease"       // a lease does not verify
+	KindHidden     ProblemKind = "hidden"      // what was deleted without a signed removal, and was read from an earlier version
 )
 
 // isDamage tells what is wrong with an object from what keeps us from it.

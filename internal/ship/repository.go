@@ -36,12 +36,15 @@ type Repository struct {
 
 	store      Store
 	signer     *Signer // nil: read only
+	readOnly   bool
 	trusted    PublicKey
 	recipients []age.Recipient
 	identities []age.Identity
 	memory     *Memory
 	host       string // opaque id of this host
 	baseAgain  time.Duration
+
+	hidden *hiddenStore // of a reader that also reads what was deleted; nil of others
 
 	// numbering keeps two groups of one process from taking one number.
 	numbering sync.Mutex
@@ -146,6 +149,9 @@ type OpenOptions struct {
 	Recipients []age.Recipient // to whom an upload is encrypted
 	Identities []age.Identity  // what decrypts; none: names stay hidden and nothing can be restored
 	Memory     *Memory         // shared by repositories of one process; its own if nil
+	// Hidden reads what was deleted from a bucket that keeps versions, where
+	// nothing else lies under its key. Such a repository is for reading only.
+	Hidden bool
 	// Host names this host in leases and events, opaquely, in the repository
 	// whose id it is given. nil: the host is called unknown.
 	Host func(repository string) string
@@ -167,12 +173,16 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 	if o.Signer != nil && !o.Trusted.Equal(o.Signer.Public()) {
 		return nil, fmt.Errorf("open repository: the trusted key %s is not that of the signing key, %s", o.Trusted, o.Signer.Public())
 	}
+	var hidden *hiddenStore
+	if o.Hidden {
+		s, hidden = readingHidden(s, func(key string, object []byte) bool { return isGenuine(o.Trusted, key, object) })
+	}
 	var object bytes.Buffer
 	if err := fetch(ctx, s, keyRepository, maxSigned, &object); err != nil {
 		if errors.Is(err, ErrDeleted) {
 			// Its own advice says how to get at the versions; init would make a
 			// second repository on top of them.
-			return nil, fmt.Errorf("open repository: its description is hidden: %w", err)
+			return nil, hiddenRepository(ctx, s, err)
 		}
 		if errors.Is(err, ErrNotFound) {
 			return nil, advice.With(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
@@ -198,7 +208,9 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 		return nil, advice.With(errors.New("open repository: it is encrypted, but no recipients are configured"),
 			"set recipients = [\"age1…\"] for it")
 	}
-	return newRepository(s, &doc, o), nil
+	r := newRepository(s, &doc, o)
+	r.hidden, r.readOnly = hidden, o.Hidden
+	return r, nil
 }
 
 // foreign says whose the repository seems to be.
@@ -246,7 +258,7 @@ func (r *Repository) canUnseal() bool {
 }
 
 func (r *Repository) checkWritable() error {
-	if r.signer == nil {
+	if r.signer == nil || r.readOnly {
 		return fmt.Errorf("repository %s: %w", r.ID, ErrReadOnly)
 	}
 	if r.Encryption == EncryptionAge && len(r.recipients) == 0 {
