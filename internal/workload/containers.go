@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
 )
 
@@ -167,6 +168,7 @@ func (e *Engine) inspect(ctx context.Context, id string, volumes map[string]*vol
 	}
 	if in.HostConfig != nil {
 		c.AutoRemove = in.HostConfig.AutoRemove
+		c.subpaths(in.HostConfig.Mounts)
 		for target := range in.HostConfig.Tmpfs { // --tmpfs is not among the mounts
 			c.Mounts = append(c.Mounts, Mount{Kind: Tmpfs, Target: target, Writable: true, FSType: "tmpfs"})
 		}
@@ -192,6 +194,16 @@ func mountOf(m container.MountPoint, v *volume.Volume) Mount {
 	}
 	out.FSType = kind
 	return out
+}
+
+// subpaths notes of which volumes only a part is mounted.
+func (c *Container) subpaths(asked []mount.Mount) {
+	for _, m := range asked {
+		i := slices.IndexFunc(c.Mounts, func(o Mount) bool { return o.Target == m.Target && o.Kind == Volume })
+		if i >= 0 && m.VolumeOptions != nil {
+			c.Mounts[i].Subpath = m.VolumeOptions.Subpath
+		}
+	}
 }
 
 // locate finds the cgroup of a running container through its first process,

@@ -45,6 +45,7 @@ type Mount struct {
 	Source   string // path on the host; "" when there is none
 	Target   string // path in the container
 	Writable bool
+	Subpath  string // of the volume, where only that is mounted
 	FSType   string // what the volume's options or its driver name: nfs, cifs, …; "" when they say nothing
 }
 
