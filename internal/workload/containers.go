@@ -162,6 +162,7 @@ func (e *Engine) inspect(ctx context.Context, id string, volumes map[string]*vol
 	}
 	if in.Config != nil {
 		c.Labels, c.Image = in.Config.Labels, in.Config.Image
+		c.DataDir = dataDir(c.Image, in.Config.Env)
 	}
 	for _, m := range in.Mounts {
 		c.Mounts = append(c.Mounts, mountOf(m, volumes[m.Name]))

@@ -78,6 +78,9 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 		return r.out, r.nothing()
 	}
 	r.nestedDatasets(ctx)
+	if err := r.leftOut(ctx); err != nil {
+		return Resolved{}, err
+	}
 	if err := r.writers(ctx, h.Containers); err != nil {
 		return Resolved{}, err
 	}
