@@ -42,7 +42,10 @@ func (c *cli) showAccepted(x agent.Accepted) {
 	for _, ch := range x.Changed {
 		c.say("  " + printable(ch.String()))
 	}
+	if x.Before != "" {
+		c.say(fmt.Sprintf("  point %s is the last one before that: snapd pin %s keeps it", x.Before, x.Before))
+	}
 	for _, g := range x.Gone {
-		c.say(printable(fmt.Sprintf("  %s %s is kept for its own sake no longer: snapd pin %s keeps the last point that has it", g.Driver, g.Dataset, g.Last)))
+		c.say(printable(fmt.Sprintf("  %s %s is kept for its own sake no longer: the last point that has it is %s", g.Driver, g.Dataset, g.Last)))
 	}
 }

@@ -20,16 +20,17 @@ import (
 // Accepted is what a user has accepted of a group.
 type Accepted struct {
 	Group   string         `json:"group"`
-	Point   point.ID       `json:"point"`   // as this one is, the group is to be
-	Changed []point.Change `json:"changed"` // what it no longer counts as changed
-	Gone    []Gone         `json:"gone"`    // datasets that points have and it has not
+	Point   point.ID       `json:"point"`            // as this one is, the group is to be
+	Changed []point.Change `json:"changed"`          // what it no longer counts as changed
+	Before  point.ID       `json:"before,omitempty"` // the newest point that has all of that as it was
+	Gone    []Gone         `json:"gone"`             // datasets that points have and it has not
 }
 
 // Gone is a dataset whose history retention counts no longer.
 type Gone struct {
 	Driver  string   `json:"driver"`
 	Dataset string   `json:"dataset"`
-	Last    point.ID `json:"last"` // the newest point that has it
+	Last    point.ID `json:"last"` // the newest point that has it whole
 }
 
 // accepted is what this host remembers of that, for each group the last time. It
@@ -208,7 +209,11 @@ func (a *Agent) accept(ctx context.Context, x acceptance) (_ Accepted, err error
 	if err != nil {
 		return Accepted{}, err
 	}
-	return Accepted{Group: x.group, Point: x.newest.ID, Changed: notNil(before.open(x.newest.Changed)), Gone: notNil(goneSince(x, before))}, nil
+	out := Accepted{Group: x.group, Point: x.newest.ID, Changed: notNil(before.open(x.newest.Changed)), Gone: notNil(goneSince(x, before))}
+	if p, found := before.lastWith(x.points, x.newest, out.Changed); found && len(out.Changed) > 0 {
+		out.Before = p.ID
+	}
+	return out, nil
 }
 
 // goneSince are the datasets of older points that the newest one lacks and that
@@ -218,12 +223,15 @@ func goneSince(x acceptance, before accepted) []Gone {
 	last, names := map[string]point.ID{}, map[string]point.Dataset{}
 	var order []string
 	for _, p := range x.points {
-		candidates = append(candidates, retain.Candidate{ID: p.ID, Has: before.whole(p, originsOf(p))})
+		has := before.whole(p, originsOf(p))
+		candidates = append(candidates, retain.Candidate{ID: p.ID, Has: has})
 		for _, d := range p.Datasets {
 			if last[d.Origin] == "" {
 				order = append(order, d.Origin)
 			}
-			last[d.Origin], names[d.Origin] = max(last[d.Origin], p.ID), d
+			if names[d.Origin] = d; last[d.Origin] == "" || slices.ContainsFunc(has, func(h retain.Dataset) bool { return h.Origin == d.Origin }) {
+				last[d.Origin] = max(last[d.Origin], p.ID)
+			}
 		}
 	}
 	counts := before.counts(candidates)

@@ -122,7 +122,8 @@ func (a *Agent) withChanges(points []point.Point) []point.Point {
 // one is to be named by its id.
 func (a *Agent) checkUnchanged(src *source, wanted, dataset string) error {
 	p := src.point
-	open := slices.DeleteFunc(a.acceptedOf(p.Group).open(p.Changed), func(c point.Change) bool { return dataset != "" && !concerns(c, dataset) })
+	x := a.acceptedOf(p.Group)
+	open := slices.DeleteFunc(x.open(p.Changed), func(c point.Change) bool { return dataset != "" && !concerns(c, dataset) })
 	if len(open) == 0 {
 		return nil
 	}
@@ -131,7 +132,7 @@ func (a *Agent) checkUnchanged(src *source, wanted, dataset string) error {
 		lines = append(lines, c.String())
 	}
 	do := fmt.Sprintf("name the point that you mean by its id: %s as it is", p.ID)
-	if before, found := a.lastWith(src.beside, p, open); found {
+	if before, found := x.lastWith(src.beside, p, open); found {
 		do = fmt.Sprintf("name the point that you mean by its id: %s, taken %s, is the last one before that; %s is the newest as it is", before.ID, before.Time.UTC().Format("2006-01-02 15:04 MST"), p.ID)
 	}
 	err := fmt.Errorf("point %s of group %s is changed: %s", p.ID, p.Group, strings.Join(lines, "; "))
@@ -148,10 +149,10 @@ func concerns(c point.Change, dataset string) bool {
 	return is(c.Was.Place) || c.Is != nil && is(*c.Is)
 }
 
-// lastWith is the newest point that has what another one lacks.
-func (a *Agent) lastWith(points []point.Point, p point.Point, lacks []point.Change) (point.Point, bool) {
+// lastWith is the newest point of a group that has what a later one lacks.
+func (x accepted) lastWith(points []point.Point, p point.Point, lacks []point.Change) (point.Point, bool) {
 	has := func(o point.Point) bool {
-		open := a.acceptedOf(o.Group).open(o.Changed)
+		open := x.open(o.Changed)
 		return o.ID < p.ID && (o.Group == p.Group || o.Group == "") && !slices.ContainsFunc(lacks, func(c point.Change) bool {
 			return !hasOrigin(o, c.Was.Origin) || slices.ContainsFunc(open, func(d point.Change) bool { return d.Was.Origin == c.Was.Origin })
 		})

@@ -173,7 +173,7 @@ func TestAcceptLetsRetentionGoOn(t *testing.T) {
 	}
 	got, err := b.Accept(t.Context(), []string{"shop", "shop"})
 	b.check(err)
-	if len(got) != 1 || got[0].Point != p.ID || len(got[0].Changed) != 1 || len(got[0].Gone) != 1 || got[0].Gone[0].Last != good.ID {
+	if len(got) != 1 || got[0].Point != p.ID || len(got[0].Changed) != 1 || len(got[0].Gone) != 1 || got[0].Gone[0].Last != good.ID || got[0].Before != good.ID {
 		t.Errorf("%+v", got)
 	}
 	if again, err := b.Accept(t.Context(), []string{"shop"}); err != nil || len(again[0].Changed)+len(again[0].Gone) > 0 {

@@ -2,6 +2,7 @@ package point
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -120,8 +121,14 @@ func (c Change) Same(o Change) bool {
 	return c.Was.Key() == o.Was.Key() && c.Was.Same(o.Was.Place) && c.Since.Point == o.Since.Point
 }
 
-// String says it in one line.
+// String says it in one line. Names come from users and containers: what could
+// move a cursor is escaped.
 func (c Change) String() string {
+	quoted := strconv.Quote(c.line())
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
+}
+
+func (c Change) line() string {
 	since := fmt.Sprintf("since point %s of %s", c.Since.Point, c.Since.Time.UTC().Format("2006-01-02 15:04 MST"))
 	switch {
 	case c.What == ItemEmptied:
