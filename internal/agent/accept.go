@@ -165,21 +165,25 @@ func (a *Agent) acceptance(ctx context.Context, group string, local []point.Poin
 	}
 	x := acceptance{group: group, points: of(local)}
 	if len(x.points) == 0 {
-		s, err := a.look(ctx)
-		if err != nil {
-			return x, err
-		}
-		_, err = s.find(group)
-		if err := errors.Join(err, s.close()); err != nil {
-			return x, err
-		}
-		all, _, err := a.everywhere(ctx) // of another host, whose points this one prunes
+		all, _, fault := a.everywhere(ctx) // the record is lost, or this host prunes the points of another
 		if x.points = of(all); len(x.points) == 0 {
-			return x, errors.Join(advice.With(fmt.Errorf("group %s has no restore point that could be accepted", group), "run: snapd run %s", group), err)
+			return x, errors.Join(a.nothingToAccept(ctx, group), fault)
 		}
 	}
 	x.newest = newestOf(x.points, nil, a.Now())
 	return x, nil
+}
+
+// nothingToAccept says of a group without points whether there is such a group.
+func (a *Agent) nothingToAccept(ctx context.Context, group string) error {
+	s, err := a.look(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err = s.find(group); err == nil {
+		err = advice.With(fmt.Errorf("group %s has no restore point that could be accepted", group), "run: snapd run %s", group)
+	}
+	return errors.Join(err, s.close())
 }
 
 func (a *Agent) accept(ctx context.Context, x acceptance) (_ Accepted, err error) {

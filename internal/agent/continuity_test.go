@@ -23,7 +23,7 @@ func nested(t *testing.T, group string, repositories ...string) *bench {
 	b.dataset, err = b.storage.Add(b.path("data/my db@ö"))
 	b.check(err)
 	b.groups(group, b.path("data/my db@ö"))
-	b.fill("my db@ö/orders", "a year of them")
+	b.write("my db@ö/orders", "a year of them")
 	return b
 }
 
@@ -45,14 +45,12 @@ func quoted(words []string) string {
 	return strings.Join(out, ", ")
 }
 
-func (b *bench) fill(name, text string) { b.write(name, text) }
-
 // unmount takes the dataset away, and the application begins anew on its parent.
 func (b *bench) unmount() {
 	b.t.Helper()
 	b.check(b.storage.Remove(b.dataset.GUID, false))
 	b.check(os.MkdirAll(b.path("data/my db@ö"), 0o755))
-	b.fill("my db@ö/orders", "none yet")
+	b.write("my db@ö/orders", "none yet")
 }
 
 // runs runs the group once an hour, and returns the last point and error.
@@ -140,7 +138,7 @@ func TestADatasetThatWasNotMounted(t *testing.T) {
 			// Mounted again, all is well, and what was written meanwhile is not lost.
 			b.check(os.RemoveAll(b.path("data/my db@ö")))
 			b.check(b.storage.Return(origin))
-			b.fill("my db@ö/orders", "a year of them")
+			b.write("my db@ö/orders", "a year of them")
 			p, err = b.runs(3)
 			if err != nil || len(p.Changed) > 0 || slices.Contains(b.states(p.ID), point.Changed) {
 				t.Errorf("mounted again: %v, %+v", err, p.Changed)
@@ -196,7 +194,7 @@ func TestAcceptLetsRetentionGoOn(t *testing.T) {
 	// Lost again after it came back, it is said again.
 	b.check(os.RemoveAll(b.path("data/my db@ö")))
 	b.check(b.storage.Return(origin))
-	b.fill("my db@ö/orders", "a year of them")
+	b.write("my db@ö/orders", "a year of them")
 	if p, err = b.runs(1); len(p.Changed) != 1 || err == nil {
 		t.Errorf("another dataset at its place: %+v", p.Changed)
 	}

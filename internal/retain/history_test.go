@@ -126,10 +126,10 @@ func TestRandomHistoriesKeepTheLastOfEachDataset(t *testing.T) {
 func TestHistoriesAreLinear(t *testing.T) {
 	now := time.Now()
 	var points []Candidate
-	for i := range 2000 {
+	for i := range 1000 {
 		c := Candidate{ID: point.ID(fmt.Sprintf("%05d", i)), Time: now.Add(time.Duration(i-3000) * time.Minute)}
-		for d := range 50 {
-			if d != i/40 {
+		for d := range 20 {
+			if d != i/50 {
 				c.Has = append(c.Has, Dataset{Origin: fmt.Sprint(d), Name: fmt.Sprint("zfs tank/", d)})
 			}
 		}

@@ -47,13 +47,13 @@ func TestAmountsHaveTwoDigits(t *testing.T) {
 
 func TestEmpty(t *testing.T) {
 	dir := t.TempDir()
-	make := func(name string) string {
+	folder := func(name string) string {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		return filepath.Join(dir, name)
 	}
-	file := filepath.Join(make("full @ö"), "a file")
+	file := filepath.Join(folder("full @ö"), "a file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -61,9 +61,9 @@ func TestEmpty(t *testing.T) {
 	if err := os.Symlink(filepath.Dir(file), link); err != nil {
 		t.Fatal(err)
 	}
-	make("fresh/lost+found")
-	make("ours/.snapd-agent")
-	folders := []string{make("empty"), filepath.Dir(file), make("fresh"), make("ours"), filepath.Join(dir, "none"), file, link}
+	folder("fresh/lost+found")
+	folder("ours/.snapd-agent")
+	folders := []string{folder("empty"), filepath.Dir(file), folder("fresh"), folder("ours"), filepath.Join(dir, "none"), file, link}
 	want := []string{"empty", "full", "empty", "empty", "empty", "?", "?"}
 	var got []string
 	for _, e := range Empty(t.Context(), folders, 10*time.Second) {
