@@ -91,7 +91,7 @@ To see it all: snapd demo`,
 	root.SetCompletionCommandGroupID("host")
 	root.AddCommand(
 		c.snapshotCommand(), c.shipCommand(), c.runCommand(), c.pruneCommand(),
-		c.dropCommand(), c.pinCommand(), c.unpinCommand(),
+		c.dropCommand(), c.pinCommand(), c.unpinCommand(), c.acceptCommand(),
 		c.listCommand(), c.showCommand(), c.statusCommand(),
 		c.restoreCommand(), c.verifyCommand(), c.repairCommand(),
 		c.initCommand(), c.doctorCommand(), c.adoptCommand(), c.scheduleCommand(), c.serveCommand(), c.thawCommand(), c.demoCommand(), c.versionCommand(), c.manCommand(),

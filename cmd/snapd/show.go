@@ -78,6 +78,12 @@ func (c *cli) showPoint(p point.Point) {
 			line("", "used as %s", strings.Join(d.Paths, ", "))
 		}
 	}
+	for _, i := range p.Items {
+		line("item", "%s: %s", i, i.Place)
+	}
+	for _, ch := range p.Changed {
+		line("changed", "%s", ch)
+	}
 	for _, s := range p.Shipped {
 		base := "full"
 		if s.Base != nil {

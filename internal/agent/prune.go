@@ -261,8 +261,9 @@ func (t *pruneThere) decide(points []point.Point, o *opened) ([]point.ID, error)
 		if !slices.Contains(g.Repositories, name) {
 			continue
 		}
-		candidates, numbers, newest := candidatesThere(points, g.Name, o)
-		decisions, err := retain.Apply(retain.Policy(g.Keep), candidates, a.Now())
+		x := a.acceptedOf(g.Name)
+		candidates, numbers, newest := candidatesThere(points, g.Name, o, x)
+		decisions, err := retain.ApplyEach(retain.Policy(g.Keep), candidates, x.counts(candidates), a.Now())
 		if err != nil {
 			return nil, fmt.Errorf("group %s: %w", g.Name, err)
 		}
@@ -284,16 +285,29 @@ func (t *pruneThere) decide(points []point.Point, o *opened) ([]point.ID, error)
 
 // candidatesThere are the points of a group in a repository, with their numbers
 // there and the highest of these.
-func candidatesThere(points []point.Point, group string, o *opened) (candidates []retain.Candidate, numbers map[point.ID]int64, newest int64) {
+func candidatesThere(points []point.Point, group string, o *opened, x accepted) (candidates []retain.Candidate, numbers map[point.ID]int64, newest int64) {
 	numbers = map[point.ID]int64{}
 	for _, p := range points {
 		if p.Group == group && p.InRepository(o.name) {
-			candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Order: o.view.Order(p.ID)})
+			candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Order: o.view.Order(p.ID), Has: x.whole(p, originsThere(p, o))})
 			numbers[p.ID] = p.Numbers[o.name]
 			newest = max(newest, p.Numbers[o.name])
 		}
 	}
 	return candidates, numbers, newest
+}
+
+// originsThere are the datasets of a point that a repository has, as is signed.
+func originsThere(p point.Point, o *opened) []string {
+	rec, there := o.view.Point(p.ID)
+	if !there {
+		return originsOf(p)
+	}
+	var out []string
+	for _, s := range rec.Streams {
+		out = append(out, s.Origin)
+	}
+	return out
 }
 
 // unfinished are the streams that no point names yet: those being uploaded,

@@ -158,11 +158,12 @@ func (h *pruneHere) onlyHere(points []point.Point) (map[point.ID]string, error) 
 	if len(h.group.Repositories) > 0 {
 		return keep, nil
 	}
+	x := h.agent.acceptedOf(h.group.Name)
 	var candidates []retain.Candidate
 	for _, p := range points {
-		candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time})
+		candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Has: x.whole(p, originsOf(p))})
 	}
-	decisions, err := retain.Apply(retain.Policy(h.group.Keep), candidates, h.agent.Now())
+	decisions, err := retain.ApplyEach(retain.Policy(h.group.Keep), candidates, x.counts(candidates), h.agent.Now())
 	for _, d := range decisions {
 		if d.Keep {
 			keep[d.ID] = d.Reason + ", and no repository has it"

@@ -19,6 +19,7 @@ import (
 type resolved struct {
 	plan     plan.Plan
 	datasets []fs.Dataset
+	items    []workload.Item
 	paths    map[string][]string // by guid of the dataset
 	members  []freeze.Member     // in the order in which they are frozen
 	disks    []freeze.Filesystem // that are frozen after them
@@ -39,7 +40,7 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 	in := plan.Input{
 		Group: g.Name, Freeze: g.Freeze, OnOverrun: g.OnOverrun, Warnings: found.Warnings, Others: others(s.containers, g),
 	}
-	r := &resolved{paths: map[string][]string{}, notes: found.Notes}
+	r := &resolved{paths: map[string][]string{}, notes: found.Notes, items: found.Items}
 	for _, p := range found.Places {
 		r.datasets = append(r.datasets, p.Dataset)
 		r.paths[p.Dataset.GUID] = p.Paths

@@ -40,6 +40,7 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 		}
 		if p.ID != "" { // also beside an error: of a hook after it
 			out = append(out, p)
+			faults = append(faults, notAsBefore(p))
 		}
 	}
 	return out, errors.Join(faults...)
@@ -71,6 +72,7 @@ func (a *Agent) takePoint(ctx context.Context, s *scene, g workload.Group) (p po
 		t.takeAll,     // the window itself: freeze, snapshot, thaw; the locks go
 		t.judge,       // whether that is a restore point, and which
 		t.describe,    // what was set on the datasets
+		t.compare,     // what it is made of, with the last one
 		t.record,      // now it exists
 	} {
 		if err := step(ctx); err != nil {

@@ -48,6 +48,9 @@ type Point struct {
 	// Properties are what was set on the datasets, by their guids (origin).
 	Properties json.RawMessage `json:"properties,omitempty"`
 
+	Items   []Item   `json:"items,omitempty"`   // what it is made of, as people name it
+	Changed []Change `json:"changed,omitempty"` // what it does not have as the points before had it, until that is accepted
+
 	Numbers  map[string]int64 `json:"numbers,omitempty"`  // repository to number of the point there, once it is whole
 	Dropped  []string         `json:"dropped,omitempty"`  // repositories that retention removed it from
 	Verified *time.Time       `json:"verified,omitempty"` // when every byte of it was last checked
@@ -71,6 +74,7 @@ const (
 	Future   = "future"    // its time lies in the future: a clock was wrong
 	OnlyHere = "only here" // no repository has it, or ever had
 	Removed  = "dropped"   // removed there on purpose; its snapshot is still here
+	Changed  = "changed"   // it lacks, or has otherwise, what the points before it had
 )
 
 // Timings are the parts of a window in microseconds.
@@ -142,6 +146,7 @@ func (p *Point) clone() Point {
 		c.Datasets[i].Paths = slices.Clone(c.Datasets[i].Paths)
 	}
 	c.Warnings, c.Quiesced, c.Hooks = slices.Clone(p.Warnings), slices.Clone(p.Quiesced), slices.Clone(p.Hooks)
+	c.Items, c.Changed = slices.Clone(p.Items), slices.Clone(p.Changed)
 	c.Dropped, c.States, c.Numbers = slices.Clone(p.Dropped), slices.Clone(p.States), maps.Clone(p.Numbers)
 	return c
 }

@@ -116,6 +116,31 @@ func sameFile(a, b os.FileInfo) bool {
 	return a != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
+// Last returns the newest point that fits, by id, and reads no older one; false
+// when none does. A file that cannot be read is passed over, and named in the
+// error.
+func (r *Record) Last(fits func(Point) bool) (Point, bool, error) {
+	entries, err := os.ReadDir(r.dir) // by name, which is by id
+	if err != nil {
+		return Point{}, false, fmt.Errorf("read the local record of points: %w", err)
+	}
+	var faults []error
+	for _, e := range slices.Backward(entries) {
+		name, whole := strings.CutSuffix(e.Name(), ".json")
+		id, err := ParseID(name)
+		if !whole || err != nil {
+			continue
+		}
+		p, err := r.Get(id)
+		if err != nil && !errors.Is(err, ErrUnknown) { // else it was removed meanwhile
+			faults = append(faults, err)
+		} else if err == nil && fits(p) {
+			return p, true, errors.Join(faults...)
+		}
+	}
+	return Point{}, false, errors.Join(faults...)
+}
+
 // Get returns one point.
 func (r *Record) Get(id ID) (Point, error) {
 	var p Point

@@ -24,7 +24,8 @@ type Policy struct {
 type Candidate struct {
 	ID    point.ID
 	Time  time.Time
-	Order int64 // place among those of its repository; clocks can be wrong, this cannot. 0: only the time is known
+	Order int64     // place among those of its repository; clocks can be wrong, this cannot. 0: only the time is known
+	Has   []Dataset // whole, for ApplyEach
 }
 
 // Decision says what becomes of a point and why.

@@ -106,6 +106,8 @@ type Secret struct {
 	Hooks      []point.Hook    `json:"hooks,omitempty"`
 	Containers json.RawMessage `json:"containers,omitempty"` // definitions of the members that were containers
 	Properties json.RawMessage `json:"properties,omitempty"` // of the datasets
+	Items      []point.Item    `json:"items,omitempty"`
+	Changed    []point.Change  `json:"changed,omitempty"`
 }
 
 // Link names a numbered record: a point or an event.

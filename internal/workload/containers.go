@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
 )
 
@@ -161,12 +162,14 @@ func (e *Engine) inspect(ctx context.Context, id string, volumes map[string]*vol
 	}
 	if in.Config != nil {
 		c.Labels, c.Image = in.Config.Labels, in.Config.Image
+		c.DataDir = dataDir(c.Image, in.Config.Env)
 	}
 	for _, m := range in.Mounts {
 		c.Mounts = append(c.Mounts, mountOf(m, volumes[m.Name]))
 	}
 	if in.HostConfig != nil {
 		c.AutoRemove = in.HostConfig.AutoRemove
+		c.subpaths(in.HostConfig.Mounts)
 		for target := range in.HostConfig.Tmpfs { // --tmpfs is not among the mounts
 			c.Mounts = append(c.Mounts, Mount{Kind: Tmpfs, Target: target, Writable: true, FSType: "tmpfs"})
 		}
@@ -192,6 +195,16 @@ func mountOf(m container.MountPoint, v *volume.Volume) Mount {
 	}
 	out.FSType = kind
 	return out
+}
+
+// subpaths notes of which volumes only a part is mounted.
+func (c *Container) subpaths(asked []mount.Mount) {
+	for _, m := range asked {
+		i := slices.IndexFunc(c.Mounts, func(o Mount) bool { return o.Target == m.Target && o.Kind == Volume })
+		if i >= 0 && m.VolumeOptions != nil {
+			c.Mounts[i].Subpath = m.VolumeOptions.Subpath
+		}
+	}
 }
 
 // locate finds the cgroup of a running container through its first process,

@@ -44,6 +44,7 @@ type grouping struct {
 type draft struct {
 	name    string
 	members []int // indexes of containers
+	leftOut []Use // by mounts
 }
 
 func (g *grouping) draft(name string) *draft {
@@ -227,7 +228,7 @@ func (g *grouping) complete(d *draft) (Group, bool) {
 	group := Group{Group: g.cfg.Group(d.name, settings.Over(under))}
 	group.Members = g.withCommands(d)
 	mounts, found := g.mounts(d, settings.Volumes)
-	group.Mounts = mounts
+	group.Mounts, group.LeftOut = mounts, d.leftOut
 	return group, ok && agree && found
 }
 

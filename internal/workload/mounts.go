@@ -27,6 +27,8 @@ func (g *grouping) mounts(d *draft, configured []string) ([]Use, bool) {
 			name, fits := fitting(c, m, wanted)
 			if len(wanted) == 0 || fits {
 				out = append(out, Use{Container: c.ID, Mount: m})
+			} else {
+				d.leftOut = append(d.leftOut, Use{Container: c.ID, Mount: m})
 			}
 			fitted[name], mine[name] = true, true
 			all = append(all, mountNames(c, m)...)

@@ -25,6 +25,7 @@ type Host struct {
 // Resolved says where everything of a group lies.
 type Resolved struct {
 	Places   []ResolvedPlace // one for each dataset, by driver and name
+	Items    []Item          // the mounts and paths of the group, in its own order
 	Writers  []Writer        // running containers outside the group that write to these datasets
 	Warnings []string        // what a point of this group does not cover, and why
 	Notes    []string        // what users should know of paths, such as what is left out because it need not be covered
@@ -62,11 +63,13 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 		if !ok {
 			continue
 		}
+		r.item = itemOf(c, u.Mount)
 		if err := r.mount(ctx, c, u.Mount); err != nil {
 			return Resolved{}, err
 		}
 	}
 	for _, p := range g.Paths {
+		r.item = &Item{Target: p}
 		if err := r.plainPath(ctx, p); err != nil {
 			return Resolved{}, err
 		}
@@ -75,6 +78,9 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 		return r.out, r.nothing()
 	}
 	r.nestedDatasets(ctx)
+	if err := r.leftOut(ctx); err != nil {
+		return Resolved{}, err
+	}
 	if err := r.writers(ctx, h.Containers); err != nil {
 		return Resolved{}, err
 	}
@@ -91,6 +97,7 @@ type resolver struct {
 	names   namespaces
 	tables  map[int]proc.Table // of containers, by process
 	spots   []owned            // of everything that belongs to the group
+	item    *Item              // that is being looked at
 	out     Resolved
 }
 
@@ -258,6 +265,7 @@ func (r *resolver) add(ctx context.Context, who, path, user string) error {
 		r.note("%s is only a part of %s %s, and the snapshot has the whole of it", who, place.Dataset.Driver, place.Dataset.Name)
 	}
 	r.keep(place, path, user)
+	r.lies(place, path)
 	r.spots = append(r.spots, owned{where, place.Dataset})
 	return nil
 }
@@ -279,6 +287,7 @@ func (r *resolver) device(ctx context.Context, who, path string, m proc.Mount) e
 		return fmt.Errorf("%s: find the dataset of %s: %w", who, path, err)
 	}
 	r.keep(place, path, "")
+	r.lies(place, path)
 	return nil
 }
 

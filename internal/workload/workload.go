@@ -25,6 +25,7 @@ type Container struct {
 	Project, Service    string            // of Docker Compose, "" for others
 	DependsOn           []string          // services of the same project that are started before it
 	Mounts              []Mount
+	DataDir             string          // where the database of a well-known image keeps its data, in the container; "" for others
 	Cgroup              string          // absolute directory in the cgroup v2 tree, "" when there is none
 	Commands            config.Commands // what is run in it for a restore point; known of members of groups only
 	Definition          json.RawMessage // what inspect says: it has environments, so it belongs into encrypted parts only
@@ -45,6 +46,7 @@ type Mount struct {
 	Source   string // path on the host; "" when there is none
 	Target   string // path in the container
 	Writable bool
+	Subpath  string // of the volume, where only that is mounted
 	FSType   string // what the volume's options or its driver name: nfs, cifs, …; "" when they say nothing
 }
 
@@ -64,6 +66,7 @@ type Group struct {
 	config.Group
 	Members []Container // by name
 	Mounts  []Use       // what of the members' mounts belongs to the group, before it is known where it lies
+	LeftOut []Use       // the others
 }
 
 // Use is one mount of one member.
