@@ -61,7 +61,11 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	points := a.points()
 	known := a.lastFound()
 	for _, g := range s.groups {
-		out.Groups = append(out.Groups, a.groupStatus(ctx, g, points, known))
+		st := a.groupStatus(ctx, g, points, known)
+		if err := g.Faults(); err != nil {
+			st.Attention = append(st.Attention, "no restore point can be taken: "+err.Error())
+		}
+		out.Groups = append(out.Groups, st)
 	}
 	for _, p := range s.problems {
 		if p.Group == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"snapd/internal/agent"
 	"snapd/internal/config"
@@ -43,6 +44,13 @@ func checkGroup(g agent.SurveyedGroup) Check {
 		return ill(name, g.Err)
 	}
 	text := fmt.Sprintf("%s; %s%s", plural(g.Datasets, "dataset", "datasets"), g.Why, willAgree(g.Group))
+	if slow, longest := slowToStop(g.Group); len(slow) > 0 {
+		return Check{
+			Check: name, Level: Warn,
+			Why: fmt.Sprintf("%s: %s may take up to %v to stop, and max-window is %v: a stop that takes so long gives no restore point", text, strings.Join(slow, ", "), longest, g.MaxWindow),
+			Do:  fmt.Sprintf("set max-window above %v, or give the containers a shorter stop timeout (stop_grace_period in Compose)", longest),
+		}
+	}
 	if len(g.Warnings) > 0 {
 		return Check{
 			Check: name, Level: Warn, Why: text + "; " + strings.Join(g.Warnings, "; "),
@@ -53,6 +61,17 @@ func checkGroup(g agent.SurveyedGroup) Check {
 		text += "; notes: " + strings.Join(g.Notes, "; ")
 	}
 	return well(name, "%s", text)
+}
+
+// slowToStop names the members that the engine may leave more time to stop than
+// the window has, and the longest such time.
+func slowToStop(g workload.Group) (names []string, longest time.Duration) {
+	for _, c := range g.Members {
+		if g.Freeze == config.FreezeStop && c.Running && c.StopTimeout >= time.Duration(g.MaxWindow) {
+			names, longest = append(names, c.Name), max(longest, c.StopTimeout)
+		}
+	}
+	return names, longest
 }
 
 // willAgree says for people what a group's applications will be asked for.

@@ -74,6 +74,9 @@ func (g *grouping) readLabels() {
 				Why: "the image it was made from is gone, so that it cannot be told which labels are the user's and which the image's",
 				Do:  "pull the image again and make the container anew, or name the container in the configuration and remove the labels",
 			}
+			if c.Fault != nil {
+				g.broken[i].Why, g.broken[i].Do = c.Fault.Error(), advice.Of(c.Fault)
+			}
 			continue
 		}
 		labels, err := config.ParseLabels(c.Labels, c.ImageLabels)

@@ -20,6 +20,7 @@ import (
 // Host is what Resolve looks at besides the group.
 type Host struct {
 	Containers []Container // all of this host, to find writers outside the group
+	Swaps      []proc.Swap // what the kernel swaps to; a subvolume with such a file has no snapshot
 }
 
 // Resolved says where everything of a group lies.
@@ -28,6 +29,7 @@ type Resolved struct {
 	Writers  []Writer        // running containers outside the group that write to these datasets
 	Warnings []string        // what a point of this group does not cover, and why
 	Notes    []string        // what users should know of paths, such as what is left out because it need not be covered
+	Ended    []string        // IDs of members that have ended since they were listed
 }
 
 // ResolvedPlace is one dataset of the group. Path is of the first of Paths.
@@ -52,11 +54,15 @@ type Writer struct {
 // everything else that of the host. What no driver can snapshot is refused;
 // the error says which one, why, and what to do.
 func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolved, error) {
+	if err := g.Faults(); err != nil {
+		return Resolved{}, err
+	}
 	n, err := readNamespaces()
 	if err != nil {
 		return Resolved{}, err
 	}
 	r := resolver{group: g, drivers: drivers, names: n, tables: map[int]proc.Table{}}
+	r.resting()
 	for _, u := range g.Mounts {
 		c, ok := g.Member(u.Container)
 		if !ok {
@@ -73,6 +79,9 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 	}
 	if len(r.out.Places) == 0 {
 		return r.out, r.nothing()
+	}
+	if err := r.swapFiles(ctx, h.Swaps); err != nil {
+		return Resolved{}, err
 	}
 	r.nestedDatasets(ctx)
 	if err := r.writers(ctx, h.Containers); err != nil {

@@ -1,0 +1,80 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"snapd/internal/cgroup"
+	"snapd/internal/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// resting finds members that have ended since they were listed, and says which
+// ones the engine starts again and again.
+func (r *resolver) resting() {
+	for i, c := range r.group.Members {
+		ended := false
+		if c.Running && c.Pid > 0 {
+			_, err := cgroup.Of(c.Pid)
+			ended = errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
+		}
+		switch {
+		case c.Restarting:
+			r.warn("container %s ends by itself and is started again and again: it did not run when the restore point was begun, and was not frozen", c.Name)
+		case ended:
+			if len(r.out.Ended) == 0 {
+				r.group.Members = slices.Clone(r.group.Members)
+			}
+			r.group.Members[i].Running, r.group.Members[i].Pid = false, 0
+			r.out.Ended = append(r.out.Ended, c.ID)
+			r.warn("container %s ended just before the restore point was begun, and was not frozen", c.Name)
+		}
+	}
+}
+
+// faulty looks by the host's paths whether a container that cannot be frozen
+// writes to the group's datasets. It is not the process that is asked: it need
+// not be the container's.
+func (r *resolver) faulty(ctx context.Context, c Container) {
+	w := Writer{Container: c, Refuses: refuses(c)}
+	var unknown error
+	for _, m := range c.Mounts {
+		if !m.Writable || m.Kind == Tmpfs || network(m.FSType) {
+			continue
+		}
+		if err := r.reachesBySource(ctx, &w, m); err != nil {
+			unknown = err
+		}
+	}
+	switch {
+	case len(w.Datasets) > 0:
+		r.warn("%v: it may write to the group's datasets, and cannot be frozen", c.fault())
+		r.out.Writers = append(r.out.Writers, w)
+	case unknown != nil:
+		r.warn("%v: whether it writes to the group's datasets cannot be told: %v", c.fault(), unknown)
+	}
+}
+
+var errNoSource = errors.New("the engine does not say where its mounts lie on this host")
+
+func (r *resolver) reachesBySource(ctx context.Context, w *Writer, m Mount) error {
+	if m.Source == "" {
+		return errNoSource
+	}
+	real, err := filepath.EvalSymlinks(m.Source)
+	if err != nil {
+		return err
+	}
+	where, _, _, err := r.names.look(real)
+	if err != nil || !slices.ContainsFunc(r.spots, func(s owned) bool { return s.dev == where.dev }) {
+		return err
+	}
+	if err := r.reaches(ctx, w, where, real); !errors.Is(err, fs.ErrNotMine) {
+		return err
+	}
+	return nil
+}
