@@ -36,7 +36,7 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 	if err != nil {
 		return nil, fmt.Errorf("read the swap space: %w", err)
 	}
-	found, err := workload.Host{Containers: s.containers, Swaps: swaps}.Resolve(ctx, g, a.driverList())
+	found, err := workload.Host{Containers: s.containers, Swaps: swaps, Looks: a.Looks}.Resolve(ctx, g, a.driverList())
 	if errors.Is(err, workload.ErrNoStorage) && a.LeftOut != "" {
 		return nil, advice.With(fmt.Errorf("%w (%s)", err, a.LeftOut), "name all storages that groups of this host lie on there, or remove it (10-storage.conf); then: systemctl daemon-reload && systemctl stop snapd-agent.service")
 	}

@@ -81,7 +81,7 @@ func (a *Agent) intruders(ctx context.Context, s *scene, g workload.Group, r *re
 	if g, err = refreshed(ctx, s.engine, g); err != nil {
 		return nil, err
 	}
-	found, err := workload.Host{Containers: strangers}.Resolve(ctx, g, a.driverList())
+	found, err := workload.Host{Containers: strangers, Looks: a.Looks}.Resolve(ctx, g, a.driverList())
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,18 +45,13 @@ func checkGroup(g agent.SurveyedGroup) Check {
 		return ill(name, g.Err)
 	}
 	text := fmt.Sprintf("%s; %s%s", plural(g.Datasets, "dataset", "datasets"), g.Why, willAgree(g.Group))
+	warnings, do := g.Warnings, "if that is not what you want: snapd show latest:"+g.Name+" says what a point covers"
 	if slow, longest := slowToStop(g.Group); len(slow) > 0 {
-		return Check{
-			Check: name, Level: Warn,
-			Why: fmt.Sprintf("%s: %s may take up to %v to stop, and max-window is %v: a stop that takes so long gives no restore point", text, strings.Join(slow, ", "), longest, g.MaxWindow),
-			Do:  fmt.Sprintf("set max-window above %v, or give the containers a shorter stop timeout (stop_grace_period in Compose)", longest),
-		}
+		warnings = append(slices.Clone(warnings), fmt.Sprintf("%s may take up to %v to stop, and max-window is %v: there is no restore point then", strings.Join(slow, ", "), longest, g.MaxWindow))
+		do = fmt.Sprintf("set max-window above %v, or give the containers a shorter stop timeout (stop_grace_period in Compose)", longest)
 	}
-	if len(g.Warnings) > 0 {
-		return Check{
-			Check: name, Level: Warn, Why: text + "; " + strings.Join(g.Warnings, "; "),
-			Do: "if that is not what you want: snapd show latest:" + g.Name + " says what a point covers",
-		}
+	if len(warnings) > 0 {
+		return Check{Check: name, Level: Warn, Why: text + "; " + strings.Join(warnings, "; "), Do: do}
 	}
 	if len(g.Notes) > 0 {
 		text += "; notes: " + strings.Join(g.Notes, "; ")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"snapd/internal/cgroup"
@@ -65,15 +64,18 @@ func (r *resolver) reachesBySource(ctx context.Context, w *Writer, m Mount) erro
 	if m.Source == "" {
 		return errNoSource
 	}
-	real, err := filepath.EvalSymlinks(m.Source)
+	real, err := r.names.real(ctx, m.Source)
+	if _, remote := errors.AsType[*errRemote](err); remote {
+		return nil // none of the group's datasets lies there
+	}
 	if err != nil {
 		return err
 	}
-	where, _, _, err := r.names.look(real)
-	if err != nil || !slices.ContainsFunc(r.spots, func(s owned) bool { return s.dev == where.dev }) {
+	at, err := r.names.look(ctx, real)
+	if err != nil || !slices.ContainsFunc(r.spots, func(s owned) bool { return s.dev == at.dev }) {
 		return err
 	}
-	if err := r.reaches(ctx, w, where, real); !errors.Is(err, fs.ErrNotMine) {
+	if err := r.reaches(ctx, w, at.spot, real); !errors.Is(err, fs.ErrNotMine) {
 		return err
 	}
 	return nil

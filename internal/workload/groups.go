@@ -229,8 +229,8 @@ func (g *grouping) complete(d *draft) (Group, bool) {
 	under, agree := g.joinLabels(d)
 	group := Group{Group: g.cfg.Group(d.name, settings.Over(under))}
 	group.Members = g.withCommands(d)
-	mounts, found := g.mounts(d, settings.Volumes)
-	group.Mounts = mounts
+	mounts, excluded, found := g.mounts(d, settings)
+	group.Mounts, group.Excluded = mounts, excluded
 	return group, ok && agree && found
 }
 

@@ -72,6 +72,8 @@ type Group struct {
 	config.Group
 	Members []Container // by name
 	Mounts  []Use       // what of the members' mounts belongs to the group, before it is known where it lies
+
+	Excluded []Use // what would, if exclude did not name it
 }
 
 // Use is one mount of one member.

@@ -67,13 +67,13 @@ func (r *resolver) writes(ctx context.Context, w *Writer, c Container, m Mount, 
 	}
 	entry, found := t.At(filepath.Clean(m.Target))
 	if !found {
-		entry, found = r.bySource(t, m.Source)
+		entry, found = r.bySource(ctx, t, m.Source)
 	}
-	if !found || !devs[spotOf(entry).dev] || strings.HasSuffix(entry.Root, "//deleted") {
+	if !found || !devs[spotOf(entry).dev] || strings.HasSuffix(entry.Root, deleted) {
 		return
 	}
 	where := spotOf(entry)
-	path, err := r.names.path(where, m.Source)
+	path, err := r.names.path(ctx, where, m.Source)
 	if err == nil {
 		err = r.reaches(ctx, w, where, path)
 	}
