@@ -15,24 +15,34 @@ import (
 // resting finds members that have ended since they were listed, and says which
 // ones the engine starts again and again.
 func (r *resolver) resting() {
-	for i, c := range r.group.Members {
-		ended := false
-		if c.Running && c.Pid > 0 {
-			_, err := cgroup.Of(c.Pid)
-			ended = errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
-		}
-		switch {
-		case c.Restarting:
+	r.group.Members = slices.Clone(r.group.Members)
+	for _, c := range r.group.Members {
+		if c.Restarting {
 			r.warn("container %s ends by itself and is started again and again: it did not run when the restore point was begun, and was not frozen", c.Name)
-		case ended:
-			if len(r.out.Ended) == 0 {
-				r.group.Members = slices.Clone(r.group.Members)
+		}
+		if c.Running && c.Pid > 0 {
+			if _, err := cgroup.Of(c.Pid); gone(err) {
+				r.hasEnded(c)
 			}
-			r.group.Members[i].Running, r.group.Members[i].Pid = false, 0
-			r.out.Ended = append(r.out.Ended, c.ID)
-			r.warn("container %s ended just before the restore point was begun, and was not frozen", c.Name)
 		}
 	}
+}
+
+// gone tells whether an error of reading something of a process says that it has
+// ended, even when it was not waited for yet.
+func gone(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL)
+}
+
+// hasEnded notes that a member does not run any more.
+func (r *resolver) hasEnded(c Container) {
+	i := slices.IndexFunc(r.group.Members, func(m Container) bool { return m.ID == c.ID })
+	if i < 0 || !r.group.Members[i].Running {
+		return
+	}
+	r.group.Members[i].Running, r.group.Members[i].Pid = false, 0
+	r.out.Ended = append(r.out.Ended, c.ID)
+	r.warn("container %s ended just before the restore point was begun, and was not frozen", c.Name)
 }
 
 // faulty looks by the host's paths whether a container that cannot be frozen

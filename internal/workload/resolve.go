@@ -65,7 +65,7 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 	r := resolver{group: g, drivers: drivers, names: n, tables: map[int]proc.Table{}}
 	r.resting()
 	for _, u := range g.Mounts {
-		c, ok := g.Member(u.Container)
+		c, ok := r.group.Member(u.Container)
 		if !ok {
 			continue
 		}
@@ -177,15 +177,20 @@ func (r *resolver) mount(ctx context.Context, c Container, m Mount) error {
 	case m.Kind != Volume && m.Kind != Bind:
 		return advice.With(fmt.Errorf("%s: snapd does not know how to find mounts of this kind", who), "%s", r.leaveOut(who))
 	}
-	if !c.Running || c.Pid <= 0 {
+	var t proc.Table
+	if c.Running && c.Pid > 0 {
+		var err error
+		if t, err = r.table(c); gone(err) {
+			r.hasEnded(c)
+		} else if err != nil {
+			return err
+		}
+	}
+	if t == nil {
 		if m.FSType != "" {
 			return advice.With(fmt.Errorf("%s: it is mounted only while a container uses it", who), "start the container, or %s", r.leaveOut(who))
 		}
 		return r.hostPath(ctx, who, m.Source, c.Name)
-	}
-	t, err := r.table(c)
-	if err != nil {
-		return err
 	}
 	target := filepath.Clean(m.Target)
 	entry, found := t.At(target)
