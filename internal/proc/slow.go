@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"path"
 	"slices"
 	"strings"
 )
@@ -22,15 +21,18 @@ func OtherHost(fstype string) bool {
 }
 
 // Remote finds a mount of such a type on the way to a path that has no symbolic
-// links, its end included, by the table alone: nothing is looked at. It also
-// finds what has come to lie under another mount since.
-func (t Table) Remote(name string) (Mount, bool) {
-	for dir := path.Clean(name); ; dir = path.Dir(dir) {
-		if m, found := t.At(dir); found && Remote(m.Type) {
+// links, its end included, by the table alone: nothing is looked at.
+func (t Table) Remote(path string) (Mount, bool) {
+	for _, m := range t {
+		if !Remote(m.Type) {
+			continue
+		}
+		if _, below := CutDir(path, m.Point); !below {
+			continue
+		}
+		if top, _ := t.At(m.Point); top.ID == m.ID {
 			return m, true
 		}
-		if dir == "/" || dir == "." {
-			return Mount{}, false
-		}
 	}
+	return Mount{}, false
 }
