@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"snapd/internal/agent"
 	"snapd/internal/point"
+	"snapd/internal/proc"
 	"snapd/internal/workload/dockertest"
 
 	"github.com/docker/docker/api/types/container"
@@ -26,6 +28,7 @@ func TestAnOddHost(t *testing.T) {
 	h := newHost(t, "")
 	docker := startDocker(t, h)
 	h.configure("[group.well]\npaths = [\"" + h.subvolume("well") + "\"]")
+	t.Run("process in another cgroup", func(t *testing.T) { movedProcess(t, h, docker) })
 	t.Run("crash loop", func(t *testing.T) { crashLoop(t, h, docker) })
 	t.Run("deaf to its stop signal", func(t *testing.T) { deafToStop(t, h, docker) })
 	t.Run("swarm task", func(t *testing.T) { swarmTask(t, h, docker) })
@@ -50,6 +53,36 @@ func (h *host) run(t *testing.T, docker *dockertest.Docker, s dockertest.Spec) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = docker.Remove(h.t.Context(), id) })
+}
+
+// A container whose process was moved refuses its own group, and status goes on.
+func movedProcess(t *testing.T, h *host, docker *dockertest.Docker) {
+	h.run(t, docker, dockertest.Spec{Name: "moved", Mounts: []dockertest.Mount{{Source: h.subvolume("moved"), Target: "/data"}}, Signal: "SIGKILL"})
+	h.configure("[group.moved]\ncontainers = [\"moved\"]")
+	in, err := docker.API.ContainerInspect(t.Context(), "moved")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := proc.Own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mounts { // into the top of every tree
+		if m.Type != "cgroup" && m.Type != "cgroup2" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(m.Point, "cgroup.procs"), []byte(strconv.Itoa(in.State.Pid)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.points("snapshot", "well")
+	h.refused(1, []string{"snapshot", "moved"}, "container moved: process", "start the container anew")
+	if out := h.must("status"); !strings.Contains(out, "container moved: process") || !strings.Contains(out, "well") {
+		t.Errorf("status says %s", out)
+	}
+	if out, _, _ := h.snapd("doctor"); !strings.Contains(out, "container moved: process") || !strings.Contains(out, "group well") {
+		t.Error("doctor does not say so")
+	}
 }
 
 // A member that ends again and again is not frozen, and the point is taken.

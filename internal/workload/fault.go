@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/advice"
 	"snapd/internal/cgroup"
 
 	"github.com/docker/docker/api/types/container"
@@ -78,7 +79,8 @@ func (c *Container) locate(mount string) error {
 		return fmt.Errorf("read the cgroup of container %s: %w", c.Name, err)
 	}
 	if !in.Carries(c.ID) {
-		return fmt.Errorf("container %s: process %d is not in a cgroup of that container: %w, for its containers run on another host, in a virtual machine, or in a cgroup namespace of their own", c.Name, c.Pid, ErrUnsupported)
+		return advice.With(fmt.Errorf("container %s: process %d is not in a cgroup of that container, so that it cannot be frozen: %w", c.Name, c.Pid, ErrElsewhere),
+			"start the container anew; if it moves its process itself, take that right from it")
 	}
 	path := cgroup.Cut(in.V2, c.ID)
 	if mount == "" || path == "" {
