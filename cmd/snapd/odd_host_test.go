@@ -148,6 +148,9 @@ func deafToStop(t *testing.T, h *host, docker *dockertest.Docker) {
 	if out, _, status := h.snapd("doctor"); status != 1 || !strings.Contains(out, "stopping the members") {
 		t.Error("doctor does not say so")
 	}
+	if out := h.must("status"); !strings.Contains(out, "longer than max-window: no restore point is taken") {
+		t.Error("status does not say so")
+	}
 	text, err := os.ReadFile(h.path("snapd.toml"))
 	if err == nil {
 		err = os.WriteFile(h.path("snapd.toml"), bytes.Replace(text, []byte("max-window = \"1s\""), []byte("max-window = \"20s\""), 1), 0o600)

@@ -88,7 +88,7 @@ func (m *maker) refuseStop() error {
 				`set freeze to "freeze" or "pause": it is then frozen for the window and stays where it is`)
 		}
 	}
-	if took := m.in.StopTook; took > 0 && took >= m.in.MaxWindow {
+	if took := m.in.StopTook; took > 0 && took >= m.in.MaxWindow && len(m.running()) > 0 {
 		took = took.Round(100 * time.Millisecond)
 		return m.refuse(fmt.Sprintf(`stopping the members (freeze = "stop") took %v the last time, and max-window is %v: they would be down as long again, and there would be no restore point`, took, m.in.MaxWindow),
 			fmt.Sprintf(`set max-window well above %v, have the containers end at once at their stop signal and make them anew, or set freeze to "freeze"`, took))

@@ -286,7 +286,7 @@ func TestStopThatCannotWork(t *testing.T) {
 	}
 	patient := in(11500 * time.Millisecond)
 	patient.MaxWindow = 15 * time.Second
-	for _, ok := range []Input{in(0), in(4 * time.Second), patient, in(0, owned, stopped)} {
+	for _, ok := range []Input{in(0), in(4 * time.Second), patient, in(0, owned, stopped), in(time.Minute, stopped)} {
 		if _, err := Make(ok); err != nil {
 			t.Errorf("refused: %v", err)
 		}

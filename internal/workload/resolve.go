@@ -252,6 +252,10 @@ func (r *resolver) hostPath(ctx context.Context, who item, path, user string) er
 		return advice.With(fmt.Errorf("%s: the engine does not say where it lies on this host", who), "%s", r.leaveOut(who))
 	}
 	real, err := r.names.real(ctx, path)
+	if errors.Is(err, os.ErrNotExist) && noData(who.source) {
+		r.note("%s belongs to this host and is left out", who)
+		return nil
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		if user == "" {
 			return advice.With(fmt.Errorf("%s does not exist", who), "make it, mount what it lies on (a pool of ZFS may only want zpool import), or %s", r.leaveOut(who))
