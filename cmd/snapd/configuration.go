@@ -16,6 +16,7 @@ import (
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/ship"
+	"snapd/internal/workload"
 
 	systemd "snapd/internal/host"
 
@@ -30,7 +31,8 @@ type where struct {
 	repository, endpoint, region, signer string
 	identity                             string
 	state, runDir                        string
-	storages                             string // instead of what the environment says of them
+	storages                             string          // instead of what the environment says of them
+	looks                                *workload.Looks // of this process
 }
 
 func (w *where) register(f *pflag.FlagSet) {
@@ -65,6 +67,7 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 func (w *where) options(conf *config.Config, report agent.Report) (agent.Options, error) {
 	drivers, leftOut, err := w.chosenDrivers()
 	return agent.Options{
+<<<<<<< HEAD
 		Config:       conf,
 		Drivers:      drivers,
 		LeftOut:      leftOut,
@@ -79,6 +82,21 @@ func (w *where) options(conf *config.Config, report agent.Report) (agent.Options
 		Elapses:      systemd.Elapses,
 		TimerTrouble: systemd.Trouble,
 		Guard:        true,
+=======
+		Config:  conf,
+		Drivers: drivers,
+		LeftOut: leftOut,
+		State:   w.state,
+		Run:     w.runDir,
+		Now:     time.Now,
+		Report:  report,
+		Engine:  engine,
+		Open:    w.open,
+		Inhibit: inhibit,
+		Units:   units,
+		Looks:   w.looks,
+		Guard:   true,
+>>>>>>> a87ea48 (One odd container, mount or file stops nothing else: faults, exclude, deadlines of looks)
 
 		OpenHidden: w.openHidden,
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"snapd/internal/advice"
+	"snapd/internal/workload"
 
 	"github.com/spf13/cobra"
 )
@@ -39,6 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s := newScreen(stderr, time.Now)
 	stdout, stderr = results{s, stdout}, results{s, stderr}
 	c := &cli{now: time.Now, args: args, stdout: stdout, stderr: stderr, screen: s}
+	c.where.looks = workload.NewLooks()
 	root := c.root() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	root.SetOut(stdout)

@@ -48,6 +48,9 @@ type Options struct {
 	Inhibit func(why string) (release func() error, err error)
 	// Units looks systemd units up, in the given order. May be nil.
 	Units func(ctx context.Context, names []string) ([]Unit, error)
+	// Looks is how paths are looked at, one for the whole process; nil means that
+	// every look at a group has its own.
+	Looks *workload.Looks
 	// Guard has a second process watch over every window; the program asks
 	// freeze.IsGuard at its very beginning.
 	Guard bool

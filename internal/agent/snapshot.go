@@ -196,7 +196,9 @@ func (t *taking) judge(ctx context.Context) error {
 		err = t.startedMeanwhile(ctx, t.scene, g, r, p)
 	}
 	snaps, listErr := t.shots.result(ctx)
-	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
+	good := listErr == nil && worth(err, g.OnOverrun, len(snaps), len(r.datasets))
+	t.noteStops(g, r.stood, good)
+	if !good {
 		return with(sooner(err), t.unclosed, listErr, t.discard(ctx, snaps))
 	}
 	if err != nil {

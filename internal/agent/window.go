@@ -69,13 +69,19 @@ func (a *Agent) intruders(ctx context.Context, s *scene, g workload.Group, r *re
 			strangers = append(strangers, c)
 		}
 	}
-	if len(strangers) == 0 {
-		return names, nil
+	ran, err := s.engine.Ran(ctx, slices.DeleteFunc(slices.Clone(r.resting), func(c workload.Container) bool {
+		return !writes(c) || slices.Contains(names, c.Name)
+	}), over)
+	for _, c := range ran {
+		names = append(names, c.Name)
+	}
+	if err != nil || len(strangers) == 0 {
+		return names, err
 	}
 	if g, err = refreshed(ctx, s.engine, g); err != nil {
 		return nil, err
 	}
-	found, err := workload.Host{Containers: strangers}.Resolve(ctx, g, a.driverList())
+	found, err := workload.Host{Containers: strangers, Looks: a.Looks}.Resolve(ctx, g, a.driverList())
 	if err != nil {
 		return nil, err
 	}

@@ -23,15 +23,18 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 		case m.ReadOnly:
 			r.note("%s: what is mounted read-only at %s below it is left out", who, m.Point)
 			continue
+		case proc.Remote(m.Type): // and not looked at
+			uncovered[m.Type] = append(uncovered[m.Type], m.Point)
+			continue
 		}
-		path, err := r.names.path(spotOf(m), m.Point)
+		path, err := r.names.path(ctx, spotOf(m), m.Point)
 		if err == nil {
 			var place fs.Place
 			if place, err = r.locate(ctx, path); err == nil {
-				where, _, _, lookErr := r.names.look(path)
+				at, lookErr := r.names.look(ctx, path)
 				if lookErr == nil {
 					r.keep(place, path, user)
-					r.spots = append(r.spots, owned{where, place.Dataset})
+					r.spots = append(r.spots, owned{at.spot, place.Dataset})
 					continue
 				}
 				err = lookErr

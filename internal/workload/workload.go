@@ -16,9 +16,12 @@ import (
 // Container is one container of this host, running or not.
 type Container struct {
 	ID, Name, Image     string
-	Running, Paused     bool
+	Running, Paused     bool              // one that the engine starts again and again does not run in between
+	Restarting          bool              // the engine is about to start it again, after it has ended by itself
+	Restarts            int               // how often the engine has done so
 	StartedAt           time.Time         // of its first process; zero when it never ran
 	AutoRemove          bool              // --rm: it vanishes when it stops
+	StopTimeout         time.Duration     // how long it may take to end before the engine kills it
 	Pid                 int               // of its first process, 0 when it does not run
 	Labels, ImageLabels map[string]string // of the container; of the image it was made from
 	ImageGone           bool              // its image was removed, so it is not known which labels came from there
@@ -29,6 +32,11 @@ type Container struct {
 	Cgroup              string          // absolute directory in the cgroup v2 tree, "" when there is none
 	Commands            config.Commands // what is run in it for a restore point; known of members of groups only
 	Definition          json.RawMessage // what inspect says: it has environments, so it belongs into encrypted parts only
+
+	// Fault is why it cannot be looked at or frozen, nil when it can. Its other
+	// fields are then what is known all the same. Groups that it belongs to are
+	// refused, and those that it writes to are warned.
+	Fault error
 }
 
 // Kinds of mounts.
@@ -67,6 +75,8 @@ type Group struct {
 	Members []Container // by name
 	Mounts  []Use       // what of the members' mounts belongs to the group, before it is known where it lies
 	LeftOut []Use       // the others
+
+	Excluded []Use // what would, if exclude did not name it
 }
 
 // Use is one mount of one member.

@@ -23,7 +23,11 @@ func (r *resolver) writers(ctx context.Context, all []Container) error {
 		devs[s.dev] = true
 	}
 	for _, c := range all {
-		if _, member := r.group.Member(c.ID); member || !c.Running || c.Pid <= 0 {
+		if _, member := r.group.Member(c.ID); member || !c.Running || c.Pid <= 0 && c.Fault == nil {
+			continue
+		}
+		if c.Fault != nil {
+			r.faulty(ctx, c)
 			continue
 		}
 		w := Writer{Container: c, Refuses: refuses(c)}
@@ -63,20 +67,27 @@ func (r *resolver) writes(ctx context.Context, w *Writer, c Container, m Mount, 
 	}
 	entry, found := t.At(filepath.Clean(m.Target))
 	if !found {
-		entry, found = r.bySource(t, m.Source)
+		entry, found = r.bySource(ctx, t, m.Source)
 	}
-	if !found || !devs[spotOf(entry).dev] || strings.HasSuffix(entry.Root, "//deleted") {
+	if !found || !devs[spotOf(entry).dev] || strings.HasSuffix(entry.Root, deleted) {
 		return
 	}
 	where := spotOf(entry)
-	path, err := r.names.path(where, m.Source)
-	var place fs.Place
+	path, err := r.names.path(ctx, where, m.Source)
 	if err == nil {
-		place, err = r.locate(ctx, path)
+		err = r.reaches(ctx, w, where, path)
 	}
 	if err != nil {
 		r.warn("whether %s of container %s reaches the group's datasets cannot be told: %v", m, c.Name, err)
-		return
+	}
+}
+
+// reaches adds to w the group's datasets that something at a path of the host
+// reaches.
+func (r *resolver) reaches(ctx context.Context, w *Writer, where spot, path string) error {
+	place, err := r.locate(ctx, path)
+	if err != nil {
+		return err
 	}
 	var reached []fs.Dataset
 	if slices.ContainsFunc(r.out.Places, func(p ResolvedPlace) bool { return sameDataset(p.Dataset, place.Dataset) }) {
@@ -94,4 +105,5 @@ func (r *resolver) writes(ctx context.Context, w *Writer, c Container, m Mount, 
 			w.Datasets = append(w.Datasets, d)
 		}
 	}
+	return nil
 }
