@@ -106,20 +106,26 @@ func public(p point.Point) point.Point {
 	return p
 }
 
+// routes finds the call of a request. A multiplexer has answers of its own, which
+// wait for the rest of what a caller sends.
 func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	for _, o := range ops() {
-		mux.Handle("POST "+o.path, s.handler(o))
+	calls := map[string]http.Handler{
+		pathReload: s.handler(op{
+			path: pathReload, may: func(request) right { return rootOnly }, name: func(request) string { return "reload" },
+		}),
 	}
-	mux.Handle("POST "+pathReload, s.handler(op{
-		path: pathReload, may: func(request) right { return rootOnly }, name: func(request) string { return "reload" },
-	}))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	for _, o := range ops() {
+		calls[o.path] = s.handler(o)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if call, known := calls[r.URL.Path]; known && r.Method == http.MethodPost {
+			call.ServeHTTP(w, r)
+			return
+		}
 		refuse(w, r, http.StatusNotFound, advice.With(
-			advice.Usagef("this agent does not know the call %.40s: program and agent are of different versions", r.URL.Path),
+			advice.Usagef("this agent does not know the call %.40q: program and agent are of different versions", r.URL.Path),
 			"run: systemctl restart snapd-agent.service"))
 	})
-	return mux
 }
 
 // call is one that is under way.
@@ -246,14 +252,15 @@ func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *
 }
 
 // refuse answers what is not carried out. What else its sender has to say is not
-// waited for.
+// waited for: without the first two lines net/http reads on before it answers.
 func refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(line{Error: faultOf(r.Context(), err), End: true}) // a client that is gone cannot be told so
-	if c, err := connOf(r); err == nil {
+	if c, known := r.Context().Value(connKey{}).(*conn); known {
 		_ = c.SetReadDeadline(time.Now()) // a closed connection has ended already
 	}
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(line{Error: faultOf(context.WithoutCancel(r.Context()), err), End: true}) // a client that is gone cannot be told so
 }
 
 // flusher sends every line at once.
