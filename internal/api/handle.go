@@ -14,7 +14,6 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/agent"
-	"snapd/internal/point"
 )
 
 // right says which users may make a call.
@@ -33,7 +32,7 @@ type op struct {
 	// queue limits how many calls of a kind run at once; nil sets no limit.
 	queue func(*Server) *slots
 	reads bool // it changes nothing, so that a member's has a deadline
-	do    func(ctx context.Context, s *Server, c Calls, r request) (any, error)
+	do    func(ctx context.Context, s *Server, c Calls, who Caller, r request) (any, error)
 }
 
 func ops() []op {
@@ -53,14 +52,12 @@ func ops() []op {
 			},
 			queue: takes,
 			name:  func(r request) string { return strings.TrimSpace(stepsOf(r.Steps) + " " + r.Groups.String()) },
-			do: func(ctx context.Context, s *Server, c Calls, r request) (any, error) {
+			do: func(ctx context.Context, s *Server, c Calls, who Caller, r request) (any, error) {
 				if r.Steps.Snapshot && len(r.Groups) == 0 {
 					return nil, advice.With(advice.Usagef("no group is named"), "name at least one; snapd status lists them")
 				}
 				done, err := c.Do(ctx, r.Groups, r.Steps)
-				for i := range done.Points {
-					done.Points[i] = public(done.Points[i])
-				}
+				done.Points = publicPoints(done.Points, who)
 				if !errors.Is(context.Cause(ctx), ErrRestarting) {
 					done.Left = agent.Steps{}
 				}
@@ -71,39 +68,32 @@ func ops() []op {
 		{
 			path: pathPrune, may: always(rootOnly),
 			name: func(r request) string { return strings.TrimSpace("prune " + r.Groups.String()) },
-			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
+			do: func(ctx context.Context, _ *Server, c Calls, _ Caller, r request) (any, error) {
 				return c.Prune(ctx, r.Groups, r.DryRun)
 			},
 		},
 		{
 			path: pathList, may: always(members), queue: lists, reads: true, name: named("list"),
-			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
+			do: func(ctx context.Context, _ *Server, c Calls, who Caller, r request) (any, error) {
 				points, err := c.List(ctx, r.Group)
-				for i := range points {
-					points[i] = public(points[i])
-				}
-				return points, err
+				return publicPoints(points, who), err
 			},
 		},
 		{
 			path: pathShow, may: always(members), queue: lists, reads: true, name: named("show"),
-			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
+			do: func(ctx context.Context, _ *Server, c Calls, who Caller, r request) (any, error) {
 				p, err := c.Show(ctx, r.Point)
-				return public(p), err
+				return public(p, who), err
 			},
 		},
 		{
 			path: pathStatus, may: always(members), queue: looks, reads: true, name: named("status"),
-			do: func(ctx context.Context, _ *Server, c Calls, _ request) (any, error) { return c.Status(ctx) },
+			do: func(ctx context.Context, _ *Server, c Calls, who Caller, _ request) (any, error) {
+				st, err := c.Status(ctx)
+				return publicStatus(st, who), err
+			},
 		},
 	}
-}
-
-// public is a point as it may leave the agent: the definitions of its
-// containers hold passwords.
-func public(p point.Point) point.Point {
-	p.Containers = nil
-	return p
 }
 
 // routes finds the call of a request. A multiplexer has answers of its own, which
@@ -207,6 +197,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, o op, c *call, r
 	if o.path == pathDo || err != nil {
 		s.summary(ctx, c, last.Result, last.Error)
 	}
+	last.Error = publicFault(last.Error, c.who)
 	if err := out.end(last, patience); err != nil {
 		s.Log.Info(fmt.Sprintf("%s: its caller was gone before the answer: %v", c.what, err))
 	}
@@ -243,12 +234,12 @@ func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *
 		if e.Kind == agent.Warning {
 			s.Log.Warn(withDo(cmp.Or(strings.TrimPrefix(e.Group+": "+e.Text, ": "), "warning"), e.Do), "group", e.Group)
 		}
-		out.report(e)
+		out.report(publicEvent(e, c.who))
 	})
 	if err != nil {
 		return nil, err
 	}
-	return o.do(ctx, s, calls, req)
+	return o.do(ctx, s, calls, c.who, req)
 }
 
 // refuse answers what is not carried out. What else its sender has to say is not
