@@ -57,6 +57,10 @@ type Options struct {
 	// Turn waits until it is this call's turn to take restore points; done ends
 	// it. May be nil.
 	Turn func(ctx context.Context) (done func(), err error)
+	// Taken is called by Do when all restore points that it was to take are taken,
+	// and nothing was wrong with them: cancelled from then on, it says what is left.
+	// May be nil.
+	Taken func()
 	// Processes are members of a group that are neither containers nor units:
 	// the demo's writer on a host without an engine. May be nil.
 	Processes func(group string) []freeze.Member

@@ -22,12 +22,15 @@ const beatPause = 100 * time.Millisecond
 // it has been idle for long enough, so that nothing can come in between. It waits
 // for connections and for nothing else: no lock that is held across a question to
 // another program, no log, no reader.
-func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed, beats chan<- struct{}) error {
+func (s *Server) accept(ctx context.Context, makeWay context.CancelCauseFunc, l *net.UnixListener, feed *feed, beats chan<- struct{}) error {
 	s.count(Caller{}, 0)
 	looked := false // no connection waited at the last look: on a busy host all of Idle can pass before it
 	for {
 		at := s.state()
 		left := s.Idle - time.Since(at.last)
+		if s.makesWay() {
+			makeWay(ErrRestarting)
+		}
 		stopping := ctx.Err() != nil || at.broken != nil
 		if at.active == 0 && (stopping || looked && left <= 0 && !s.Needed()) {
 			return at.broken

@@ -99,10 +99,11 @@ func ops() []op {
 // routes finds the call of a request. A multiplexer has answers of its own, which
 // wait for the rest of what a caller sends.
 func (s *Server) routes() http.Handler {
-	calls := map[string]http.Handler{
-		pathReload: s.handler(op{
-			path: pathReload, may: func(request) right { return rootOnly }, name: func(request) string { return "reload" },
-		}),
+	calls := map[string]http.Handler{}
+	for path, name := range map[string]string{pathReload: "reload", pathRetire: "retire"} {
+		calls[path] = s.handler(op{
+			path: path, may: func(request) right { return rootOnly }, name: func(request) string { return name },
+		})
 	}
 	for _, o := range ops() {
 		calls[o.path] = s.handler(o)
@@ -123,8 +124,10 @@ type call struct {
 	what  string
 	who   Caller
 	began time.Time
+	steps agent.Steps // none when it is no Do
 	mu    sync.Mutex
 	last  string // event
+	calls Calls  // what carries it out, nil before that
 }
 
 func (c *call) String() string {
@@ -157,7 +160,7 @@ func (s *Server) handler(o op) http.Handler {
 			return
 		}
 		defer s.limits.leave(who)
-		c := &call{what: o.name(req), who: who, began: time.Now()}
+		c := &call{what: o.name(req), who: who, began: time.Now(), steps: stepsUnder(o, req)}
 		s.mu.Lock()
 		s.calls[c] = struct{}{}
 		s.mu.Unlock()
@@ -223,8 +226,12 @@ func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *
 			err = s.panicked(v, debug.Stack())
 		}
 	}()
-	if o.path == pathReload {
+	switch o.path {
+	case pathReload:
 		return nil, s.Reload()
+	case pathRetire:
+		s.retire()
+		return nil, nil
 	}
 	if err := s.paced(ctx, o, c.who, req); err != nil {
 		return nil, err
@@ -239,6 +246,9 @@ func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *
 	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	c.calls = calls
+	c.mu.Unlock()
 	return o.do(ctx, s, calls, c.who, req)
 }
 

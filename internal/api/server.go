@@ -86,6 +86,9 @@ type standing struct {
 	roots  int       // those of root
 	last   time.Time // when their number changed
 	broken error     // a call panicked: what it holds is released only when this process ends
+
+	retiring bool // it is to end when it can: see Retire
+	retired  bool // and does
 }
 
 // NewServer makes a server.
@@ -120,6 +123,8 @@ func NewServer(o Options) *Server {
 // the socket too, so that the queue outlives this process and no call is lost.
 // Serve closes the listener.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
+	ctx, makeWay := context.WithCancelCause(ctx)
+	defer makeWay(nil)
 	l.SetUnlinkOnClose(false)                                                // it is not ours to remove
 	wake := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Now()) }) // a closed one has ended already
 	defer wake()
@@ -139,7 +144,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	var all sync.WaitGroup
 	all.Go(func() { s.showLife(beats) })
 	all.Go(func() { s.refusals.tell(s.Log, stop) })
-	err := s.accept(ctx, l, feed, beats)
+	err := s.accept(ctx, makeWay, l, feed, beats)
 	err = errors.Join(err, l.Close())
 	close(beats)
 	close(stop)

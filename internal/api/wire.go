@@ -20,6 +20,7 @@ const (
 	pathShow   = "/v1/show"
 	pathStatus = "/v1/status"
 	pathReload = "/v1/reload"
+	pathRetire = "/v1/retire"
 )
 
 // request is what any call needs; each looks at its own keys.

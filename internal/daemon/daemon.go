@@ -99,6 +99,9 @@ func (d *Daemon) Serve(ctx context.Context, l *net.UnixListener) error {
 	systemd.Ready()
 	err := server.Serve(ctx, l)
 	systemd.Stopping()
+	if server.Retired() && d.watching.Load() {
+		d.comeBack(ctx) // nothing may call for hours, and pools fill up
+	}
 	return err
 }
 
@@ -125,11 +128,13 @@ func (d *Daemon) calls(ctx context.Context, report agent.Report) (api.Calls, err
 	}
 	o.Looked = func(all []agent.Schedule) { d.looked(ctx, all) }
 	o.Turn = d.turn.wait
+	taken := &atomic.Bool{}
+	o.Taken = func() { taken.Store(true) }
 	a, err := agent.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return Patient(a, d.sayNoLogind), nil
+	return &patient{Agent: a, noLogind: d.sayNoLogind, taken: taken}, nil
 }
 
 func (d *Daemon) sayNoLogind(err error) {
