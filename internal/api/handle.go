@@ -197,13 +197,30 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, o op, c *call, r
 		err = advice.With(advice.In(advice.Busy, fmt.Errorf("%w (%v): %w", errTooSlow, s.patience, err)), "ask as root, whose calls may take longer")
 	}
 	last.Error = faultOf(ctx, err)
-	if o.path == pathDo || err != nil {
-		s.summary(ctx, c, last.Result, last.Error)
-	}
+	s.tell(ctx, o, c, last)
 	last.Error = publicFault(last.Error, c.who)
 	if err := out.end(last, patience); err != nil {
-		s.Log.Info(fmt.Sprintf("%s: its caller was gone before the answer: %v", c.what, err))
+		s.note(c, fmt.Sprintf("%s: its caller was gone before the answer: %v", c.what, err))
 	}
+}
+
+// tell has the journal say what came of a call, if that is worth a line.
+func (s *Server) tell(ctx context.Context, o op, c *call, last answer) {
+	switch {
+	case last.Error != nil && !c.who.Root && (o.reads || c.begun() == nil):
+		s.refusals.note(userOf(c.who), c.what+": "+last.Error.Why)
+	case o.path == pathDo || last.Error != nil:
+		s.summary(ctx, c, last.Result, last.Error)
+	}
+}
+
+// note is for what a member can have said as often as it likes.
+func (s *Server) note(c *call, text string) {
+	if c.who.Root {
+		s.Log.Info(text)
+		return
+	}
+	s.refusals.note(userOf(c.who), text)
 }
 
 // errTooSlow is the cause of the end of a member's call that reads.

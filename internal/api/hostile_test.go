@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -194,10 +195,12 @@ func burdened() calls {
 func beHostile(t *testing.T, many int, span time.Duration) {
 	p := newSocket(t)
 	var beat atomic.Int64
+	var journal lineCount
 	var silence atomic.Int64 // the longest between two signs of life
 	beat.Store(time.Now().UnixNano())
 	p.serve(burdened(), func(o *Options) {
 		o.Caller, o.Tick = callerByName, 200*time.Millisecond
+		o.Log = slog.New(slog.NewTextHandler(&journal, nil))
 		o.Newest = func() (map[string]time.Time, error) {
 			time.Sleep(time.Millisecond) // a record of points is read
 			return map[string]time.Time{}, nil
@@ -221,6 +224,7 @@ func beHostile(t *testing.T, many int, span time.Duration) {
 	over := make(chan error, 1)
 	go func() { over <- cmd.Wait() }()
 
+	began := time.Now()
 	var slowest, slowestList time.Duration
 	var memory uint64
 	asked := 0
@@ -249,8 +253,8 @@ func beHostile(t *testing.T, many int, span time.Duration) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	t.Logf("%s; root asked %d times: status within %v, list within %v; memory %d KiB; the longest between two signs of life %v",
-		calledOf(said.String()), asked, slowest, slowestList, memory>>10, time.Duration(silence.Load()))
+	t.Logf("%s; root asked %d times: status within %v, list within %v; memory %d KiB; %d lines in the journal; the longest between two signs of life %v",
+		calledOf(said.String()), asked, slowest, slowestList, memory>>10, journal.Load(), time.Duration(silence.Load()))
 	if slowest > mostLatency || slowestList > mostLatency {
 		t.Errorf("root waited %v for the status, %v for a list", slowest, slowestList)
 	}
@@ -260,9 +264,20 @@ func beHostile(t *testing.T, many int, span time.Duration) {
 	if time.Duration(silence.Load()) > mostSilence {
 		t.Errorf("for %v the loop gave no sign of life", time.Duration(silence.Load()))
 	}
+	if got, most := journal.Load(), int64(60*(2+time.Since(began)/refusalPause)); got > most {
+		t.Errorf("%d lines in the journal, of %d at most", got, most)
+	}
 	if !strings.Contains(said.String(), "hostile calls:") || asked < 5 {
 		t.Errorf("too little happened for this to show anything: asked %d times; %s", asked, said)
 	}
+}
+
+// lineCount counts what is written to it.
+type lineCount struct{ atomic.Int64 }
+
+func (l *lineCount) Write(p []byte) (int, error) {
+	l.Add(1)
+	return len(p), nil
 }
 
 func calledOf(said string) string {

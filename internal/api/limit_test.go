@@ -336,7 +336,7 @@ func TestTheJournalIsNotFilled(t *testing.T) {
 	r.note(7, "refused x")
 	r.note(7, "refused x")
 	r.tell(slog.New(slog.NewTextHandler(&text, nil)), stop)
-	if !strings.Contains(text.String(), "refused x (and 1 more such calls of user 7 were refused)") {
+	if !strings.Contains(text.String(), "refused x (and 1 more calls of user 7 came to nothing)") {
 		t.Errorf("it says %s", text.String())
 	}
 }

@@ -17,8 +17,8 @@ const (
 	ownFaults = -2
 )
 
-// refusals are what the journal has to be told of calls that were refused. The one
-// who refuses never waits for the journal.
+// refusals are what the journal has to be told of calls that were refused, or of
+// members' that came to nothing. The one who refuses never waits for the journal.
 type refusals struct {
 	mu    sync.Mutex
 	users map[int]*refused
@@ -86,7 +86,7 @@ func (r *refusals) tell(log *slog.Logger, stop <-chan struct{}) {
 		for _, s := range lines {
 			text := s.last
 			if s.count > 1 {
-				text = fmt.Sprintf("%s (and %d more such calls of user %d were refused)", text, s.count-1, s.user)
+				text = fmt.Sprintf("%s (and %d more calls of user %d came to nothing)", text, s.count-1, s.user)
 			}
 			log.Warn(text, "uid", s.user, "refused", s.count)
 		}
