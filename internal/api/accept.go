@@ -64,19 +64,28 @@ func (s *Server) accept(ctx context.Context, makeWay context.CancelCauseFunc, l 
 	}
 }
 
-// take hands a connection on, unless its user has too many.
+// take hands a connection on, unless its user has too many, or may make no call
+// anyway.
 func (s *Server) take(c *net.UnixConn, l *net.UnixListener, feed *feed) {
 	who, err := s.Caller(c)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("find out which user calls: %w", err)
+	case !who.Root && !who.Member:
+		err = notAllowed(who)
+	}
 	if err != nil {
-		who = Caller{UID: strangers} // refused when it sends its request
+		s.refusals.note(strangers, fmt.Sprintf("refused user %d: %v", who.UID, err))
+		turnAway(c, http.StatusForbidden, err)
+		return
 	}
 	if full := s.limits.connect(who, time.Now()); full != nil {
 		s.refusals.note(userOf(who), "refused a connection: "+full.Error())
-		turnAway(c, full)
+		turnAway(c, http.StatusTooManyRequests, full)
 		return
 	}
 	s.count(who, 1)
-	feed.conns <- &conn{UnixConn: c, who: who, unknown: err, closed: func() {
+	feed.conns <- &conn{UnixConn: c, who: who, closed: func() {
 		s.limits.disconnect(who)
 		s.count(who, -1)
 		_ = l.SetDeadline(time.Now()) // look whether that was the last one
@@ -85,7 +94,7 @@ func (s *Server) take(c *net.UnixConn, l *net.UnixListener, feed *feed) {
 
 // turnAway answers a connection that has said nothing yet, and closes it. It never
 // waits: the answer fits into the socket's own memory.
-func turnAway(c *net.UnixConn, why error) {
+func turnAway(c *net.UnixConn, status int, why error) {
 	defer c.Close() //nolint:errcheck // nothing was written to it that has to arrive
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -97,7 +106,7 @@ func turnAway(c *net.UnixConn, why error) {
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n",
-		http.StatusTooManyRequests, http.StatusText(http.StatusTooManyRequests), len(text)+1, text)
+		status, http.StatusText(status), len(text)+1, text)
 	_ = raw.Control(func(fd uintptr) {
 		_, _ = unix.SendmsgN(int(fd), b.Bytes(), nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) // one who is gone cannot be told
 	})
@@ -169,10 +178,9 @@ func (f *feed) Addr() net.Addr { return f.addr }
 // conn is of one caller, and tells when it is closed.
 type conn struct {
 	*net.UnixConn
-	who     Caller
-	unknown error // why it is not known who that is
-	once    sync.Once
-	closed  func()
+	who    Caller
+	once   sync.Once
+	closed func()
 }
 
 func (c *conn) Close() error {

@@ -84,21 +84,14 @@ func (r request) check() error {
 	return nil
 }
 
-// admit reads the request and decides whether its sender may make it. Whoever may
-// make no call is refused before anything that they sent is read. A caller that was
-// admitted must leave.
+// admit reads the request and decides whether its sender may make it. Users who may
+// make no call at all do not come this far. A caller that was admitted must leave.
 func (s *Server) admit(r *http.Request, o op) (who Caller, req request, err error) {
 	c, err := connOf(r)
 	if err != nil {
 		return who, req, err
 	}
 	who = c.who
-	switch {
-	case c.unknown != nil:
-		return who, req, fmt.Errorf("find out which user calls: %w", c.unknown)
-	case !who.Root && !who.Member:
-		return who, req, notAllowed(who)
-	}
 	text, err := body(r, who)
 	if err != nil {
 		return who, req, advice.Usagef("read the request: %w", err)

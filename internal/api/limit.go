@@ -23,9 +23,10 @@ const (
 	memberConns  = 4 * memberCalls
 	membersConns = 4 * memberConns
 	// A user may connect rateBurst times at once, and then ratePerSecond times a
-	// second.
+	// second; all members four times that.
 	rateBurst     = 2 * memberConns
 	ratePerSecond = 10
+	manyMembers   = 4
 	// mostRates is how many users' rates are remembered. A host that has more
 	// members than that who call in the same seconds has their rates begin anew.
 	mostRates = 1024
@@ -35,18 +36,23 @@ const (
 // mode keeps them away already.
 const strangers = -1
 
+// everyMember is the user as which all members together count.
+const everyMember = -3
+
 // limits count what was asked for. No call of theirs waits for anything: the loop
 // that accepts connections asks them. They know only the calls of this agent, which
 // lives for a minute after the last one. The record of points knows what was taken
 // before, and is asked as well.
 type limits struct {
+	pace  sync.Mutex           // the loop never takes it: what it guards grows with what is asked for
+	taken map[string]time.Time // by group: when a member was last let through
+
 	mu     sync.Mutex
-	taken  map[string]time.Time // by group: when a member was last let through
-	calls  map[int]int          // by user: how many are under way
-	others int                  // of calls: those that are not root's
-	conns  map[int]int          // by user: how many connections there are
-	silent int                  // of conns: those that are not root's
-	rates  map[int]rate         // by user
+	calls  map[int]int  // by user: how many are under way
+	others int          // of calls: those that are not root's
+	conns  map[int]int  // by user: how many connections there are
+	silent int          // of conns: those that are not root's
+	rates  map[int]rate // by user
 }
 
 // rate is what a user has left of rateBurst.
@@ -79,8 +85,10 @@ func (l *limits) connect(who Caller, now time.Time) error {
 	user := userOf(who)
 	if !who.Root {
 		switch {
-		case !l.pay(user, now):
+		case !l.pay(user, 1, now):
 			return tooMuch("user %d calls too often: more than %d times a second", user, ratePerSecond)
+		case who.Member && !l.pay(everyMember, manyMembers, now):
+			return tooMuch("the members of the group call too often: more than %d times a second", manyMembers*ratePerSecond)
 		case l.conns[user] >= memberConns:
 			return tooMuch("user %d has %d connections already", user, memberConns)
 		case l.silent >= membersConns:
@@ -92,16 +100,17 @@ func (l *limits) connect(who Caller, now time.Time) error {
 	return nil
 }
 
-// pay takes one connection off a user's rate, if it is not used up.
-func (l *limits) pay(user int, now time.Time) bool {
+// pay takes one connection off a user's rate, if it is not used up. times is how many
+// users' rate it is.
+func (l *limits) pay(user int, times float64, now time.Time) bool {
 	r, known := l.rates[user]
 	if !known {
 		if len(l.rates) >= mostRates {
 			clear(l.rates)
 		}
-		r = rate{left: rateBurst, at: now}
+		r = rate{left: times * rateBurst, at: now}
 	}
-	r.left = min(rateBurst, r.left+max(0, now.Sub(r.at).Seconds())*ratePerSecond)
+	r.left = min(times*rateBurst, r.left+max(0, now.Sub(r.at).Seconds())*times*ratePerSecond)
 	r.at = now
 	paid := r.left >= 1
 	if paid {
@@ -157,8 +166,8 @@ func (l *limits) leave(who Caller) {
 // when the record has the last one of each. All groups are let through, or none of
 // them counts.
 func (l *limits) snapshot(groups []string, newest map[string]time.Time, now time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.pace.Lock()
+	defer l.pace.Unlock()
 	for g, at := range l.taken {
 		if now.Sub(at) >= memberPause {
 			delete(l.taken, g)

@@ -17,6 +17,8 @@ import (
 	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/point"
+
+	"golang.org/x/sys/unix"
 )
 
 // as connects as a user that callerByName knows: "member-1000", "other-3000".
@@ -219,7 +221,7 @@ func TestNoAnswerWaitsForABody(t *testing.T) {
 	for name, test := range map[string]struct{ user, path, status string }{
 		"unknown path":    {"member-1000", "/v9/x", "404"},
 		"a stranger":      {"other-3000", pathStatus, "403"},
-		"a path of /etc":  {"other-3000", "/../etc/passwd", "404"},
+		"a path of /etc":  {"member-1000", "/../etc/passwd", "404"},
 		"too large a one": {"member-1000", pathStatus, "403"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -227,7 +229,7 @@ func TestNoAnswerWaitsForABody(t *testing.T) {
 			fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{", test.path)
 			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 			text, err := io.ReadAll(c)
-			if err != nil || !strings.Contains(strings.SplitN(string(text), "\r\n", 2)[0], test.status) {
+			if err != nil && !errors.Is(err, unix.ECONNRESET) || !strings.Contains(strings.SplitN(string(text), "\r\n", 2)[0], test.status) {
 				t.Errorf("%.200s, %v", text, err)
 			}
 		})
