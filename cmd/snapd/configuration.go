@@ -67,7 +67,6 @@ func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 func (w *where) options(conf *config.Config, report agent.Report) (agent.Options, error) {
 	drivers, leftOut, err := w.chosenDrivers()
 	return agent.Options{
-<<<<<<< HEAD
 		Config:       conf,
 		Drivers:      drivers,
 		LeftOut:      leftOut,
@@ -81,22 +80,8 @@ func (w *where) options(conf *config.Config, report agent.Report) (agent.Options
 		Units:        units,
 		Elapses:      systemd.Elapses,
 		TimerTrouble: systemd.Trouble,
+		Looks:        w.looks,
 		Guard:        true,
-=======
-		Config:  conf,
-		Drivers: drivers,
-		LeftOut: leftOut,
-		State:   w.state,
-		Run:     w.runDir,
-		Now:     time.Now,
-		Report:  report,
-		Engine:  engine,
-		Open:    w.open,
-		Inhibit: inhibit,
-		Units:   units,
-		Looks:   w.looks,
-		Guard:   true,
->>>>>>> a87ea48 (One odd container, mount or file stops nothing else: faults, exclude, deadlines of looks)
 
 		OpenHidden: w.openHidden,
 
