@@ -288,7 +288,7 @@ func candidatesThere(points []point.Point, group string, o *opened) (candidates 
 	numbers = map[point.ID]int64{}
 	for _, p := range points {
 		if p.Group == group && p.InRepository(o.name) {
-			candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Order: o.view.Order(p.ID)})
+			candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Order: o.view.Order(p.ID), Torn: !wholeIn(p, o.view)})
 			numbers[p.ID] = p.Numbers[o.name]
 			newest = max(newest, p.Numbers[o.name])
 		}
