@@ -2,6 +2,8 @@ package agent
 
 import (
 	"errors"
+	"os"
+	"syscall"
 	"testing"
 
 	"snapd/internal/retain"
@@ -44,5 +46,31 @@ func TestUnpinSaysOnlyWhatWasPinned(t *testing.T) {
 	b.ship()
 	if got, err := b.Unpin(t.Context(), []string{string(p.ID)}); err != nil || len(got.Unpinned) != 0 {
 		t.Errorf("it was not pinned: %+v, %v", got, err)
+	}
+}
+
+// What lies at the next number and is no object of ours, and is not even one
+// that can be read, does not end all ships.
+func TestJunkAtTheNextNumberStopsNoShip(t *testing.T) {
+	for name, junk := range map[string]func(file string) error{
+		"too long": func(file string) error {
+			return errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 1<<40))
+		},
+		"a link": func(file string) error { return os.Symlink("/dev/zero", file) },
+		"a pipe": func(file string) error { return syscall.Mkfifo(file, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, "", "main")
+			b.take()
+			b.ship()
+			b.check(junk(b.path("main/meta/points/0000000002")))
+			b.take()
+			if p := b.ship(); len(p) != 1 || p[0].Numbers["main"] != 3 {
+				t.Errorf("shipped %+v", p)
+			}
+			if got := b.view("main").Problems; len(got) != 1 {
+				t.Errorf("it has no name: %+v", got)
+			}
+		})
 	}
 }

@@ -126,7 +126,9 @@ func putOnce(ctx context.Context, s Store, key string, object []byte) (there []b
 		return nil, err
 	}
 	var buf bytes.Buffer
-	if ferr := fetch(ctx, s, key, maxSigned, &buf); ferr != nil {
+	if ferr := fetch(ctx, s, key, maxSigned, &buf); errors.Is(ferr, ErrDamaged) {
+		return []byte{}, err // too long, or no file: nothing of ours, and no reason to stop
+	} else if ferr != nil {
 		return nil, errors.Join(err, ferr)
 	}
 	if bytes.Equal(buf.Bytes(), object) {
