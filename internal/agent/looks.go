@@ -22,6 +22,8 @@ import (
 type found struct {
 	Format     int          `json:"format"`
 	Repository string       `json:"repository"` // its name in the configuration
+	Address    string       `json:"address"`    // where it lay then
+	Newest     int64        `json:"newest"`     // the highest number of a point that was seen there
 	Looked     time.Time    `json:"looked"`
 	Problems   []string     `json:"problems"` // what is unexplained there
 	Damaged    []foundPoint `json:"damaged"`
@@ -86,6 +88,7 @@ func (a *Agent) fillFound(f *found, name string, repo *ship.Repository, view *sh
 		object, _, _ := strings.Cut(p, ": ")
 		return view.Explains(object)
 	}), f.Lost
+	f.Address, f.Newest = addressOf(a.Config.Repositories[name]), max(f.Newest, view.Highest())
 	f.Looked, f.Problems, f.Damaged, f.Lost, f.Future = a.Now().UTC(), []string{}, []foundPoint{}, []foundPoint{}, []foundPoint{}
 	for _, p := range view.Problems {
 		f.Problems = append(f.Problems, p.Object+": "+p.Problem)

@@ -106,7 +106,7 @@ func (a *shipping) shipTo(ctx context.Context, g workload.Group, repository stri
 	if err := a.checkWriters(o); err != nil {
 		return nil, err
 	}
-	if _, err := a.reconcile(ctx, a.Config.Repositories[repository], o.view); err != nil {
+	if _, err := a.reconcile(ctx, a.Config.Repositories[repository], o.repo, o.view); err != nil {
 		return nil, err
 	}
 	healed, _, err := a.healIn(ctx, o, g)
