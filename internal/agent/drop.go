@@ -91,7 +91,14 @@ func (d *drop) open(ctx context.Context, name string) error {
 	if in.held, err = a.waitLock(ctx, pointsLock(repo), "the list of points in "+name, time.Minute); err != nil {
 		return err
 	}
-	in.view, err = repo.View(ctx, cache, ship.Known) // as it is now that it is ours
+	if in.view, err = repo.View(ctx, cache, ship.Known); err != nil { // as it is now that it is ours
+		return err
+	}
+	if d.o.DryRun || a.OnlyRepositories {
+		return nil
+	}
+	// A drop that was killed may not have written down here what it did there.
+	d.local, err = a.reconcile(ctx, a.Config.Repositories[name], in.view)
 	return err
 }
 

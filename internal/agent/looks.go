@@ -118,6 +118,19 @@ func (a *Agent) fillFound(f *found, name string, repo *ship.Repository, view *sh
 	}
 }
 
+// wasUnexplained tells whether the last look that saw everything found something
+// that nothing explains. What such a look saw, one from the cache would take for
+// whole again.
+func (a *Agent) wasUnexplained(repositoryID string) bool {
+	if a.OnlyRepositories {
+		return false
+	}
+	return slices.ContainsFunc(readFound(a.foundIn(repositoryID)).Problems, func(p string) bool {
+		object, _, _ := strings.Cut(p, ": ")
+		return !strings.HasSuffix(object, "/") // gaps of version 1 are no news
+	})
+}
+
 // lostPoints are those that are gone and that no other record restores.
 func lostPoints(view *ship.View) []ship.PointRecord {
 	return slices.DeleteFunc(slices.Clone(view.Lost()), func(r ship.PointRecord) bool {

@@ -83,7 +83,7 @@ func (a *Agent) openView(ctx context.Context, name string, look ship.Look) (*shi
 		return nil, nil, nil, err
 	}
 	view, err := repo.View(ctx, cache, look)
-	if err == nil && look == ship.Known && len(view.Problems) > 0 {
+	if err == nil && look == ship.Known && (len(view.Problems) > 0 || a.wasUnexplained(repo.ID)) {
 		// What is wrong may be more than such a look sees.
 		look = ship.Whole
 		view, err = repo.View(ctx, cache, look)
@@ -122,6 +122,7 @@ func (a *Agent) openFor(ctx context.Context, name string, look ship.Look) (*open
 // not each read them anew.
 type repositories struct {
 	agent *Agent
+	look  ship.Look
 	open  map[string]*opened
 }
 
@@ -134,7 +135,7 @@ func (r *repositories) get(ctx context.Context, name string) (*opened, error) {
 	if o := r.open[name]; o != nil {
 		return o, nil
 	}
-	o, err := r.agent.openFor(ctx, name, ship.Known)
+	o, err := r.agent.openFor(ctx, name, r.look)
 	if err == nil {
 		r.open[name] = o
 	}

@@ -101,10 +101,11 @@ type repair struct {
 	groups []workload.Group
 	out    *Repaired
 
-	gone []int64
-	junk []string
-	ill  bool // kept points are damaged
-	lost bool // points are lost
+	gone  []int64
+	again []int64 // gone too, but their points were shipped again under other numbers
+	junk  []string
+	ill   bool // kept points are damaged
+	lost  bool // points are lost
 }
 
 func (r *repair) run(ctx context.Context) error {
@@ -112,10 +113,10 @@ func (r *repair) run(ctx context.Context) error {
 		return err
 	}
 	var faults []error
-	if r.ill || r.lost {
+	if r.ill || r.lost || len(r.again) > 0 {
 		faults = append(faults, r.heal(ctx))
 	}
-	if ctx.Err() == nil && (len(r.junk) > 0 && r.o.RemoveJunk || len(r.gone) > 0 && r.o.AcceptLoss) {
+	if ctx.Err() == nil && (len(r.junk) > 0 && r.o.RemoveJunk || len(r.gone) > 0 && r.o.AcceptLoss || len(r.again) > 0) {
 		faults = append(faults, r.write(ctx))
 	}
 	if ctx.Err() == nil {
@@ -142,8 +143,11 @@ func (r *repair) plan(ctx context.Context) error {
 	if r.lost = len(lost) > 0; r.lost {
 		r.step(Repair{Action: RepairShip, Points: lost, Allowed: true, Text: "ship again what is gone without a record of its removal, if its snapshots are still here"})
 	}
-	if r.gone, err = repo.Gone(ctx, view); err != nil {
+	if err := r.lookForGone(ctx, repo, view); err != nil {
 		return err
+	}
+	if len(r.again) > 0 {
+		r.step(Repair{Action: RepairAccept, Allowed: true, Text: fmt.Sprintf("write down that nothing lies under the numbers %s any more: their points were shipped again", numbersText(r.again))})
 	}
 	if len(r.gone) > 0 {
 		r.step(Repair{Action: RepairAccept, Points: lost, Allowed: r.o.AcceptLoss, Text: fmt.Sprintf("write down that the points with the numbers %s are gone for good: they were asked for by name and are not there; what nothing else needs can then be removed", numbersText(r.gone))})
@@ -161,9 +165,29 @@ func (r *repair) plan(ctx context.Context) error {
 	return nil
 }
 
+// lookForGone finds the numbers under which nothing lies any more.
+func (r *repair) lookForGone(ctx context.Context, repo *ship.Repository, view *ship.View) error {
+	gone, err := repo.Gone(ctx, view)
+	if err != nil {
+		return err
+	}
+	r.gone, r.again = nil, nil
+	for _, n := range gone {
+		lost := func(p ship.PointRecord) bool { return p.Number == n }
+		if i := slices.IndexFunc(view.Lost(), lost); i >= 0 {
+			if _, kept := view.Point(view.Lost()[i].ID); kept {
+				r.again = append(r.again, n)
+				continue
+			}
+		}
+		r.gone = append(r.gone, n)
+	}
+	return nil
+}
+
 // accepts tells whether a problem is one of the numbers that are gone.
 func (r *repair) accepts(p ship.Problem) bool {
-	return slices.ContainsFunc(r.gone, func(n int64) bool { return strings.HasSuffix(p.Object, fmt.Sprintf("points/%010d", n)) })
+	return slices.ContainsFunc(slices.Concat(r.gone, r.again), func(n int64) bool { return strings.HasSuffix(p.Object, fmt.Sprintf("points/%010d", n)) })
 }
 
 func numbersText(numbers []int64) string {
@@ -188,14 +212,23 @@ func (r *repair) heal(ctx context.Context) error {
 		for _, p := range healed {
 			r.out.Healed = append(r.out.Healed, p.ID)
 		}
-		if err == nil && r.lost {
-			_, err = r.agent.Ship(ctx, []string{g.Name})
+		if err == nil && (r.lost || len(r.again) > 0) { // or it was killed before the record here said so
+			err = r.ship(ctx, g.Name)
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("group %s: %w", g.Name, err))
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// ship is Ship with a whole look: what is lost is only seen by that.
+func (r *repair) ship(ctx context.Context, group string) error {
+	repos := r.agent.repositories()
+	repos.look = ship.Whole
+	defer repos.close()
+	_, err := (&shipping{Agent: r.agent, repos: repos, lossAccepted: r.o.AcceptLoss}).groups(ctx, []string{group})
+	return err
 }
 
 // write puts on record what a person allowed. The list of points is locked, and
@@ -219,13 +252,17 @@ func (r *repair) write(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if !r.o.AcceptLoss {
-		return nil
-	}
-	if r.gone, err = repo.Gone(ctx, view); err != nil || len(r.gone) == 0 {
+	if err := r.lookForGone(ctx, repo, view); err != nil {
 		return err
 	}
-	return repo.Absent(ctx, view, r.gone)
+	settled := r.again
+	if r.o.AcceptLoss {
+		settled = slices.Concat(settled, r.gone)
+	}
+	if len(settled) == 0 {
+		return nil
+	}
+	return repo.Absent(ctx, view, settled)
 }
 
 // left looks once more, and says what is not repaired.

@@ -81,7 +81,7 @@ func (l *lease) put(ctx context.Context) error {
 	l.repo.held.take(l.doc.Stream) // until it is known which one lies there
 	doc := l.doc
 	doc.Time = time.Now().UTC() // informs, and decides nothing
-	step := 1
+	step, older := 1, false
 	for range leaseTries {
 		doc.Count += step
 		step *= 2
@@ -95,13 +95,16 @@ func (l *lease) put(ctx context.Context) error {
 		}
 		_, err = putOnce(ctx, l.repo.store, key, object)
 		if errors.Is(err, ErrExists) {
+			older = true
 			continue // of an earlier attempt, and no listing showed it
 		}
 		if err != nil {
 			return fmt.Errorf("put the lease of stream %s: %w", doc.Stream, err)
 		}
 		l.doc = doc
-		l.repo.held.set(doc.Stream, doc.Count)
+		if !older { // else EndLease lists them
+			l.repo.held.set(doc.Stream, doc.Count)
+		}
 		return nil
 	}
 	return fmt.Errorf("put the lease of stream %s: %w up to number %d", doc.Stream, ErrExists, doc.Count)

@@ -131,7 +131,7 @@ func (r *Repository) uploadOnce(ctx context.Context, head Head, from Sender, rec
 	s, err := u.run(ctx, from)
 	end := rec.close
 	if errors.Is(err, errSpoilt) {
-		end = rec.discard
+		end = func() error { return errors.Join(r.EndLease(ctx, ref.ID), rec.discard()) } // nothing will go on with it
 	}
 	cerr := end()
 	if err != nil {
@@ -212,7 +212,7 @@ func (u *upload) run(ctx context.Context, from Sender) (Stream, error) {
 	if committed != nil {
 		return *committed, nil
 	}
-	lease, err := u.repo.beginLease(ctx, u.ref.ID, u.ref.Base, u.head.Host, u.record.resumed())
+	lease, err := u.repo.beginLease(ctx, u.ref.ID, u.ref.Base, u.head.Host, u.record.leased())
 	if err != nil {
 		return Stream{}, err
 	}
