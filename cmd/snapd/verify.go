@@ -45,6 +45,9 @@ end; that needs an identity. Exit status 4 means damage was found.`,
 				fmt.Fprintln(c.stdout, "note:", printable(note))
 			}
 			n := verified.Checked
+			if n.Points == 0 && len(verified.Problems) == 0 && err != nil {
+				return err // nothing was looked at: "0 problems" would be no finding
+			}
 			fmt.Fprintf(c.stdout, "checked %s, %s, %s, %s: %s\n", plural(n.Points, "point", "points"), plural(n.Streams, "stream", "streams"),
 				plural(n.Segments, "segment", "segments"), size(n.Bytes), plural(len(verified.Problems), "problem", "problems"))
 			return err

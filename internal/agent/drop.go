@@ -183,7 +183,7 @@ func (d *drop) from(ctx context.Context, in *dropPlace) error {
 	pruned, err := in.repo.Prune(ctx, in.view, in.ids, ship.PruneOptions{Now: a.Now(), DryRun: d.o.DryRun, Keep: keep, Told: true})
 	a.warnOf(in.name, pruned.Problems)
 	if err != nil {
-		return err
+		return wayOut(err, pruned, in.name)
 	}
 	d.out.Bytes += pruned.Bytes
 	for _, id := range in.ids {

@@ -58,12 +58,21 @@ func (v *View) settleNumbers() {
 	}
 	v.Problems = slices.Clone(v.met)
 	v.readLedger()
+	v.Problems = slices.DeleteFunc(v.Problems, func(p Problem) bool { // a prune has dropped what lay there
+		n, ok := parseNumbered(prefixPoints, p.Object)
+		_, gone := v.explained[n]
+		return ok && gone
+	})
 	v.choosePoints()
 	v.checkNumbers()
 }
 
 func (v *View) problem(kind ProblemKind, object, format string, args ...any) {
 	v.Problems = append(v.Problems, Problem{Object: object, Problem: fmt.Sprintf(format, args...), Points: []point.ID{}, Kind: kind})
+}
+
+func (v *View) hasProblem(object string) bool {
+	return slices.ContainsFunc(v.Problems, func(p Problem) bool { return p.Object == object })
 }
 
 // readLedger goes through the events in their order.
@@ -114,25 +123,26 @@ func (v *View) readStreamsOf(e event) {
 // choosePoints finds the valid record of each point: of two the higher one.
 func (v *View) choosePoints() {
 	v.Points = v.Points[:0:0]
-	var all []PointRecord
+	var all, gone []PointRecord
 	for n, p := range v.points {
 		v.highest = max(v.highest, n)
 		if _, gone := v.explained[n]; gone {
 			continue
 		}
 		if v.absent[n] {
-			v.lost = append(v.lost, p)
+			gone = append(gone, p)
 			continue
 		}
 		all = append(all, p)
 	}
 	byNumber := func(a, b PointRecord) int { return cmp.Compare(a.Number, b.Number) }
-	slices.SortFunc(v.lost, byNumber)
+	slices.SortFunc(gone, byNumber)
 	slices.SortFunc(all, byNumber)
 	valid := map[point.ID]int64{}
 	for _, p := range all {
 		valid[p.ID] = p.Number
 	}
+	v.chooseLost(gone, valid)
 	for _, p := range all {
 		if valid[p.ID] != p.Number {
 			v.superseded = append(v.superseded, p)
@@ -151,6 +161,20 @@ func (v *View) choosePoints() {
 	}
 	if seen := v.cache.Seen().Point; seen != nil {
 		v.highest = max(v.highest, seen.Number)
+	}
+}
+
+// chooseLost sorts the records that do not verify any more. One that was damaged,
+// and whose point was put again, is a lower record like others: a prune drops it,
+// since what it said is known.
+func (v *View) chooseLost(gone []PointRecord, valid map[point.ID]int64) {
+	for _, p := range gone {
+		if !v.junk[p.Number] || valid[p.ID] < p.Number {
+			v.lost = append(v.lost, p)
+			continue
+		}
+		v.superseded = append(v.superseded, p)
+		v.Problems = slices.DeleteFunc(v.Problems, func(o Problem) bool { return o.Object == pointKey(p.Number) })
 	}
 }
 
@@ -203,7 +227,7 @@ func (v *View) checkNumbers() {
 		v.problem(KindOldGaps, prefixPoints, "version 1 kept no record of removals: %d numbers are not explained; a prune asks for each and writes it down", len(v.old))
 	}
 	for n := int64(1); n < v.top; n++ {
-		if _, there := v.events[n]; !there && !v.passedOver(n) {
+		if _, there := v.events[n]; !there && !v.passedOver(n) && !v.hasProblem(eventKey(n)) {
 			v.problem(KindMissing, eventKey(n), "event number %d is missing: it cannot be read", n)
 		}
 	}
@@ -240,7 +264,7 @@ func (v *View) checkLinks() {
 		}
 		if e, ok := v.events[l.Number]; ok && e.digest != l.Digest {
 			v.problem(KindRolledBack, eventKey(l.Number), "event number %d: damaged: it is not the one that %s names", l.Number, who)
-		} else if !ok && l.Number > v.top {
+		} else if !ok && l.Number > v.top && !v.hasProblem(eventKey(l.Number)) { // said once, however many name it
 			v.problem(KindRolledBack, eventKey(l.Number), "rolled back: %s was put after event number %d, which is gone", who, l.Number)
 		}
 	}

@@ -28,10 +28,10 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 	if seen.Point == nil && seen.Event == nil {
 		look = Whole // nothing to probe upwards from
 	}
-	v := &View{cache: cache, look: look, absent: map[int64]bool{}, junk: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}}
+	v := &View{cache: cache, look: look, absent: map[int64]bool{}, junk: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}, broken: map[int64]bool{}}
 	l := &looker{
 		repo: r, v: v, listed: map[string]Object{}, streams: map[point.ID][]StreamRef{},
-		sealed: map[int64]string{}, asked: map[string]bool{}, badEvents: map[int64]error{}, badPoints: map[int64]error{},
+		sealed: map[int64]string{}, asked: map[string]bool{}, badEvents: map[int64]error{}, badPoints: map[int64]error{}, doubts: newDoubts(seen),
 	}
 	l.known, v.events, v.found = cache.known()
 	v.points = make(map[int64]PointRecord, len(l.known))
@@ -48,7 +48,7 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 		return nil, fmt.Errorf("look through the repository: %w", err)
 	}
 	// A cache that cannot be written costs the next look time, not this one.
-	if err := errors.Join(cache.flush(), cache.noteSeen(v.newestPoint(), v.newestEvent())); err != nil {
+	if err := errors.Join(cache.flush(), cache.noteSeen(v.newestPoint(), v.newestEvent()), cache.noteDoubts(l.doubts.bad, l.doubts.good, l.newestListed())); err != nil {
 		v.Notes = append(v.Notes, err.Error())
 	}
 	return v, nil
@@ -66,6 +66,7 @@ type looker struct {
 	asked   map[string]bool          // keys that a Get answered for just now
 
 	mu        sync.Mutex
+	doubts    doubts
 	badEvents map[int64]error
 	badPoints map[int64]error
 }
@@ -122,7 +123,7 @@ func (l *looker) readEvents(ctx context.Context) error {
 	for n := int64(1); n <= top; n++ {
 		_, known := v.events[n]
 		_, listed := l.listed[eventKey(n)]
-		if !known || v.look == Whole && !listed || n == top {
+		if !known || v.look == Whole && !listed || n == top || l.doubts.suspect[eventKey(n)] {
 			due = append(due, n)
 		}
 	}
@@ -131,7 +132,7 @@ func (l *looker) readEvents(ctx context.Context) error {
 		l.mu.Lock()
 		_, known := v.events[n]
 		l.mu.Unlock()
-		if known && listed && n != top {
+		if known && listed && n != top && !l.doubtful(eventKey(n), 0) {
 			return nil
 		}
 		return l.event(ctx, n)
@@ -184,9 +185,13 @@ func (l *looker) event(ctx context.Context, n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known, before := l.v.events[n]
+	if before {
+		l.judged(key, err)
+	}
 	switch {
 	case err != nil:
 		l.badEvents[n] = err
+		l.v.broken[n] = before
 	case before && known.digest != e.digest:
 		l.badEvents[n] = fmt.Errorf("event number %d: %w: it is not the one that was read before", n, ErrDamaged)
 	default:
@@ -241,9 +246,10 @@ func (l *looker) readPoints(ctx context.Context) error {
 		}
 		_, listed := l.listed[pointKey(n)]
 		l.mu.Lock()
-		_, known := v.points[n]
+		rec, known := v.points[n]
+		doubtful := l.doubtful(pointKey(n), rec.size)
 		l.mu.Unlock()
-		if known && n != newest && (listed || v.look == Known) {
+		if known && n != newest && (listed || v.look == Known) && !doubtful {
 			return nil
 		}
 		return l.point(ctx, n)
@@ -309,6 +315,9 @@ func (l *looker) point(ctx context.Context, n int64) error {
 	if err == nil && before && known.Digest != digest {
 		err = fmt.Errorf("point number %d: %w: it is not the one that was read before", n, ErrDamaged)
 	}
+	if before {
+		l.judged(key, err)
+	}
 	if err != nil {
 		l.badPoints[n] = err
 		l.v.absent[n] = before
@@ -351,6 +360,11 @@ func (l *looker) report() {
 	}
 	for _, n := range slices.Sorted(maps.Keys(l.badEvents)) {
 		tell(eventKey(n), l.badEvents[n])
+		if v.broken[n] = v.broken[n] && !v.passedOver(n); !v.broken[n] {
+			delete(v.broken, n)
+		} else if errors.Is(l.badEvents[n], ErrNotFound) {
+			v.met = append(v.met, Problem{Object: eventKey(n), Problem: fmt.Sprintf("event number %d is missing: it was read before, and is gone", n), Points: []point.ID{}, Kind: KindMissing})
+		}
 	}
 	for _, n := range slices.Sorted(maps.Keys(l.badPoints)) {
 		if _, gone := v.explained[n]; !gone {
