@@ -97,7 +97,7 @@ func (h *mortalHost) copyImage(from, to string) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	for end := time.Now().Add(10 * time.Second); ; { // the loop device ends a moment after the mount
+	for end := time.Now().Add(time.Minute); ; { // the loop device ends a moment after the mount
 		out, err := exec.CommandContext(h.t.Context(), "losetup", "-j", h.image).Output()
 		if err == nil && len(out) == 0 {
 			break
@@ -198,31 +198,31 @@ type mortalCase struct {
 
 func mortalCases() map[string]mortalCase {
 	return map[string]mortalCase{
-		"run": {words: []string{"run", "data"}, kills: 4, prepare: func(h *mortalHost) {
+		"run": {words: []string{"run", "data"}, kills: 3, prepare: func(h *mortalHost) {
 			h.shipped(4)
 			h.keep("4 last")
 		}, gone: []int{0, 1}},
-		"ship": {words: []string{"ship", "data"}, kills: 5, prepare: func(h *mortalHost) {
+		"ship": {words: []string{"ship", "data"}, kills: 3, prepare: func(h *mortalHost) {
 			h.shipped(2)
 			random(h.t, filepath.Join(h.data, "two segments"), 5<<20)
 			h.take("snapshot", "data")
 		}},
-		"lease": {words: []string{"ship", "data"}, kills: 3, prepare: func(h *mortalHost) { // the second lease of an upload takes the place of the first
+		"lease": {words: []string{"ship", "data"}, kills: 2, prepare: func(h *mortalHost) { // the second lease of an upload takes the place of the first
 			h.shipped(1)
 			random(h.t, filepath.Join(h.data, "two segments"), 5<<20)
 			h.take("snapshot", "data")
 			h.killedWith(1, "ship", "data")
 		}},
-		"heal": {words: []string{"ship", "data"}, kills: 4, prepare: func(h *mortalHost) {
+		"heal": {words: []string{"ship", "data"}, kills: 3, prepare: func(h *mortalHost) {
 			h.shipped(3)
 			h.spoilObject(h.objects("data")[0])
 			h.refused(exitDamaged, []string{"verify"})
 		}},
-		"lost": {words: []string{"ship", "data"}, kills: 4, prepare: func(h *mortalHost) {
+		"lost": {words: []string{"ship", "data"}, kills: 2, prepare: func(h *mortalHost) {
 			h.shipped(3)
 			h.lose("meta/points/0000000003")
 		}},
-		"verify": {words: []string{"verify"}, kills: 2, status: exitDamaged, then: [][]string{{"ship", "data"}}, prepare: func(h *mortalHost) {
+		"verify": {words: []string{"verify"}, kills: 1, status: exitDamaged, then: [][]string{{"ship", "data"}}, prepare: func(h *mortalHost) {
 			h.shipped(3)
 			h.spoilObject(h.objects("data")[0])
 		}},
@@ -232,7 +232,7 @@ func mortalCases() map[string]mortalCase {
 			h.refused(exitDamaged, []string{"verify"})
 			h.lose("meta/points/0000000002")
 		}},
-		"accept": {words: []string{"repair", "--accept-loss", "--remove-junk"}, kills: 2, gone: []int{1}, prepare: func(h *mortalHost) {
+		"accept": {words: []string{"repair", "--accept-loss", "--remove-junk"}, kills: 1, gone: []int{1}, prepare: func(h *mortalHost) {
 			h.shipped(3)
 			h.lose("meta/points/0000000002")
 			h.forgetPoint(1)
@@ -240,12 +240,12 @@ func mortalCases() map[string]mortalCase {
 				h.t.Fatal(err)
 			}
 		}},
-		"drop": {words: []string{"drop", "1"}, kills: 4, gone: []int{1}, done: "no such restore point", prepare: func(h *mortalHost) { h.shipped(3) }},
-		"prune": {words: []string{"prune"}, kills: 5, gone: []int{0, 1}, prepare: func(h *mortalHost) {
+		"drop": {words: []string{"drop", "1"}, kills: 2, gone: []int{1}, done: "no such restore point", prepare: func(h *mortalHost) { h.shipped(3) }},
+		"prune": {words: []string{"prune"}, kills: 3, gone: []int{0, 1}, prepare: func(h *mortalHost) {
 			h.shipped(4)
 			h.keep("2 last")
 		}},
-		"other base": {words: []string{"ship", "data"}, kills: 3, prepare: func(h *mortalHost) {
+		"otherbase": {words: []string{"ship", "data"}, kills: 2, prepare: func(h *mortalHost) {
 			h.shipped(2)
 			random(h.t, filepath.Join(h.data, "two segments"), 5<<20)
 			h.take("snapshot", "data")
@@ -253,7 +253,7 @@ func mortalCases() map[string]mortalCase {
 			h.spoilObject(h.objects("meta/streams")[1])
 			h.refused(exitDamaged, []string{"verify"})
 		}},
-		"prune now": {words: []string{"prune", "--now"}, kills: 2, prepare: func(h *mortalHost) {
+		"prunenow": {words: []string{"prune", "--now"}, kills: 1, prepare: func(h *mortalHost) {
 			h.shipped(2)
 			random(h.t, filepath.Join(h.data, "two segments"), 5<<20)
 			h.take("snapshot", "data")
