@@ -19,6 +19,33 @@ import (
 	"snapd/internal/point"
 )
 
+// The fifteen faults of issue 13 ("what was seen"), and the tests that show each
+// with its right outcome; the first ones named go through the command line.
+//
+//  1. a listing without a key, empty, unordered, or a page: TestWhatAnswersInPlaceOfTheStore
+//     (run, verify); ship.TestAListingHidesOneKey, TestListingsThatLie, TestHistories
+//  2. unsigned keys: TestKilledAtEveryEffect/accept (repair --remove-junk);
+//     agent.TestJunkIsOnlyRemovedWhenAllowed, ship.TestJunkDecidesNothing
+//  3. an upload of days: ship.TestALeaseKeepsStreamAndBase, TestHistories (a
+//     command would take the days)
+//  4. a lost manifest that is shipped again: "manifest, … removed" here (run, verify);
+//     agent.TestALostManifestIsHealedForGood
+//  5. a flipped bit in the newest manifest: "manifest, … flipped" here (ship, run)
+//  6. verify finds damage, and it counts: "segment, …" here, damage.txtar (list,
+//     status, repair); agent.TestDamageIsRemembered, ship.TestResumeProvesWhatIsThere
+//  7. the newest points are gone: "newest point removed" here, damage.txtar (verify,
+//     status, repair --accept-loss), TestKilledAtEveryEffect/lost (ship)
+//  8. a clone: agent.TestACloneStopsAndAPersonDecides; TestKilledAtEveryEffect/adopt (adopt)
+//  9. a clock of the future: damage.txtar (status, list, drop);
+//     agent.TestAClockOfTheFutureDecidesNothing
+// 10. recipients and kits: TestKitsOnS3, init.txtar (init, restore);
+//     agent.TestOtherRecipientsBeginAFullStream, TestKitMustOpenARealPoint
+// 11. locks of a bucket: the tests of internal/ship/s3 and of doctor
+// 12. a disk unmounted in mid-ship: TestDiskUnmountedInMidShip (run, ship, verify)
+// 13. a full disk: dir.TestFullDisk, TestFullDiskStillRemoves; TestKilledAtEveryEffect/prunenow (prune --now)
+// 14. what is quadratic: agent.TestPruneHereIsLinear, ship.TestCostIsLinear
+// 15. a put that something else answers: TestWhatAnswersInPlaceOfTheStore (run, verify)
+
 // quietHost is a host on a storage in memory, with a repository in a folder. The
 // commands run in this process.
 type quietHost struct {
