@@ -37,14 +37,21 @@ type cli struct {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(memoryLimit)
 	debug.SetGCPercent(garbagePercent)
+	return newCLI(args, stdout, stderr).run(ctx)
+}
+
+func newCLI(args []string, stdout, stderr io.Writer) *cli {
 	s := newScreen(stderr, time.Now)
-	stdout, stderr = results{s, stdout}, results{s, stderr}
-	c := &cli{now: time.Now, args: args, stdout: stdout, stderr: stderr, screen: s}
+	c := &cli{now: time.Now, args: args, stdout: results{s, stdout}, stderr: results{s, stderr}, screen: s}
 	c.where.looks = workload.NewLooks()
+	return c
+}
+
+func (c *cli) run(ctx context.Context) int {
 	root := c.root() //nolint:contextcheck // cobra hands ctx to the commands
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetArgs(c.args)
+	root.SetOut(c.stdout)
+	root.SetErr(c.stderr)
 	called, err := root.ExecuteContextC(ctx)
 	c.screen.finish()
 	return c.end(ctx, called, err)

@@ -92,7 +92,14 @@ func (d *drop) open(ctx context.Context, name string) error {
 	if in.held, err = a.waitLock(ctx, pointsLock(repo), "the list of points in "+name, time.Minute); err != nil {
 		return err
 	}
-	in.view, err = repo.View(ctx, cache, ship.Known) // as it is now that it is ours
+	if in.view, err = repo.View(ctx, cache, ship.Known); err != nil { // as it is now that it is ours
+		return err
+	}
+	if d.o.DryRun || a.OnlyRepositories {
+		return nil
+	}
+	// A drop that was killed may not have written down here what it did there.
+	d.local, err = a.reconcile(ctx, a.Config.Repositories[name], in.repo, in.view)
 	return err
 }
 
@@ -176,7 +183,7 @@ func (d *drop) from(ctx context.Context, in *dropPlace) error {
 	pruned, err := in.repo.Prune(ctx, in.view, in.ids, ship.PruneOptions{Now: a.Now(), DryRun: d.o.DryRun, Keep: keep, Told: true})
 	a.warnOf(in.name, pruned.Problems)
 	if err != nil {
-		return err
+		return wayOut(err, pruned, in.name)
 	}
 	d.out.Bytes += pruned.Bytes
 	for _, id := range in.ids {

@@ -229,8 +229,11 @@ func (t *pruneThere) drop(ctx context.Context, o *opened, conf config.Repository
 		}
 	}
 	pruned, err := o.repo.Prune(ctx, o.view, drop, ship.PruneOptions{Now: a.Now(), DryRun: t.DryRun, Keep: keep, Orphans: t.Now})
+	if err == nil || len(pruned.Problems) > 0 {
+		a.noteLeases(o.name, o.repo.ID, pruned.Problems)
+	}
 	if err != nil {
-		return err
+		return wayOut(err, pruned, o.name)
 	}
 	if pruned.Objects > 0 {
 		t.out.Freed = append(t.out.Freed, Freed{
@@ -247,6 +250,14 @@ func (t *pruneThere) drop(ctx context.Context, o *opened, conf config.Repository
 		}
 	}
 	return nil
+}
+
+// wayOut says what to do about what stops a prune.
+func wayOut(err error, pruned ship.Pruned, repository string) error {
+	if len(pruned.Problems) == 0 {
+		return err
+	}
+	return advice.With(err, "run: snapd repair %s, which says what it is, and settles it or says how", repository)
 }
 
 func (a *Agent) warnOf(repository string, problems []ship.Problem) {

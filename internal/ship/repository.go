@@ -200,7 +200,11 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 	}
 	var doc repositoryDoc
 	if err := open(o.Trusted, object.Bytes(), typeRepository, "", keyRepository, &doc); err != nil {
-		return nil, foreign(err, object.Bytes(), o.Trusted)
+		err = foreign(err, object.Bytes(), o.Trusted)
+		if errors.Is(err, ErrDamaged) {
+			err = advice.With(err, "put the object %q back from another version or a copy of it: nothing else there can be opened before, and nothing else is changed", keyRepository)
+		}
+		return nil, err
 	}
 	if err := checkHeader(doc.header, typeRepository, doc.Repository); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)

@@ -14,7 +14,7 @@ import (
 
 // TestALookThatHangs: it ends at its deadline and with its context, what it waits
 // for is not looked at again until it comes back, and everything else is.
-func TestALookThatHangs(t *testing.T) {
+func TestALookThatHangsHoldsNothing(t *testing.T) {
 	l := NewLooks()
 	sick, well := proc.Device{Minor: 1}, proc.Device{Minor: 2}
 	release := make(chan struct{})
