@@ -139,7 +139,7 @@ points() {
 			(.streams[] | "  stream \(.stream)  \(.driver)  \(.sent_bytes) bytes in \(.segments) segments  base \(.base // "none: full")")' "$work/point"
 		if [[ -n $identity ]]; then
 			jq -r .sealed "$work/point" | base64 -d >"$work/sealed"
-			opened "$work/sealed" | jq -r '"  group \(.group) on \(.host)", (.datasets[]? | "  dataset \(.dataset) (origin \(.origin), snapshot \(.guid))")'
+			opened "$work/sealed" | jq -r '"  group \(.group) on \(.host)", (.datasets[]? | "  dataset \(.dataset) (origin \(.origin), snapshot \(.guid))"), (.changed[]? | "  changed: \(.item): \(.what) since point \(.since.point)")'
 		fi
 	done < <(names meta/points)
 }

@@ -16,7 +16,9 @@ import (
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/ship"
+	"snapd/internal/workload"
 
+	storage "snapd/internal/fs"
 	systemd "snapd/internal/host"
 
 	"filippo.io/age"
@@ -30,7 +32,10 @@ type where struct {
 	repository, endpoint, region, signer string
 	identity                             string
 	state, runDir                        string
-	storages                             string // instead of what the environment says of them
+	storages                             string          // instead of what the environment says of them
+	looks                                *workload.Looks // of this process
+
+	stand map[string]storage.Driver // stand in for the storages of this host, in tests, which need no root
 }
 
 func (w *where) register(f *pflag.FlagSet) {
@@ -48,7 +53,7 @@ func (w *where) register(f *pflag.FlagSet) {
 // agent builds the agent of this call.
 func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 	conf, err := c.where.load()
-	if os.Geteuid() != 0 && (errors.Is(err, fs.ErrPermission) || err == nil && needRoot) {
+	if os.Geteuid() != 0 && (errors.Is(err, fs.ErrPermission) || err == nil && needRoot && c.where.stand == nil) {
 		return nil, agent.ErrNotRoot
 	}
 	if err != nil {
@@ -78,7 +83,10 @@ func (w *where) options(conf *config.Config, report agent.Report) (agent.Options
 		Units:        units,
 		Elapses:      systemd.Elapses,
 		TimerTrouble: systemd.Trouble,
+		Looks:        w.looks,
 		Guard:        true,
+
+		OpenHidden: w.openHidden,
 
 		OnlyRepositories: w.named(),
 	}, err
@@ -162,11 +170,20 @@ func (w *where) single() (*config.Config, error) {
 // open opens a repository for writing if this host has the signing key, else
 // for reading.
 func (w *where) open(ctx context.Context, r config.Repository, report agent.Report) (*ship.Repository, error) {
+	return w.openWith(ctx, r, report, ship.OpenOptions{})
+}
+
+// openHidden opens a repository for reading, behind delete markers too.
+func (w *where) openHidden(ctx context.Context, r config.Repository, report agent.Report) (*ship.Repository, error) {
+	return w.openWith(ctx, r, report, ship.OpenOptions{Hidden: true})
+}
+
+func (w *where) openWith(ctx context.Context, r config.Repository, report agent.Report, o ship.OpenOptions) (*ship.Repository, error) {
 	store, err := openStore(r)
 	if err != nil {
 		return nil, err
 	}
-	o := ship.OpenOptions{Host: agent.HostID}
+	o.Host = agent.HostID
 	if o.Signer, o.Trusted, err = w.keys(r); err != nil {
 		return nil, err
 	}

@@ -26,6 +26,9 @@ func (c *cli) table(heading []string, rows [][]string) {
 }
 
 func printable(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
+		return s // nearly every cell, and a list has ten thousands of them
+	}
 	quoted := fmt.Sprintf("%q", s)
 	plain := quoted[1 : len(quoted)-1]
 	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(plain)

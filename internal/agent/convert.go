@@ -45,7 +45,7 @@ func secretOf(p point.Point) ship.Secret {
 	return ship.Secret{
 		Group: p.Group, Host: p.Host, Datasets: p.Datasets, Freeze: p.Freeze, Why: p.Why,
 		Members: p.Members, Warnings: p.Warnings, Containers: p.Containers, Quiesced: p.Quiesced, Hooks: p.Hooks,
-		Properties: p.Properties,
+		Properties: p.Properties, Items: p.Items, Changed: p.Changed,
 	}
 }
 
@@ -57,7 +57,7 @@ func pointOf(r ship.PointRecord) point.Point {
 		WindowUS: r.WindowUS, HeldUS: r.HeldUS, Timings: r.Timings, Datasets: r.Secret.Datasets,
 		Freeze: r.Secret.Freeze, Why: r.Secret.Why, Members: r.Secret.Members,
 		Warnings: r.Secret.Warnings, Containers: r.Secret.Containers, Quiesced: r.Secret.Quiesced, Hooks: r.Secret.Hooks,
-		Properties: r.Secret.Properties,
+		Properties: r.Secret.Properties, Items: r.Secret.Items, Changed: r.Secret.Changed,
 	}
 	if r.Sealed {
 		p.Host = r.Host

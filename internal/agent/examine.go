@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"time"
 
 	"snapd/internal/point"
 	"snapd/internal/ship"
@@ -21,10 +20,13 @@ type Examined struct {
 	Mixed     []string // kept points that no single set of recipients opens
 	Encrypted bool     // the repository is encrypted
 	Room      Room
-	// Oldest is when the oldest stream was begun that a kept point needs; zero
-	// when there is none.
-	Oldest time.Time
+	// Base is what the newest streams build on that is locked for the shortest
+	// time; nil when the store has no locks, or does not say.
+	Base *BaseLock
 }
+
+// BaseLock is as ship.BaseLock.
+type BaseLock ship.BaseLock
 
 // Examine looks through a repository, whole, and changes nothing there.
 func (a *Agent) Examine(ctx context.Context, name string) (Examined, error) {
@@ -53,10 +55,8 @@ func (a *Agent) Examine(ctx context.Context, name string) (Examined, error) {
 		other, mixed := repo.OtherRecipients(view)
 		out.Other, out.Mixed = texts(other), texts(mixed)
 	}
-	for _, ref := range view.Streams() {
-		if at := ref.ID.Time(); out.Oldest.IsZero() || at.Before(out.Oldest) {
-			out.Oldest = at
-		}
+	if base, err := repo.OldestBase(ctx, view); err == nil {
+		out.Base = (*BaseLock)(&base)
 	}
 	free, all, err := repo.Space(ctx)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"snapd/internal/advice"
+	"snapd/internal/config"
 	"snapd/internal/workload"
 )
 
@@ -82,6 +83,22 @@ func (a *Agent) lookFor(ctx context.Context, names []string) (*scene, []workload
 		return nil, nil, errors.Join(err, s.close())
 	}
 	return s, groups, nil
+}
+
+// CheckGroupName tells whether a name may be a group's.
+func CheckGroupName(name string) error { return config.CheckGroupName(name) }
+
+// Known tells whether all of these are groups of this host that can be used. The
+// engine is asked only for what the configuration does not name.
+func (a *Agent) Known(ctx context.Context, names []string) error {
+	if !slices.ContainsFunc(names, func(n string) bool { _, configured := a.Config.Groups[n]; return !configured }) {
+		return nil
+	}
+	s, _, err := a.lookFor(ctx, names)
+	if err != nil {
+		return err
+	}
+	return s.close()
 }
 
 func (s *scene) close() error {

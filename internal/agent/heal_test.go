@@ -377,28 +377,42 @@ func TestPruneOfAGroupThatIsGone(t *testing.T) {
 	}
 }
 
+// TestARunOfOnePointAsksLittle: at most 12 requests, also after runs that
+// dropped points.
 func TestARunOfOnePointAsksLittle(t *testing.T) {
-	b := newBench(t, "", "main")
+	b := newBench(t, "keep = \"3 last\"", "main")
 	store := b.count("main")
-	run := func() {
+	run := func() (beside []string) {
+		store.asked = nil
 		b.now = b.now.Add(time.Hour)
 		_, err := b.Do(t.Context(), []string{"shop"}, Steps{Snapshot: true, Ship: true, Prune: true})
 		b.check(err)
-	}
-	run()
-	for range 3 {
-		store.asked = nil
-		run()
-		var beside []string
 		for _, r := range store.asked {
 			if !strings.HasPrefix(r, "put data/") {
 				beside = append(beside, r)
 			}
 		}
-		if len(beside) > 13 { // 12 and the base, which is asked for once more before the commit
-			t.Errorf("%d requests beside the segments:\n%s", len(beside), strings.Join(beside, "\n"))
+		return beside
+	}
+	few := func(when string) {
+		t.Helper()
+		if beside := run(); len(beside) > 12 {
+			t.Errorf("%s: %d requests beside the segments:\n%s", when, len(beside), strings.Join(beside, "\n"))
 		}
 	}
+	run()
+	few("the second")
+	few("the third")
+	for range 2 {
+		if dropped := run(); !slices.ContainsFunc(dropped, func(r string) bool { return strings.HasPrefix(r, "delete meta/points/") }) {
+			t.Errorf("nothing was dropped:\n%s", strings.Join(dropped, "\n"))
+		}
+	}
+	shop := b.Config.Groups["shop"]
+	shop.Keep.Last = 100
+	b.Config.Groups["shop"] = shop
+	few("after one that dropped")
+	few("after that")
 }
 
 // count has a repository count what it is asked for.

@@ -25,7 +25,10 @@ func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
 		}
 		points = slices.DeleteFunc(points, func(p point.Point) bool { return p.Group != group })
 	}
-	return withStatesHere(points, a.Now()), err
+	for i := range points {
+		points[i].Items = nil // Show has them: a list of thousands is long without
+	}
+	return a.withChanges(withStatesHere(points, a.Now())), err
 }
 
 // everywhere are all points, and the views of the repositories that answered.
@@ -59,12 +62,12 @@ func (a *Agent) Show(ctx context.Context, wanted string) (point.Point, error) {
 	if err != nil {
 		a.warnOfError("", err) // the point is known all the same
 	}
-	return p, nil
+	return a.withChanges([]point.Point{p})[0], nil
 }
 
 // joined adds the points of one repository to those that are known.
 func (a *Agent) joined(ctx context.Context, name string, points []point.Point) ([]point.Point, *ship.View, error) {
-	repo, view, cache, err := a.openView(ctx, name, ship.Whole)
+	repo, view, cache, err := a.openToRead(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -67,6 +67,14 @@ func (t *taking) intruders(ctx context.Context) ([]string, error) {
 			consider(c)
 		}
 	}
+	// A member that did not run can have run for a moment, and be down again.
+	ran, err := t.scene.engine.Ran(ctx, slices.DeleteFunc(slices.Clone(t.found.resting), func(c workload.Container) bool { return !writes(c) }), t.taken)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range ran {
+		did = append(did, startedText(c.Name))
+	}
 	runs, err := t.follower.Runs(ctx, t.scene.containers)
 	for _, r := range runs {
 		switch {

@@ -70,11 +70,24 @@ func (o *opened) has(ctx context.Context, stream point.ID) (bool, error) {
 // cache, which is nil when the user looks at a repository that is not this
 // host's. What the view has to tell is told.
 func (a *Agent) openView(ctx context.Context, name string, look ship.Look) (*ship.Repository, *ship.View, *ship.Cache, error) {
+	return a.openViewBy(ctx, name, look, a.Open)
+}
+
+// openToRead is openView for an operation that only reads: what was deleted is
+// read where the store still has it, and that is a problem of the view.
+func (a *Agent) openToRead(ctx context.Context, name string) (*ship.Repository, *ship.View, *ship.Cache, error) {
+	if a.OpenHidden == nil {
+		return a.openView(ctx, name, ship.Whole)
+	}
+	return a.openViewBy(ctx, name, ship.Whole, a.OpenHidden)
+}
+
+func (a *Agent) openViewBy(ctx context.Context, name string, look ship.Look, open Opener) (*ship.Repository, *ship.View, *ship.Cache, error) {
 	conf, known := a.Config.Repositories[name]
 	if !known {
 		return nil, nil, nil, a.noRepository(name)
 	}
-	repo, err := a.Open(ctx, conf, a.Report)
+	repo, err := open(ctx, conf, a.Report)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -83,7 +96,7 @@ func (a *Agent) openView(ctx context.Context, name string, look ship.Look) (*shi
 		return nil, nil, nil, err
 	}
 	view, err := repo.View(ctx, cache, look)
-	if err == nil && look == ship.Known && len(view.Problems) > 0 {
+	if err == nil && look == ship.Known && (len(view.Problems) > 0 || a.wasUnexplained(repo.ID)) {
 		// What is wrong may be more than such a look sees.
 		look = ship.Whole
 		view, err = repo.View(ctx, cache, look)
@@ -122,6 +135,7 @@ func (a *Agent) openFor(ctx context.Context, name string, look ship.Look) (*open
 // not each read them anew.
 type repositories struct {
 	agent *Agent
+	look  ship.Look
 	open  map[string]*opened
 }
 
@@ -134,7 +148,7 @@ func (r *repositories) get(ctx context.Context, name string) (*opened, error) {
 	if o := r.open[name]; o != nil {
 		return o, nil
 	}
-	o, err := r.agent.openFor(ctx, name, ship.Known)
+	o, err := r.agent.openFor(ctx, name, r.look)
 	if err == nil {
 		r.open[name] = o
 	}

@@ -88,6 +88,9 @@ func (a *Agent) planRestore(ctx context.Context, o RestoreOptions) (_ *restorePl
 	if p.src, err = a.source(ctx, o.Point, o.Repository); err != nil {
 		return nil, err
 	}
+	if err := a.checkUnchanged(p.src, o.Point, o.Dataset); err != nil {
+		return nil, err
+	}
 	if p.datasets, err = chosen(p.src.point, o.Dataset); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 		}
 		if p.ID != "" { // also beside an error: of a hook after it
 			out = append(out, p)
+			faults = append(faults, notAsBefore(p))
 		}
 	}
 	return out, errors.Join(faults...)
@@ -67,6 +68,7 @@ func (a *Agent) takePoint(ctx context.Context, s *scene, g workload.Group) (p po
 		t.takeAll,     // the window itself: freeze, snapshot, thaw; the locks go
 		t.judge,       // whether that is a restore point, and which
 		t.describe,    // what was set on the datasets
+		t.compare,     // what it is made of, with the last one
 		t.record,      // now it exists
 	} {
 		if err := step(ctx); err != nil {
@@ -173,7 +175,9 @@ func (t *taking) judge(ctx context.Context) error {
 		err = t.meanwhile(ctx)
 	}
 	snaps, listErr := t.shots.result(ctx)
-	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
+	good := listErr == nil && worth(err, g.OnOverrun, len(snaps), len(r.datasets))
+	t.noteStops(g, r.stood, good)
+	if !good {
 		return with(sooner(err), t.unclosed, listErr, t.discard(ctx, snaps))
 	}
 	if err != nil {

@@ -17,10 +17,11 @@ import (
 // source is where a restore reads from: a repository, or the host's own
 // snapshots.
 type source struct {
-	point point.Point
-	repo  *ship.Repository // nil: local
-	view  *ship.View
-	ids   map[string]point.ID // dataset guid to stream
+	point  point.Point
+	beside []point.Point    // the others that are at the same place, oldest first
+	repo   *ship.Repository // nil: local
+	view   *ship.View
+	ids    map[string]point.ID // dataset guid to stream
 }
 
 // source finds a point by what the user wrote, and where to read it from.
@@ -31,7 +32,7 @@ func (a *Agent) source(ctx context.Context, wanted, repository string) (*source,
 		if err != nil {
 			return nil, err
 		}
-		return &source{point: p}, nil
+		return &source{point: p, beside: local}, nil
 	}
 	var faults []error
 	var best *source
@@ -55,7 +56,7 @@ func (a *Agent) source(ctx context.Context, wanted, repository string) (*source,
 	if repository == "" { // no repository has it, but perhaps this host does
 		if p, err := matchIn(local, wanted, nil, a.Now()); err == nil && len(p.Numbers) == 0 {
 			a.warn(p.Group, "point %s lies in no repository; it is restored from this host's own snapshots", p.ID)
-			return &source{point: p}, nil
+			return &source{point: p, beside: local}, nil
 		}
 	}
 	if len(faults) == 0 {
@@ -90,7 +91,7 @@ func (a *Agent) tellNewer(p point.Point, wanted string, local []point.Point, fau
 func isLatest(wanted string) bool { return wanted == "latest" || strings.HasPrefix(wanted, "latest:") }
 
 func (a *Agent) sourceIn(ctx context.Context, name, wanted string, local []point.Point) (*source, error) {
-	repo, view, cache, err := a.openView(ctx, name, ship.Whole)
+	repo, view, cache, err := a.openToRead(ctx, name)
 	if err == nil {
 		err = cache.Close()
 	}
@@ -104,7 +105,7 @@ func (a *Agent) sourceIn(ctx context.Context, name, wanted string, local []point
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", name, err)
 	}
-	src := &source{point: p, repo: repo, view: view, ids: map[string]point.ID{}}
+	src := &source{point: p, beside: points, repo: repo, view: view, ids: map[string]point.ID{}}
 	for _, r := range view.Points {
 		if r.ID != p.ID {
 			continue

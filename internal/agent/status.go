@@ -42,9 +42,10 @@ type GroupStatus struct {
 	Failed         []Failure  `json:"failed,omitempty"` // steps that failed last, and were not done since
 	Late           *Late      `json:"late,omitempty"`   // by its schedule
 
-	Damaged []point.ID `json:"damaged,omitempty"` // points that cannot be restored from a repository, as far as it is known
-	Lost    []point.ID `json:"lost,omitempty"`    // points that are gone from one without a signed record of their removal
-	Future  []point.ID `json:"future,omitempty"`  // points whose time lies in the future
+	Changed []point.Change `json:"changed,omitempty"` // what the newest point does not have as those before it, until that is accepted
+	Damaged []point.ID     `json:"damaged,omitempty"` // points that cannot be restored from a repository, as far as it is known
+	Lost    []point.ID     `json:"lost,omitempty"`    // points that are gone from one without a signed record of their removal
+	Future  []point.ID     `json:"future,omitempty"`  // points whose time lies in the future
 }
 
 // Status says how each group stands, from what this host knows: it asks no
@@ -61,7 +62,14 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	points := a.points()
 	known := a.lastFound()
 	for _, g := range s.groups {
-		out.Groups = append(out.Groups, a.groupStatus(ctx, g, points, known))
+		st := a.groupStatus(ctx, g, points, known)
+		if err := g.Faults(); err != nil {
+			st.Attention = append(st.Attention, "no restore point can be taken: "+err.Error())
+		}
+		if took := a.stopTook(g); took > 0 && took >= time.Duration(g.MaxWindow) {
+			st.Attention = append(st.Attention, fmt.Sprintf("stopping the members took %v the last time, longer than max-window: no restore point is taken", took.Round(100*time.Millisecond)))
+		}
+		out.Groups = append(out.Groups, st)
 	}
 	for _, p := range s.problems {
 		if p.Group == "" {
@@ -156,9 +164,13 @@ func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []poin
 		say("no restore point yet: run snapd run %s", g.Name)
 		return st
 	}
+	newest.Changed = a.acceptedOf(g.Name).open(newest.Changed)
+	st.Changed = newest.Changed
+	st.Attention = append(changedLines(g.Name, newest.Changed), st.Attention...)
 	if st.Late = a.lateBy(ctx, g, newest.Time); st.Late != nil {
 		say("%s", st.Late)
 	}
+	st.Attention = append(st.Attention, a.keptFor(g.Name, points, *newest)...)
 	if len(g.Repositories) == 0 {
 		say("no repository: its restore points lie on this host only")
 	}

@@ -107,6 +107,8 @@ func (a *Agent) verifyIn(ctx context.Context, name string, o VerifyOptions, out 
 	if ctx.Err() != nil {
 		return err
 	}
+	a.noteSuspects(name, cache, problems)
+	a.noteLeases(name, repo.ID, problems)
 	a.noteFindings(ctx, name, repo, view, cache, v, out)
 	if err == nil && len(ids) == 0 {
 		a.changeFound(name, repo.ID, func(f *found) {
@@ -176,6 +178,18 @@ func (a *Agent) noteFindings(ctx context.Context, name string, repo *ship.Reposi
 		return
 	}
 	a.noteLook(name, repo, again, cache, ship.Whole)
+}
+
+// noteSuspects has every look from now on ask for the points and events that do
+// not verify, whatever is known of them.
+func (a *Agent) noteSuspects(name string, cache *ship.Cache, problems []ship.Problem) {
+	var keys []string
+	for _, p := range problems {
+		keys = append(keys, p.Object)
+	}
+	if err := cache.NoteSuspect(keys); err != nil {
+		a.warnOfError("", fmt.Errorf("repository %s: %w", name, err))
+	}
 }
 
 // noteDamage writes damage into the ledger, or, where that cannot be, into the

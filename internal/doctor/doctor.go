@@ -44,6 +44,9 @@ type Bucket interface {
 	// Inspect asks for the bucket's protections. What this host has no right to
 	// ask is in Unknown and no error.
 	Inspect(ctx context.Context) (s3.Facts, error)
+	// ProbeLock tries to extend the lock of an object that it puts, and that is
+	// locked for a minute.
+	ProbeLock(ctx context.Context, mode string) (s3.LockTry, error)
 }
 
 // Options are what the checks work with. All of them have to be set.

@@ -3,7 +3,9 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"snapd/internal/agent"
 	"snapd/internal/config"
@@ -43,16 +45,29 @@ func checkGroup(g agent.SurveyedGroup) Check {
 		return ill(name, g.Err)
 	}
 	text := fmt.Sprintf("%s; %s%s", plural(g.Datasets, "dataset", "datasets"), g.Why, willAgree(g.Group))
-	if len(g.Warnings) > 0 {
-		return Check{
-			Check: name, Level: Warn, Why: text + "; " + strings.Join(g.Warnings, "; "),
-			Do: "if that is not what you want: snapd show latest:" + g.Name + " says what a point covers",
-		}
+	warnings, do := g.Warnings, "if that is not what you want: snapd show latest:"+g.Name+" says what a point covers"
+	if slow, longest := slowToStop(g.Group); len(slow) > 0 {
+		warnings = append(slices.Clone(warnings), fmt.Sprintf("%s may take up to %v to stop, and max-window is %v: there is no restore point then", strings.Join(slow, ", "), longest, g.MaxWindow))
+		do = fmt.Sprintf("set max-window above %v, or give the containers a shorter stop timeout (stop_grace_period in Compose)", longest)
+	}
+	if len(warnings) > 0 {
+		return Check{Check: name, Level: Warn, Why: text + "; " + strings.Join(warnings, "; "), Do: do}
 	}
 	if len(g.Notes) > 0 {
 		text += "; notes: " + strings.Join(g.Notes, "; ")
 	}
 	return well(name, "%s", text)
+}
+
+// slowToStop names the members that the engine may leave more time to stop than
+// the window has, and the longest such time.
+func slowToStop(g workload.Group) (names []string, longest time.Duration) {
+	for _, c := range g.Members {
+		if g.Freeze == config.FreezeStop && c.Running && c.StopTimeout >= time.Duration(g.MaxWindow) {
+			names, longest = append(names, c.Name), max(longest, c.StopTimeout)
+		}
+	}
+	return names, longest
 }
 
 // willAgree says for people what a group's applications will be asked for.

@@ -3,10 +3,8 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"snapd/internal/advice"
@@ -24,34 +22,43 @@ func (d doctor) repositories(ctx context.Context) []Check {
 		out = append(out, none)
 	}
 	for _, name := range names {
-		checks, oldest := d.repository(ctx, name)
+		checks, base := d.repository(ctx, name)
 		out = append(out, checks...)
-		out = append(out, d.bucket(ctx, d.Agent.Config.Repositories[name], oldest)...)
+		out = append(out, d.bucket(ctx, d.Agent.Config.Repositories[name], base)...)
 	}
 	return out
 }
 
-// repository looks at one. oldest is the age of the oldest stream that a restore
-// point there needs.
-func (d doctor) repository(ctx context.Context, name string) (_ []Check, oldest time.Duration) {
+// repository looks at one. base is what the newest streams there build on, nil
+// where the store does not say how long it is locked.
+func (d doctor) repository(ctx context.Context, name string) (_ []Check, base *agent.BaseLock) {
 	check := "repository " + name
 	found, err := d.Agent.Examine(ctx, name)
 	if err != nil {
-		return []Check{ill(check, err)}, 0
+		return []Check{ill(check, err)}, nil
 	}
-	if !found.Oldest.IsZero() {
-		oldest = d.Agent.Now().Sub(found.Oldest)
-	}
-	return append([]Check{well(check, "is ours, signed as it should be, and holds %s", plural(found.Points, "restore point", "restore points"))}, contents(name, found)...), oldest
+	return append([]Check{well(check, "is ours, signed as it should be, and holds %s", plural(found.Points, "restore point", "restore points"))}, contents(name, found)...), found.Base
 }
 
 // bucket says what the server behind a repository does and does not do.
-func (d doctor) bucket(ctx context.Context, r config.Repository, oldest time.Duration) []Check {
+func (d doctor) bucket(ctx context.Context, r config.Repository, base *agent.BaseLock) []Check {
 	bucket, err := d.Bucket(r)
 	if err != nil || bucket == nil {
 		return nil // the check of the repository has said so
 	}
-	return []Check{probeWrites(ctx, bucket), probeProtection(ctx, bucket, oldest)}
+	return []Check{probeWrites(ctx, bucket), probeProtection(ctx, bucket, base, d.fullEvery())}
+}
+
+// fullEvery is the longest that a group has, 0 when one has no limit.
+func (d doctor) fullEvery() time.Duration {
+	longest := time.Duration(0)
+	for _, g := range d.Agent.Config.Groups {
+		if g.FullEvery <= 0 {
+			return 0
+		}
+		longest = max(longest, time.Duration(g.FullEvery))
+	}
+	return longest
 }
 
 func probeWrites(ctx context.Context, bucket Bucket) Check {
@@ -67,35 +74,4 @@ func probeWrites(ctx context.Context, bucket Bucket) Check {
 		}
 	}
 	return Check{Check: name, OK: true, Why: "the server refuses to overwrite an object when asked to"}
-}
-
-func probeProtection(ctx context.Context, bucket Bucket, oldest time.Duration) Check {
-	const name = "  protection"
-	facts, err := bucket.Inspect(ctx)
-	switch {
-	case err != nil:
-		return ill(name, err)
-	case len(facts.Unknown) > 0:
-		return Check{Check: name, OK: true, Why: "this host has no right to ask for " + strings.Join(facts.Unknown, " and ")}
-	case !facts.ObjectLock || facts.LockMode == "":
-		return Check{
-			Check: name, Level: Warn, Why: "the bucket has no object lock with a default retention: an intruder on this host could delete restore points",
-			Do: "make a bucket with object lock and a default retention for the repository, or let this host's user only put and get, and set prune = false",
-		}
-	case oldest > time.Duration(facts.LockDays)*day:
-		return Check{
-			Check: name, Level: Warn, Why: fmt.Sprintf("objects are locked for %s (%s), and restore points depend on streams that were put %s ago: their locks have ended", days(facts.LockDays), facts.LockMode, days(oldest/day)),
-			Do: "set full-every to less than the lock, less what keep asks for, or lock for longer",
-		}
-	}
-	return Check{Check: name, OK: true, Why: fmt.Sprintf("objects are locked for %s (%s)", days(facts.LockDays), facts.LockMode)}
-}
-
-const day = 24 * time.Hour
-
-func days[T uint | time.Duration](n T) string {
-	if n == 1 {
-		return "1 day"
-	}
-	return fmt.Sprintf("%d days", n)
 }

@@ -2,6 +2,7 @@ package point
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 )
@@ -47,9 +48,16 @@ type Point struct {
 	// Properties are what was set on the datasets, by their guids (origin).
 	Properties json.RawMessage `json:"properties,omitempty"`
 
+	Items   []Item   `json:"items,omitempty"`   // what it is made of, as people name it
+	Changed []Change `json:"changed,omitempty"` // what it does not have as the points before had it, until that is accepted
+
 	Numbers  map[string]int64 `json:"numbers,omitempty"`  // repository to number of the point there, once it is whole
 	Dropped  []string         `json:"dropped,omitempty"`  // repositories that retention removed it from
 	Verified *time.Time       `json:"verified,omitempty"` // when every byte of it was last checked
+
+	// Hidden says that something was left out of this copy, and who may see it. It is
+	// never recorded.
+	Hidden string `json:"hidden,omitempty"`
 
 	// States is what a look at the repositories says of it; none when it is
 	// well. It is never recorded.
@@ -70,6 +78,7 @@ const (
 	Future   = "future"    // its time lies in the future: a clock was wrong
 	OnlyHere = "only here" // no repository has it, or ever had
 	Removed  = "dropped"   // removed there on purpose; its snapshot is still here
+	Changed  = "changed"   // it lacks, or has otherwise, what the points before it had
 )
 
 // Timings are the parts of a window in microseconds.
@@ -130,6 +139,20 @@ type Shipped struct {
 	Why         string `json:"why,omitempty"`     // why this base
 	Resumed     string `json:"resumed,omitempty"` // how an interrupted ship went on
 	Digest      string `json:"digest,omitempty"`  // SHA-256 of the stream's manifest
+}
+
+// clone is a copy of which all may be changed but what Containers and Properties
+// hold.
+func (p *Point) clone() Point {
+	c := *p
+	c.Datasets, c.Shipped, c.Members = slices.Clone(p.Datasets), slices.Clone(p.Shipped), slices.Clone(p.Members)
+	for i := range c.Datasets {
+		c.Datasets[i].Paths = slices.Clone(c.Datasets[i].Paths)
+	}
+	c.Warnings, c.Quiesced, c.Hooks = slices.Clone(p.Warnings), slices.Clone(p.Quiesced), slices.Clone(p.Hooks)
+	c.Items, c.Changed = slices.Clone(p.Items), slices.Clone(p.Changed)
+	c.Dropped, c.States, c.Numbers = slices.Clone(p.Dropped), slices.Clone(p.States), maps.Clone(p.Numbers)
+	return c
 }
 
 // InRepository tells whether the whole point lies in the repository.

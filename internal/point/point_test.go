@@ -60,6 +60,12 @@ func TestRecordKeepsPointsAndNamesADamagedOne(t *testing.T) {
 	if len(got) != 1 || err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("%v %v", got, err)
 	}
+	if p, found, err := r.Last(func(p Point) bool { return p.Group == "b" }); err != nil || !found || p.ID != b.ID {
+		t.Errorf("the last of b: %v %v %v", p, found, err)
+	}
+	if p, found, err := r.Last(func(p Point) bool { return p.Group == "a" }); found || err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("the last of a, which is damaged: %v %v %v", p, found, err)
+	}
 	if err := r.Delete(b.ID); err != nil {
 		t.Fatal(err)
 	}

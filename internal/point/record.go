@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"snapd/internal/advice"
 	"snapd/internal/durable"
@@ -16,8 +18,22 @@ import (
 
 // Record is the local record of points: one file each, below a directory.
 // It can be lost: increments go on without it.
+//
+// All remembers what it read, because one command asks for it several times and
+// a host may have ten thousand points. Its methods may be called from several
+// goroutines at once.
 type Record struct {
 	dir string
+
+	mu   sync.Mutex
+	read map[ID]readPoint
+}
+
+// readPoint is a file that All has read. Files are replaced and never changed:
+// another one has another inode or another time.
+type readPoint struct {
+	point Point
+	file  os.FileInfo
 }
 
 // ErrUnknown is what Get gives for a point that is not in the local record.
@@ -58,6 +74,9 @@ func (r *Record) All() ([]Point, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the local record of points: %w", err)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	read := make(map[ID]readPoint, len(entries))
 	var points []Point
 	var faults []error
 	for _, e := range entries {
@@ -66,15 +85,60 @@ func (r *Record) All() ([]Point, error) {
 		if !whole || err != nil {
 			continue // being written, or not ours
 		}
-		p, err := r.Get(id)
+		p, err := r.remembered(id, e)
 		if err != nil {
 			faults = append(faults, err)
 			continue
 		}
-		points = append(points, p)
+		read[id] = p
+		points = append(points, p.point.clone())
 	}
+	r.read = read
 	slices.SortFunc(points, func(a, b Point) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return points, errors.Join(faults...)
+}
+
+// remembered is a point as All read it before, or as its file says now.
+func (r *Record) remembered(id ID, e fs.DirEntry) (readPoint, error) {
+	file, err := e.Info()
+	if err != nil || time.Since(file.ModTime()).Abs() < time.Second {
+		file = nil // it is gone, or could be replaced by one that looks the same
+	}
+	before, known := r.read[id]
+	if known && file != nil && sameFile(before.file, file) {
+		return before, nil
+	}
+	p, err := r.Get(id)
+	return readPoint{p, file}, err
+}
+
+func sameFile(a, b os.FileInfo) bool {
+	return a != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
+// Last returns the newest point that fits, by id, and reads no older one; false
+// when none does. A file that cannot be read is passed over, and named in the
+// error.
+func (r *Record) Last(fits func(Point) bool) (Point, bool, error) {
+	entries, err := os.ReadDir(r.dir) // by name, which is by id
+	if err != nil {
+		return Point{}, false, fmt.Errorf("read the local record of points: %w", err)
+	}
+	var faults []error
+	for _, e := range slices.Backward(entries) {
+		name, whole := strings.CutSuffix(e.Name(), ".json")
+		id, err := ParseID(name)
+		if !whole || err != nil {
+			continue
+		}
+		p, err := r.Get(id)
+		if err != nil && !errors.Is(err, ErrUnknown) { // else it was removed meanwhile
+			faults = append(faults, err)
+		} else if err == nil && fits(p) {
+			return p, true, errors.Join(faults...)
+		}
+	}
+	return Point{}, false, errors.Join(faults...)
 }
 
 // Get returns one point.

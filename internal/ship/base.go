@@ -2,8 +2,8 @@ package ship
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"time"
 
 	"snapd/internal/point"
 )
@@ -81,15 +81,37 @@ func (r *Repository) otherReaders(tag string) string {
 	return ""
 }
 
-// checkBaseIsThere asks once more for what the stream builds on: an upload can
-// last days, and another process may have pruned beside it.
+// checkBaseIsThere asks once more for what the stream builds on, with all that
+// it names, where the upload was long: it can last days, in which a keeper that
+// did not see the lease may have pruned. In a short one a prune is found by its
+// event, which PutPoint looks for after the point is put.
 func (u *upload) checkBaseIsThere(ctx context.Context) error {
-	if u.head.Base == nil {
+	if u.head.Base == nil || !u.began.longerThan(u.repo.baseAgain) {
 		return nil
 	}
-	_, err := u.repo.Manifest(ctx, *u.head.Base)
-	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrSignature) {
+	base, err := u.repo.Manifest(ctx, *u.head.Base)
+	if isDamage(err) {
 		return fmt.Errorf("meanwhile: %w: %w", unfit(u.ref.Base, []lack{{u.head.Base.Key, err.Error()}}), err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	lacking, err := u.repo.lacks(ctx, base)
+	if err != nil {
+		return fmt.Errorf("check the base: %w", err)
+	}
+	if len(lacking) > 0 {
+		return fmt.Errorf("meanwhile: %w", unfit(u.ref.Base, lacking))
+	}
+	return nil
+}
+
+// instant is when something began, by both clocks of the host: the one that
+// cannot be set does not count the time in which the machine slept.
+type instant struct{ time.Time }
+
+// longerThan tells whether one of the clocks says that more time has passed.
+func (i instant) longerThan(d time.Duration) bool {
+	now := time.Now()
+	return now.Sub(i.Time) > d || now.Round(0).Sub(i.Round(0)).Abs() > d
 }

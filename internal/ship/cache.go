@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"snapd/internal/durable"
 	"snapd/internal/point"
@@ -27,7 +27,8 @@ type Cache struct {
 
 	mu      sync.Mutex
 	file    *os.File // records.jsonl, for appending
-	points  map[int64]cachedPoint
+	points  map[int64]*PointRecord
+	secret  map[int64]bool // the line of the point holds its encrypted part too
 	events  map[int64]event
 	streams map[point.ID]StreamRef // of manifests that were read
 	gone    map[string]bool        // keys that an event removed by record and that were deleted
@@ -35,11 +36,6 @@ type Cache struct {
 	dead    int                    // lines that stand for nothing any more
 	pending []pendingLine          // not yet written
 	seen    Seen
-}
-
-type cachedPoint struct {
-	PointRecord
-	sealed bool // the line holds the encrypted part too
 }
 
 // span is a line of the file, in bytes.
@@ -57,14 +53,12 @@ type Seen struct {
 	Event  *Link    `json:"event"`  // the newest event that was verified, null if none
 	Put    int64    `json:"put"`    // number of the newest point that this host itself put or adopted
 	Damage []Damage `json:"damage"` // found here, and not yet noted in the ledger
-}
-
-// cacheLine is one of records.jsonl.
-type cacheLine struct {
-	Key      string          `json:"key"`
-	Digest   Digest          `json:"sha256"`
-	Size     int64           `json:"size"`               // bytes of the object
-	Document json.RawMessage `json:"document,omitempty"` // none: the object is gone
+	// Suspect are keys of points and events that were read once, and later were
+	// found damaged or gone: every look asks for them, until they verify.
+	Suspect []string `json:"suspect,omitempty"`
+	// Listed is the newest time of an object, by the store's clock, when all were
+	// listed last. What is known and was changed later is read again.
+	Listed time.Time `json:"listed,omitzero"`
 }
 
 const (
@@ -84,7 +78,7 @@ func OpenCache(dir string) (*Cache, error) {
 		return nil, fmt.Errorf("open the cache of a repository: %w", err)
 	}
 	c := &Cache{
-		dir: dir, points: map[int64]cachedPoint{}, events: map[int64]event{}, streams: map[point.ID]StreamRef{},
+		dir: dir, points: map[int64]*PointRecord{}, secret: map[int64]bool{}, events: map[int64]event{}, streams: map[point.ID]StreamRef{},
 		gone: map[string]bool{}, lines: map[string]span{},
 	}
 	err := c.locked(func() error {
@@ -132,83 +126,18 @@ func (c *Cache) load() error {
 		return err
 	}
 	c.file = f
-	in := bufio.NewReaderSize(f, 1<<16)
 	at := int64(0)
-	for {
-		line, err := in.ReadBytes('\n')
-		if errors.Is(err, io.EOF) || err == nil && c.take(line, at) != nil {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		at += int64(len(line))
+	err = eachLine(f, func(r remembered) {
+		c.take(r, at)
+		at += r.length
+	})
+	if err != nil {
+		return err
 	}
 	if info, err := f.Stat(); err != nil || info.Size() == at {
 		return err
 	}
 	return f.Truncate(at)
-}
-
-// take understands one line.
-func (c *Cache) take(text []byte, at int64) error {
-	var line cacheLine
-	if err := json.Unmarshal(text, &line); err != nil {
-		return err
-	}
-	where := span{at, int64(len(text))}
-	if line.Document == nil {
-		c.forgetLocked(line.Key)
-		c.gone[line.Key] = true
-		c.place(line.Key, where)
-		return nil
-	}
-	if err := c.takeDocument(line); err != nil {
-		return err
-	}
-	delete(c.gone, line.Key)
-	c.place(line.Key, where)
-	return nil
-}
-
-// takeDocument understands the document of a line, whose key says what it is.
-func (c *Cache) takeDocument(line cacheLine) error {
-	if _, ok := parseNumbered(prefixPoints, line.Key); ok {
-		var doc pointDoc
-		if err := unmarshalChecked(line.Document, &doc); err != nil {
-			return err
-		}
-		c.points[doc.Number] = cachedPoint{doc.record(line.Digest, line.Size), doc.Sealed != ""}
-		return nil
-	}
-	if _, ok := parseNumbered(prefixLedger, line.Key); ok {
-		doc := &eventDoc{}
-		if err := unmarshalChecked(line.Document, doc); err != nil {
-			return err
-		}
-		c.events[doc.Number] = event{doc, line.Digest}
-		return nil
-	}
-	var doc streamDoc
-	if err := json.Unmarshal(line.Document, &doc); err != nil {
-		return err
-	}
-	ref := doc.ref()
-	ref.Digest, ref.Size = line.Digest, line.Size
-	if err := ref.check(); err != nil || ref.Key != line.Key {
-		return ErrDamaged
-	}
-	c.streams[ref.ID] = ref
-	return nil
-}
-
-type checkedDocument interface{ check() error }
-
-func unmarshalChecked(text []byte, doc checkedDocument) error {
-	if err := json.Unmarshal(text, doc); err != nil {
-		return err
-	}
-	return doc.check()
 }
 
 func (c *Cache) place(name string, where span) {
@@ -221,6 +150,7 @@ func (c *Cache) place(name string, where span) {
 func (c *Cache) forgetLocked(key string) {
 	if n, ok := parseNumbered(prefixPoints, key); ok {
 		delete(c.points, n)
+		delete(c.secret, n)
 	}
 	if s, ok := parseStreamKey(key); ok {
 		delete(c.streams, s.ID)
@@ -325,10 +255,12 @@ func (c *Cache) flush() error {
 			return fmt.Errorf("write the cache: %w", err)
 		}
 		for _, p := range pending {
-			if err := c.take(p.text, at); err != nil {
+			r, err := parseLine(p.text)
+			if err != nil {
 				return fmt.Errorf("write the cache: %w", err)
 			}
-			at += int64(len(p.text))
+			c.take(r, at)
+			at += r.length
 		}
 		return nil
 	})
@@ -342,7 +274,7 @@ func (c *Cache) sealed(number int64) (string, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	where, ok := c.lines[pointKey(number)]
-	if !ok || !c.points[number].sealed {
+	if !ok || !c.secret[number] {
 		return "", false
 	}
 	text := make([]byte, where.length)
@@ -355,16 +287,6 @@ func (c *Cache) sealed(number int64) (string, bool) {
 		return "", false
 	}
 	return doc.Sealed, true
-}
-
-// known copies what is remembered, for one View.
-func (c *Cache) known() (points map[int64]cachedPoint, events map[int64]event, streams map[point.ID]StreamRef) {
-	if c == nil {
-		return map[int64]cachedPoint{}, map[int64]event{}, map[point.ID]StreamRef{}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.points), maps.Clone(c.events), maps.Clone(c.streams)
 }
 
 // stripped is a manifest without what only a reader of the stream needs.

@@ -16,8 +16,6 @@ func (v *View) judge(bad map[point.ID]Damage, whole []point.ID) {
 	for id, d := range bad {
 		v.ill[id] = noted{Stream: id, Object: d.Object, Problem: d.Problem}
 	}
-	clear(v.rank)
-	clear(v.under)
 	v.rankStreams()
 	v.damage = nil
 	v.findDamage()
@@ -54,7 +52,7 @@ func (v *View) findDamage() {
 				continue
 			}
 			for id, steps := s.Stream, 0; id != "" && steps <= maxDepth; steps++ {
-				if _, ill := v.ill[id]; ill && !v.replaced(id) && !slices.Contains(reached[id], p.ID) {
+				if _, ill := v.ill[id]; ill && !v.replaced(id) && !last(reached[id], p.ID) {
 					reached[id] = append(reached[id], p.ID)
 				}
 				id = v.streams[id].Base
@@ -68,6 +66,9 @@ func (v *View) findDamage() {
 		}
 	}
 }
+
+// last tells whether a list ends with a point.
+func last(points []point.ID, id point.ID) bool { return len(points) > 0 && points[len(points)-1] == id }
 
 // replaced tells whether another stream that can be read makes the snapshot.
 // A point that names the ill one itself is still reached.

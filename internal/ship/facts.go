@@ -1,7 +1,6 @@
 package ship
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,6 +25,7 @@ type facts struct {
 	orders     map[point.ID]int64 // see Order; nil until it is asked for
 
 	streams map[point.ID]StreamRef
+	ids     []point.ID                // of streams, ascending
 	makers  map[snapshotOf][]point.ID // streams that make a snapshot, ascending
 	removed map[point.ID]int64        // streams that an event removed by record: its number
 	ill     map[point.ID]noted        // damaged or missing
@@ -40,6 +40,7 @@ type snapshotOf struct{ origin, guid string }
 // settle works out the facts.
 func (v *View) settle() {
 	v.settleNumbers()
+	v.choosePoints()
 	v.gatherStreams()
 	v.checkLinks()
 	v.findIll()
@@ -48,22 +49,31 @@ func (v *View) settle() {
 	v.findDamage()
 }
 
-// settleNumbers works out which numbers there are, and leaves the streams for
-// settle.
+// settleNumbers works out which numbers there are, and leaves points and streams
+// for settle: a look asks for it after each that it reads.
 func (v *View) settleNumbers() {
+	many := len(v.points) + len(v.found)
 	v.facts = facts{
 		explained: map[int64]Digest{}, droppedIDs: map[point.ID]bool{}, byID: map[point.ID]int{}, pinned: map[point.ID]bool{},
-		streams: map[point.ID]StreamRef{}, makers: map[snapshotOf][]point.ID{}, removed: map[point.ID]int64{}, ill: map[point.ID]noted{},
-		rank: map[point.ID]int{}, under: map[point.ID]point.ID{}, needed: map[point.ID]bool{},
+		streams: make(map[point.ID]StreamRef, many), removed: map[point.ID]int64{}, ill: map[point.ID]noted{},
 	}
 	v.Problems = slices.Clone(v.met)
 	v.readLedger()
-	v.choosePoints()
+	v.findHighest()
+	v.Problems = slices.DeleteFunc(v.Problems, func(p Problem) bool { // a prune has dropped what lay there
+		n, ok := parseNumbered(prefixPoints, p.Object)
+		_, gone := v.explained[n]
+		return ok && gone
+	})
 	v.checkNumbers()
 }
 
 func (v *View) problem(kind ProblemKind, object, format string, args ...any) {
 	v.Problems = append(v.Problems, Problem{Object: object, Problem: fmt.Sprintf(format, args...), Points: []point.ID{}, Kind: kind})
+}
+
+func (v *View) hasProblem(object string) bool {
+	return slices.ContainsFunc(v.Problems, func(p Problem) bool { return p.Object == object })
 }
 
 // readLedger goes through the events in their order.
@@ -111,35 +121,10 @@ func (v *View) readStreamsOf(e event) {
 	}
 }
 
-// choosePoints finds the valid record of each point: of two the higher one.
-func (v *View) choosePoints() {
-	v.Points = v.Points[:0:0]
-	var all []PointRecord
-	for n, p := range v.points {
+// findHighest finds the highest number that any signed record knows of.
+func (v *View) findHighest() {
+	for n := range v.points {
 		v.highest = max(v.highest, n)
-		if _, gone := v.explained[n]; gone {
-			continue
-		}
-		if v.absent[n] {
-			v.lost = append(v.lost, p)
-			continue
-		}
-		all = append(all, p)
-	}
-	byNumber := func(a, b PointRecord) int { return cmp.Compare(a.Number, b.Number) }
-	slices.SortFunc(v.lost, byNumber)
-	slices.SortFunc(all, byNumber)
-	valid := map[point.ID]int64{}
-	for _, p := range all {
-		valid[p.ID] = p.Number
-	}
-	for _, p := range all {
-		if valid[p.ID] != p.Number {
-			v.superseded = append(v.superseded, p)
-			continue
-		}
-		v.byID[p.ID] = len(v.Points)
-		v.Points = append(v.Points, p)
 	}
 	for n := range v.explained {
 		v.highest = max(v.highest, n)
@@ -151,6 +136,52 @@ func (v *View) choosePoints() {
 	}
 	if seen := v.cache.Seen().Point; seen != nil {
 		v.highest = max(v.highest, seen.Number)
+	}
+}
+
+// choosePoints finds the valid record of each point: of two the higher one.
+func (v *View) choosePoints() {
+	numbers := slices.Sorted(maps.Keys(v.points))
+	valid := make(map[point.ID]int64, len(numbers))
+	kept := numbers[:0]
+	var gone []PointRecord
+	for _, n := range numbers {
+		p := v.points[n]
+		if _, explained := v.explained[n]; explained {
+			continue
+		}
+		if v.absent[n] {
+			gone = append(gone, *p)
+			continue
+		}
+		valid[p.ID] = n
+		kept = append(kept, n)
+	}
+	v.chooseLost(gone, valid)
+	v.Points = make([]PointRecord, 0, len(valid))
+	v.byID = make(map[point.ID]int, len(valid))
+	for _, n := range kept {
+		p := v.points[n]
+		if valid[p.ID] != n {
+			v.superseded = append(v.superseded, *p)
+			continue
+		}
+		v.byID[p.ID] = len(v.Points)
+		v.Points = append(v.Points, *p)
+	}
+}
+
+// chooseLost sorts the records that do not verify any more. One that was damaged,
+// and whose point was put again, is a lower record like others: a prune drops it,
+// since what it said is known.
+func (v *View) chooseLost(gone []PointRecord, valid map[point.ID]int64) {
+	for _, p := range gone {
+		if !v.junk[p.Number] || valid[p.ID] < p.Number {
+			v.lost = append(v.lost, p)
+			continue
+		}
+		v.superseded = append(v.superseded, p)
+		v.Problems = slices.DeleteFunc(v.Problems, func(o Problem) bool { return o.Object == pointKey(p.Number) })
 	}
 }
 
@@ -169,7 +200,9 @@ func (v *View) gatherStreams() {
 			v.streams[id] = s
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(v.streams)) {
+	v.ids = slices.Sorted(maps.Keys(v.streams))
+	v.makers = make(map[snapshotOf][]point.ID, len(v.ids))
+	for _, id := range v.ids {
 		s := v.streams[id]
 		at := snapshotOf{s.Origin, s.GUID}
 		v.makers[at] = append(v.makers[at], id)
@@ -203,7 +236,7 @@ func (v *View) checkNumbers() {
 		v.problem(KindOldGaps, prefixPoints, "version 1 kept no record of removals: %d numbers are not explained; a prune asks for each and writes it down", len(v.old))
 	}
 	for n := int64(1); n < v.top; n++ {
-		if _, there := v.events[n]; !there && !v.passedOver(n) {
+		if _, there := v.events[n]; !there && !v.passedOver(n) && !v.hasProblem(eventKey(n)) {
 			v.problem(KindMissing, eventKey(n), "event number %d is missing: it cannot be read", n)
 		}
 	}
@@ -240,7 +273,7 @@ func (v *View) checkLinks() {
 		}
 		if e, ok := v.events[l.Number]; ok && e.digest != l.Digest {
 			v.problem(KindRolledBack, eventKey(l.Number), "event number %d: damaged: it is not the one that %s names", l.Number, who)
-		} else if !ok && l.Number > v.top {
+		} else if !ok && l.Number > v.top && !v.hasProblem(eventKey(l.Number)) { // said once, however many name it
 			v.problem(KindRolledBack, eventKey(l.Number), "rolled back: %s was put after event number %d, which is gone", who, l.Number)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 // Digest is the SHA-256 of an object as it lies in the store.
@@ -74,21 +75,24 @@ func fetch(ctx context.Context, s Store, key string, limit int64, dst *bytes.Buf
 	return once()
 }
 
-// hashObject reads a whole object, and keeps nothing of it but its digest and
-// its size in bytes.
-func hashObject(ctx context.Context, s Store, key string) (sum Digest, size int64, err error) {
+// hashObject reads a whole object that must not be longer than limit, and keeps
+// nothing of it but its digest and its size in bytes.
+func hashObject(ctx context.Context, s Store, key string, limit int64) (sum Digest, size int64, err error) {
 	once := func() error {
 		body, err := s.Get(ctx, key)
 		if err != nil {
 			return err
 		}
 		h := sha256.New()
-		size, err = io.Copy(h, body)
-		if cerr := body.Close(); err == nil {
+		size, err = io.Copy(h, io.LimitReader(body, limit+1))
+		if cerr := body.Close(); err == nil && size <= limit {
 			err = cerr
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", key, cut(ctx, err))
+		}
+		if size > limit {
+			return fmt.Errorf("object %s: %w: longer than the %d bytes it may have", key, ErrDamaged, limit)
 		}
 		h.Sum(sum[:0])
 		return nil
@@ -101,6 +105,9 @@ func hashObject(ctx context.Context, s Store, key string) (sum Digest, size int6
 	}
 	return sum, size, err
 }
+
+// anyLength is for a caller that wants to know how long an object is.
+const anyLength = math.MaxInt64 - 1
 
 // cut makes a body that broke off a reason to try again, unless the store
 // said what it was or the caller gave up.

@@ -14,6 +14,8 @@ const (
 	prefixStreams = "meta/streams/"
 	prefixData    = "data/"
 
+	keyDigits = 16 // hexadecimal digits of a digest in a key
+
 	full = "full" // stands in a key where an incremental stream has its base
 )
 
@@ -22,7 +24,7 @@ func pointKey(number int64) string { return fmt.Sprintf("%s%010d", prefixPoints,
 func dataPrefix(stream point.ID) string { return prefixData + string(stream) + "/" }
 
 func segmentKey(stream point.ID, n int, d Digest) string {
-	return fmt.Sprintf("%s%08d-%s", dataPrefix(stream), n, d.String()[:16])
+	return fmt.Sprintf("%s%08d-%s", dataPrefix(stream), n, d.String()[:keyDigits])
 }
 
 // partName is what a part of a manifest is signed for.
@@ -31,5 +33,5 @@ func partName(stream point.ID, k int) string {
 }
 
 func partKey(stream point.ID, k int, d Digest) string {
-	return partName(stream, k) + "-" + d.String()[:16]
+	return partName(stream, k) + "-" + d.String()[:keyDigits]
 }

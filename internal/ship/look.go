@@ -28,27 +28,24 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 	if seen.Point == nil && seen.Event == nil {
 		look = Whole // nothing to probe upwards from
 	}
-	v := &View{cache: cache, look: look, absent: map[int64]bool{}, junk: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}}
+	v := &View{cache: cache, look: look, absent: map[int64]bool{}, junk: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}, broken: map[int64]bool{}}
 	l := &looker{
 		repo: r, v: v, listed: map[string]Object{}, streams: map[point.ID][]StreamRef{},
-		sealed: map[int64]string{}, asked: map[string]bool{}, badEvents: map[int64]error{}, badPoints: map[int64]error{},
+		sealed: map[int64]string{}, asked: map[string]bool{}, badEvents: map[int64]error{}, badPoints: map[int64]error{}, doubts: newDoubts(seen),
 	}
-	l.known, v.events, v.found = cache.known()
-	v.points = make(map[int64]PointRecord, len(l.known))
-	for n, p := range l.known {
-		v.points[n] = p.PointRecord
-	}
+	v.points, v.events, v.found = cache.known()
 	if err := l.run(ctx); err != nil {
 		return nil, fmt.Errorf("look through the repository: %w", err)
 	}
-	if v.look == Whole {
-		v.settle() // what was asked for last is not in it yet
+	if l.late {
+		v.settle()
 	}
 	if err := l.unseal(ctx); err != nil {
 		return nil, fmt.Errorf("look through the repository: %w", err)
 	}
+	v.tellHidden(r.hidden)
 	// A cache that cannot be written costs the next look time, not this one.
-	if err := errors.Join(cache.flush(), cache.noteSeen(v.newestPoint(), v.newestEvent())); err != nil {
+	if err := errors.Join(cache.flush(), cache.noteSeen(v.newestPoint(), v.newestEvent()), cache.noteDoubts(l.doubts.bad, l.doubts.good, l.newestListed())); err != nil {
 		v.Notes = append(v.Notes, err.Error())
 	}
 	return v, nil
@@ -59,13 +56,14 @@ type looker struct {
 	repo *Repository
 	v    *View
 
-	known   map[int64]cachedPoint
 	listed  map[string]Object
 	streams map[point.ID][]StreamRef // listed
 	sealed  map[int64]string         // of points that were fetched
 	asked   map[string]bool          // keys that a Get answered for just now
+	late    bool                     // something was found after the facts were settled
 
 	mu        sync.Mutex
+	doubts    doubts
 	badEvents map[int64]error
 	badPoints map[int64]error
 }
@@ -122,7 +120,7 @@ func (l *looker) readEvents(ctx context.Context) error {
 	for n := int64(1); n <= top; n++ {
 		_, known := v.events[n]
 		_, listed := l.listed[eventKey(n)]
-		if !known || v.look == Whole && !listed || n == top {
+		if !known || l.doubts.suspect[eventKey(n)] || v.look == Whole && (!listed || n == top) {
 			due = append(due, n)
 		}
 	}
@@ -131,7 +129,7 @@ func (l *looker) readEvents(ctx context.Context) error {
 		l.mu.Lock()
 		_, known := v.events[n]
 		l.mu.Unlock()
-		if known && listed && n != top {
+		if known && !l.doubtful(eventKey(n), 0) && (v.look == Known || listed && n != top) {
 			return nil
 		}
 		return l.event(ctx, n)
@@ -184,9 +182,13 @@ func (l *looker) event(ctx context.Context, n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known, before := l.v.events[n]
+	if before {
+		l.judged(key, err)
+	}
 	switch {
 	case err != nil:
 		l.badEvents[n] = err
+		l.v.broken[n] = before
 	case before && known.digest != e.digest:
 		l.badEvents[n] = fmt.Errorf("event number %d: %w: it is not the one that was read before", n, ErrDamaged)
 	default:
@@ -205,13 +207,6 @@ func (l *looker) ask(key string) bool {
 	again := l.asked[key]
 	l.asked[key] = true
 	return !again
-}
-
-// hidden notes that a listing lacked what is there.
-func (l *looker) hidden(key string) {
-	if _, listed := l.listed[key]; l.v.look == Whole && !listed && l.v.cache != nil {
-		l.v.Notes = append(l.v.Notes, fmt.Sprintf("the listing lacked %s, which is there", key))
-	}
 }
 
 func (l *looker) each(ctx context.Context, numbers []int64, do func(context.Context, int64) error) error {
@@ -241,9 +236,10 @@ func (l *looker) readPoints(ctx context.Context) error {
 		}
 		_, listed := l.listed[pointKey(n)]
 		l.mu.Lock()
-		_, known := v.points[n]
+		rec, known := v.points[n]
+		doubtful := known && l.doubtful(pointKey(n), rec.size)
 		l.mu.Unlock()
-		if known && n != newest && (listed || v.look == Known) {
+		if known && n != newest && (listed || v.look == Known) && !doubtful {
 			return nil
 		}
 		return l.point(ctx, n)
@@ -309,14 +305,16 @@ func (l *looker) point(ctx context.Context, n int64) error {
 	if err == nil && before && known.Digest != digest {
 		err = fmt.Errorf("point number %d: %w: it is not the one that was read before", n, ErrDamaged)
 	}
+	if before {
+		l.judged(key, err)
+	}
 	if err != nil {
 		l.badPoints[n] = err
 		l.v.absent[n] = before
 		return nil
 	}
 	rec := doc.record(digest, size)
-	rec.StoreTime = l.listed[key].Time
-	l.v.points[n] = rec
+	l.v.points[n] = &rec
 	if l.repo.canUnseal() {
 		l.sealed[n] = doc.Sealed
 	}
@@ -351,17 +349,16 @@ func (l *looker) report() {
 	}
 	for _, n := range slices.Sorted(maps.Keys(l.badEvents)) {
 		tell(eventKey(n), l.badEvents[n])
+		if v.broken[n] = v.broken[n] && !v.passedOver(n); !v.broken[n] {
+			delete(v.broken, n)
+		} else if errors.Is(l.badEvents[n], ErrNotFound) {
+			v.met = append(v.met, Problem{Object: eventKey(n), Problem: fmt.Sprintf("event number %d is missing: it was read before, and is gone", n), Points: []point.ID{}, Kind: KindMissing})
+		}
 	}
 	for _, n := range slices.Sorted(maps.Keys(l.badPoints)) {
 		if _, gone := v.explained[n]; !gone {
 			tell(pointKey(n), l.badPoints[n])
 			v.junk[n] = !errors.Is(l.badPoints[n], ErrNotFound)
-		}
-	}
-	for n, p := range v.points {
-		if o, listed := l.listed[pointKey(n)]; listed {
-			p.StoreTime = o.Time
-			v.points[n] = p
 		}
 	}
 }

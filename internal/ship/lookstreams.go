@@ -22,6 +22,7 @@ func (l *looker) readStreams(ctx context.Context) error {
 	}
 	for round := 0; round <= maxDepth; round++ {
 		v.settle()
+		l.late = false
 		var vague []point.ID
 		for _, id := range sortedIDs(v.needed) {
 			if s := v.streams[id]; s.Key == "" && !l.asked[prefixStreams+string(id)] {
@@ -33,6 +34,7 @@ func (l *looker) readStreams(ctx context.Context) error {
 		}
 		for _, id := range vague {
 			l.asked[prefixStreams+string(id)] = true
+			l.late = true
 			if _, err := l.resolve(ctx, id); err != nil {
 				return err
 			}
@@ -85,7 +87,7 @@ func (l *looker) resolve(ctx context.Context, id point.ID) (problem, err error) 
 
 // manifest reads one, and remembers what it says of the stream.
 func (l *looker) manifest(ctx context.Context, ref StreamRef) error {
-	l.asked[ref.Key] = true
+	l.asked[ref.Key], l.late = true, true
 	doc, digest, size, err := l.repo.fetchManifest(ctx, ref)
 	if err != nil {
 		return err
@@ -109,9 +111,10 @@ func (l *looker) confirm(ctx context.Context) error {
 		}
 		if listed {
 			s.Time = o.Time
-			if f, ok := v.found[id]; ok {
+			if f, ok := v.found[id]; ok && !f.Time.Equal(o.Time) {
 				f.Time = o.Time
 				v.found[id] = f
+				l.late = true
 			}
 			continue
 		}
@@ -159,6 +162,7 @@ func (l *looker) leftovers(ctx context.Context) error {
 			return err
 		}
 		if there {
+			l.late = true
 			v.met = append(v.met, Problem{Object: key, Problem: "no version of the format explains this key", Points: []point.ID{}, Kind: KindUnknown})
 		}
 	}

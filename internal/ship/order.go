@@ -1,6 +1,10 @@
 package ship
 
-import "snapd/internal/point"
+import (
+	"slices"
+
+	"snapd/internal/point"
+)
 
 // Order is where a point stands among those of the repository: the first number
 // under which any signed record knows it. A point that is put again because a
@@ -36,8 +40,6 @@ func (v *View) firstNumbers() map[point.ID]int64 {
 // may have removed it, and kept no record.
 func (v *View) Gone(number int64) (told, old bool) {
 	_, told = v.explained[number]
-	for _, n := range v.old {
-		old = old || n == number
-	}
+	_, old = slices.BinarySearch(v.old, number)
 	return told, old
 }

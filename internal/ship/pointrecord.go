@@ -29,8 +29,7 @@ type PointRecord struct {
 	Secret Secret // what a bucket's reader must not see
 	Sealed bool   // Secret is empty, because no identity is there to decrypt it
 
-	StoreTime time.Time // when the point was put, by the store's clock; set when read
-	Digest    Digest    // of the point's object; set when read
+	Digest Digest // of the point's object; set when read
 
 	previous *Link
 	events   *Link // the newest event when it was put, nil if none
@@ -107,6 +106,8 @@ type Secret struct {
 	Hooks      []point.Hook    `json:"hooks,omitempty"`
 	Containers json.RawMessage `json:"containers,omitempty"` // definitions of the members that were containers
 	Properties json.RawMessage `json:"properties,omitempty"` // of the datasets
+	Items      []point.Item    `json:"items,omitempty"`
+	Changed    []point.Change  `json:"changed,omitempty"`
 }
 
 // Link names a numbered record: a point or an event.
@@ -237,6 +238,7 @@ const (
 	KindUnknown    ProblemKind = "unknown key" // no version of the format explains it
 	KindChain      ProblemKind = "chain"       // what a kept point builds on is not known down to a full stream
 	KindLease      ProblemKind = "lease"       // a lease does not verify
+	KindHidden     ProblemKind = "hidden"      // what was deleted without a signed removal, and was read from an earlier version
 )
 
 // isDamage tells what is wrong with an object from what keeps us from it.

@@ -79,11 +79,12 @@ type prune struct {
 	drop map[point.ID]bool
 
 	leases   []Lease
-	storeNow time.Time         // the newest time that a listing told, when orphans are looked for
-	keep     map[point.ID]bool // streams that stay
-	going    []PointRecord     // records that this prune drops
-	stray    []point.ID        // streams without a point or manifest that an orphan hunt removes by record
-	extra    []Object          // below data/ of a stream that stays, and not named by its manifest
+	storeNow time.Time                // the newest time that a listing told, when orphans are looked for
+	keep     map[point.ID]bool        // streams that stay
+	going    []PointRecord            // records that this prune drops
+	stray    []point.ID               // streams without a point or manifest that an orphan hunt removes by record
+	says     map[point.ID]PointStream // what the points that go say of their streams; nil until it is asked for
+	extra    []Object                 // below data/ of a stream that stays, and not named by its manifest
 
 	mu     sync.Mutex
 	pruned Pruned
@@ -310,26 +311,8 @@ func (p *prune) event() (*eventBody, error) {
 // stays, although it is on record as gone. The host that put it has seen that
 // record and ships anew: two prunes may run, so that one cannot promise for both.
 func (p *prune) lookAgain(ctx context.Context) error {
-	v := p.view
-	news := false
-	for n, junk := v.Highest()+1, 0; junk < maxJunk; n++ {
-		doc, digest, size, err := p.repo.fetchPoint(ctx, n)
-		if errors.Is(err, ErrNotFound) {
-			break
-		}
-		if isDamage(err) {
-			junk++
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		v.points[n] = doc.record(digest, size)
-		p.repo.remember(v.cache, doc, digest, size)
-		news = true
-	}
-	if news {
-		v.settle()
+	if err := p.repo.newPoints(ctx, p.view); err != nil {
+		return err
 	}
 	return p.mark()
 }

@@ -13,6 +13,8 @@ import (
 	"snapd/internal/point"
 	"snapd/internal/ship"
 	"snapd/internal/ship/shiptest"
+
+	"filippo.io/age"
 )
 
 // aged is a repository with points of which nothing is young any more:
@@ -306,16 +308,86 @@ func TestPruneBesideAnUpload(t *testing.T) {
 		if got, err := b.host().Prune(ctx, nil, nil, later()); err != nil || len(got.Streams) != 0 {
 			t.Errorf("got %+v, %v, want the base kept under the lease", got, err)
 		}
-		for _, key := range store.Keys("meta/leases/") {
-			store.Tamper(key, nil) // as a keeper does not see it
-		}
-		if got, err := b.host().Prune(ctx, nil, nil, later()); err != nil || len(got.Streams) != 1 {
-			t.Errorf("got %+v, %v, want the base gone", got, err)
-		}
+		b.pruneBlind(store)
 		return source(data)(ctx)
 	}
-	if s, err := w.Upload(t.Context(), on(streams[1], "g9"), open, b.records, nil); !errors.Is(err, ship.ErrNotFound) {
+	if s, err := b.long().Upload(t.Context(), on(streams[1], "g9"), open, b.records, nil); !errors.Is(err, ship.ErrNotFound) {
 		t.Errorf("committed without its base: %+v, %v", s, err)
 	}
 	verifyClean(t, b)
+}
+
+// long is a host whose every upload counts as a long one.
+func (b *bench) long() *ship.Repository {
+	b.t.Helper()
+	r, err := ship.Open(b.t.Context(), b.store, ship.OpenOptions{Signer: b.signer, Recipients: []age.Recipient{b.identity.Recipient()}, BaseAgain: -1})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
+// pruneBlind prunes as a keeper does that sees no lease: one stream goes.
+func (b *bench) pruneBlind(store *shiptest.Memory) {
+	b.t.Helper()
+	for _, key := range store.Keys("meta/leases/") {
+		store.Tamper(key, nil)
+	}
+	if got, err := b.host().Prune(b.t.Context(), nil, nil, later()); err != nil || len(got.Streams) != 1 {
+		b.t.Errorf("got %+v, %v, want the base gone", got, err)
+	}
+}
+
+// TestPruneBesideAShortUpload: the base is not asked for again, and the point is
+// refused all the same, whatever the view of its host knows; no host ever
+// counts it as whole.
+func TestPruneBesideAShortUpload(t *testing.T) {
+	for _, known := range []string{"before the prune", "after the prune"} {
+		t.Run(known, func(t *testing.T) {
+			b, store, points, streams := aged(t)
+			w := b.host()
+			view, err := w.View(t.Context(), nil, ship.Whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := w.Prune(t.Context(), nil, points[1:2], ship.PruneOptions{Now: later().Now, Keep: []point.ID{streams[1].ID}}); err != nil || len(got.Streams) != 0 {
+				t.Fatalf("got %+v, %v", got, err)
+			}
+			s, err := w.Upload(t.Context(), on(streams[1], "g9"), func(ctx context.Context) (io.ReadCloser, error) {
+				b.pruneBlind(store)
+				return source(noise(9, 3*slice))(ctx)
+			}, b.records, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if known == "after the prune" {
+				view = look(t, w, nil, ship.Whole)
+			}
+			ps, err := s.InPoint("btrfs")
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := ship.PointRecord{ID: point.NewID(time.Now()), Host: "host-1", Time: time.Now(), Consistency: point.Crash, Streams: []ship.PointStream{ps}}
+			if _, err := w.PutPoint(t.Context(), rec, view); !errors.Is(err, ship.ErrDamaged) {
+				t.Errorf("put a point without its base: %v", err)
+			}
+			after := look(t, b.host(), nil, ship.Whole)
+			if _, there := after.Point(rec.ID); after.Whole(s.ID) || there && len(after.Damage()) == 0 {
+				t.Errorf("the point is there: %v, its stream is whole: %v, damage %+v", there, after.Whole(s.ID), after.Damage())
+			}
+		})
+	}
+}
+
+// TestALongUploadComparesItsBaseAgain: a segment of it went while the upload
+// lasted, and no event tells of it.
+func TestALongUploadComparesItsBaseAgain(t *testing.T) {
+	b, store, _, streams := aged(t)
+	_, err := b.long().Upload(t.Context(), on(streams[1], "g9"), func(ctx context.Context) (io.ReadCloser, error) {
+		store.Tamper(store.Keys("data/" + string(streams[1].ID) + "/")[0], nil)
+		return source(noise(9, 3*slice))(ctx)
+	}, b.records, nil)
+	if unfit, ok := errors.AsType[*ship.UnfitBase](err); !ok || unfit.Base != streams[1].ID || len(unfit.Damage) != 1 {
+		t.Errorf("committed on a base that lost a segment: %v", err)
+	}
 }

@@ -79,7 +79,7 @@ func (r *Repository) putPoint(ctx context.Context, rec PointRecord, view *View) 
 // added makes the point that was just put a part of the view.
 func (r *Repository) added(view *View, doc *pointDoc, object []byte) PointRecord {
 	rec := doc.record(digestOf(object), int64(len(object)))
-	view.points[rec.Number] = rec
+	view.points[rec.Number] = &rec
 	r.remember(view.cache, doc, rec.Digest, rec.size)
 	view.settle()
 	return rec

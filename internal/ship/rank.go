@@ -1,15 +1,11 @@
 package ship
 
-import (
-	"maps"
-	"slices"
-
-	"snapd/internal/point"
-)
+import "snapd/internal/point"
 
 // rankStreams finds the streams that can be read, from the full ones upwards:
 // so there can be no circles.
 func (v *View) rankStreams() {
+	v.rank, v.under = make(map[point.ID]int, len(v.ids)), make(map[point.ID]point.ID, len(v.ids))
 	onBase := map[point.ID][]point.ID{}
 	onSnapshot := map[snapshotOf][]point.ID{}
 	var queue []point.ID
@@ -20,7 +16,7 @@ func (v *View) rankStreams() {
 		}
 	}
 	var fulls []point.ID
-	for _, id := range slices.Sorted(maps.Keys(v.streams)) {
+	for _, id := range v.ids {
 		s := v.streams[id]
 		if s.Base == "" {
 			fulls = append(fulls, id)
@@ -82,6 +78,7 @@ func (v *View) need(set map[point.ID]bool, id point.ID) (known bool) {
 }
 
 func (v *View) findNeeded() {
+	v.needed = make(map[point.ID]bool, len(v.ids))
 	for _, p := range v.Points {
 		for _, s := range p.Streams {
 			if !v.need(v.needed, s.Stream) {

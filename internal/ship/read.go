@@ -158,6 +158,20 @@ func (r *Repository) fetchSegment(ctx context.Context, seg segment, stored *byte
 	return nil
 }
 
+// checkSegment is fetchSegment for a caller that wants nothing of it.
+func (r *Repository) checkSegment(ctx context.Context, seg segment) error {
+	sum, size, err := hashObject(ctx, r.store, seg.key, seg.Stored)
+	switch {
+	case err != nil:
+		return err
+	case size != seg.Stored:
+		return fmt.Errorf("segment %s: %w: %d bytes long, signed for %d", seg.key, ErrDamaged, size, seg.Stored)
+	case sum != seg.Digest:
+		return fmt.Errorf("segment %s: %w: its SHA-256 is %s, signed for %s", seg.key, ErrDamaged, sum, seg.Digest)
+	}
+	return nil
+}
+
 func (s *streamReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, s.err

@@ -36,11 +36,15 @@ type Repository struct {
 
 	store      Store
 	signer     *Signer // nil: read only
+	readOnly   bool
 	trusted    PublicKey
 	recipients []age.Recipient
 	identities []age.Identity
 	memory     *Memory
 	host       string // opaque id of this host
+	baseAgain  time.Duration
+
+	hidden *hiddenStore // of a reader that also reads what was deleted; nil of others
 
 	// numbering keeps two groups of one process from taking one number.
 	numbering sync.Mutex
@@ -63,6 +67,9 @@ type CreateOptions struct {
 	Encryption string // EncryptionAge or EncryptionNone
 	Now        time.Time
 	SliceBytes int // 16 MiB if 0; small ones are for tests
+	// ID is that of a repository that lies here and whose description is gone,
+	// see FindRemains. A new one if "".
+	ID string
 }
 
 // Create makes a repository, and is the only thing that ever does. ErrExists
@@ -74,10 +81,13 @@ func Create(ctx context.Context, s Store, o CreateOptions) (*Repository, error) 
 	if o.SliceBytes == 0 {
 		o.SliceBytes = defaultSlice
 	}
-	var id [16]byte
-	rand.Read(id[:])
+	if o.ID == "" {
+		var id [16]byte
+		rand.Read(id[:])
+		o.ID = hex.EncodeToString(id[:])
+	}
 	doc := repositoryDoc{
-		header:     header{Format: formatVersion, Type: typeRepository, Repository: hex.EncodeToString(id[:])},
+		header:     header{Format: formatVersion, Type: typeRepository, Repository: o.ID},
 		Created:    o.Now.UTC().Truncate(time.Second),
 		Encryption: o.Encryption,
 		Signer:     o.Signer.Public().String(),
@@ -116,7 +126,9 @@ func putOnce(ctx context.Context, s Store, key string, object []byte) (there []b
 		return nil, err
 	}
 	var buf bytes.Buffer
-	if ferr := fetch(ctx, s, key, maxSigned, &buf); ferr != nil {
+	if ferr := fetch(ctx, s, key, maxSigned, &buf); errors.Is(ferr, ErrDamaged) {
+		return []byte{}, err // too long, or no file: nothing of ours, and no reason to stop
+	} else if ferr != nil {
 		return nil, errors.Join(err, ferr)
 	}
 	if bytes.Equal(buf.Bytes(), object) {
@@ -145,9 +157,15 @@ type OpenOptions struct {
 	Recipients []age.Recipient // to whom an upload is encrypted
 	Identities []age.Identity  // what decrypts; none: names stay hidden and nothing can be restored
 	Memory     *Memory         // shared by repositories of one process; its own if nil
+	// Hidden reads what was deleted from a bucket that keeps versions, where
+	// nothing else lies under its key. Such a repository is for reading only.
+	Hidden bool
 	// Host names this host in leases and events, opaquely, in the repository
 	// whose id it is given. nil: the host is called unknown.
 	Host func(repository string) string
+	// BaseAgain is how long an upload may take before its base is checked once
+	// more; the time after which a lease is renewed if 0, and always if below.
+	BaseAgain time.Duration
 }
 
 // Open reads the description of a repository and checks that it was signed by
@@ -163,22 +181,30 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 	if o.Signer != nil && !o.Trusted.Equal(o.Signer.Public()) {
 		return nil, fmt.Errorf("open repository: the trusted key %s is not that of the signing key, %s", o.Trusted, o.Signer.Public())
 	}
+	var hidden *hiddenStore
+	if o.Hidden {
+		s, hidden = readingHidden(s, func(key string, object []byte) bool { return isGenuine(o.Trusted, key, object) })
+	}
 	var object bytes.Buffer
 	if err := fetch(ctx, s, keyRepository, maxSigned, &object); err != nil {
 		if errors.Is(err, ErrDeleted) {
 			// Its own advice says how to get at the versions; init would make a
 			// second repository on top of them.
-			return nil, fmt.Errorf("open repository: its description is hidden: %w", err)
+			return nil, hiddenRepository(ctx, s, err)
 		}
 		if errors.Is(err, ErrNotFound) {
 			return nil, advice.With(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
-				"check bucket and prefix for a mistake; if they are right and nothing was ever shipped there, run: snapd init")
+				"check the address for a mistake, and whether its disk is mounted; if it is right and nothing was ever shipped there, run: snapd init")
 		}
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	var doc repositoryDoc
 	if err := open(o.Trusted, object.Bytes(), typeRepository, "", keyRepository, &doc); err != nil {
-		return nil, foreign(err, object.Bytes(), o.Trusted)
+		err = foreign(err, object.Bytes(), o.Trusted)
+		if errors.Is(err, ErrDamaged) {
+			err = advice.With(err, "put the object %q back from another version or a copy of it: nothing else there can be opened before, and nothing else is changed", keyRepository)
+		}
+		return nil, err
 	}
 	if err := checkHeader(doc.header, typeRepository, doc.Repository); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
@@ -194,7 +220,9 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 		return nil, advice.With(errors.New("open repository: it is encrypted, but no recipients are configured"),
 			"set recipients = [\"age1…\"] for it")
 	}
-	return newRepository(s, &doc, o), nil
+	r := newRepository(s, &doc, o)
+	r.hidden, r.readOnly = hidden, o.Hidden
+	return r, nil
 }
 
 // foreign says whose the repository seems to be.
@@ -218,7 +246,10 @@ func newRepository(s Store, d *repositoryDoc, o OpenOptions) *Repository {
 	}
 	r := &Repository{
 		ID: d.Repository, Encryption: d.Encryption, Created: d.Created, SliceBytes: d.SliceBytes,
-		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory, host: "unknown",
+		store: s, signer: o.Signer, trusted: o.Trusted, memory: o.Memory, host: "unknown", baseAgain: o.BaseAgain,
+	}
+	if r.baseAgain == 0 {
+		r.baseAgain = leaseEvery
 	}
 	if o.Host != nil {
 		r.host = o.Host(r.ID)
@@ -239,7 +270,7 @@ func (r *Repository) canUnseal() bool {
 }
 
 func (r *Repository) checkWritable() error {
-	if r.signer == nil {
+	if r.signer == nil || r.readOnly {
 		return fmt.Errorf("repository %s: %w", r.ID, ErrReadOnly)
 	}
 	if r.Encryption == EncryptionAge && len(r.recipients) == 0 {

@@ -73,7 +73,7 @@ func statObject(ctx context.Context, s Store, key string) (Object, error) {
 			return o, err
 		}
 	}
-	_, size, err := hashObject(ctx, s, key)
+	_, size, err := hashObject(ctx, s, key, anyLength)
 	return Object{Key: key, Size: size}, err
 }
 

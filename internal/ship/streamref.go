@@ -32,7 +32,7 @@ func streamKey(s StreamRef) string {
 	if s.Base != "" {
 		base = string(s.Base)
 	}
-	return fmt.Sprintf("%s%s.%s.%s.%s.%d.%d", prefixStreams, s.ID, s.Origin, s.GUID, base, s.Number, s.Depth)
+	return prefixStreams + string(s.ID) + "." + s.Origin + "." + s.GUID + "." + base + "." + strconv.Itoa(s.Number) + "." + strconv.Itoa(s.Depth)
 }
 
 func parseStreamKey(key string) (StreamRef, bool) {

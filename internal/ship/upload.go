@@ -110,6 +110,7 @@ func (r *Repository) UploadFrom(ctx context.Context, head Head, from Sender, rec
 }
 
 func (r *Repository) uploadOnce(ctx context.Context, head Head, from Sender, records *Records, report func(Progress)) (_ Stream, err error) {
+	began := instant{time.Now()}
 	ref, baseGUID, err := r.plan(ctx, head)
 	if err != nil {
 		return Stream{}, fmt.Errorf("ship snapshot %s: %w", head.GUID, err)
@@ -127,11 +128,11 @@ func (r *Repository) uploadOnce(ctx context.Context, head Head, from Sender, rec
 		ref.ID = rec.head.Stream
 		ref.Key = streamKey(ref)
 	}
-	u := &upload{repo: r, head: head, ref: ref, baseGUID: baseGUID, record: rec, report: report, pending: map[int]Row{}}
+	u := &upload{repo: r, head: head, ref: ref, baseGUID: baseGUID, began: began, record: rec, report: report, pending: map[int]Row{}}
 	s, err := u.run(ctx, from)
 	end := rec.close
 	if errors.Is(err, errSpoilt) {
-		end = rec.discard
+		end = func() error { return errors.Join(r.EndLease(ctx, ref.ID), rec.discard()) } // nothing will go on with it
 	}
 	cerr := end()
 	if err != nil {
@@ -181,6 +182,7 @@ type upload struct {
 	head     Head
 	ref      StreamRef
 	baseGUID string
+	began    instant // before the base was checked
 	record   *record
 	report   func(Progress)
 

@@ -1,13 +1,15 @@
 package ship
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"snapd/internal/point"
 
@@ -52,8 +54,7 @@ func (r *Repository) Verify(ctx context.Context, o VerifyOptions, report func(Pr
 		return Verified{}, nil, fmt.Errorf("verify deep: %w", ErrNoIdentity)
 	}
 	v := &verify{
-		repo: r, o: o, report: report, needs: map[point.ID][]point.ID{}, manifests: map[point.ID]*Manifest{},
-		bad: map[point.ID]Damage{}, read: map[point.ID]bool{},
+		repo: r, o: o, report: report, needs: map[point.ID]bool{}, bad: map[point.ID]Damage{}, read: map[point.ID]bool{},
 	}
 	err := v.run(ctx)
 	if err != nil {
@@ -63,17 +64,20 @@ func (r *Repository) Verify(ctx context.Context, o VerifyOptions, report func(Pr
 	return out, v.problems, err
 }
 
+// How many are read at once. Of a segment only its digest is kept.
+const verifyStreams, verifySegments = 4, 4
+
 type verify struct {
 	repo   *Repository
 	o      VerifyOptions
 	report func(Progress)
 
-	view      *View
-	needs     map[point.ID][]point.ID // stream -> points that need it, directly or as a base
-	manifests map[point.ID]*Manifest
-	bad       map[point.ID]Damage // streams with damage that was found now
-	read      map[point.ID]bool   // streams of which everything was read
+	view  *View
+	needs map[point.ID]bool // streams to read: points need them, directly or as a base
 
+	mu       sync.Mutex          // of what follows, while streams are read
+	bad      map[point.ID]Damage // streams with damage that was found now
+	read     map[point.ID]bool   // streams of which everything was read
 	checked  Checked
 	problems []Problem
 	progress Progress
@@ -92,20 +96,12 @@ func (v *verify) run(ctx context.Context) error {
 	}
 	for _, p := range chosen {
 		for _, s := range p.Streams {
-			if err := v.plan(ctx, p, s); err != nil {
-				return err
-			}
+			v.plan(s)
 		}
 		v.checked.Points++
 	}
-	for _, id := range slices.Sorted(maps.Keys(v.manifests)) {
-		m := v.manifests[id]
-		delete(v.manifests, id) // its rows are not needed twice
-		if err := v.stream(ctx, m); err != nil {
-			return err
-		}
-		v.checked.Streams++
-		v.read[id] = true
+	if err := v.streams(ctx); err != nil {
+		return err
 	}
 	if len(v.o.Points) > 0 {
 		return nil
@@ -137,37 +133,59 @@ func (v *verify) chosen() ([]PointRecord, error) {
 	return chosen, nil
 }
 
-// plan fetches the manifests of all that one stream of a point is read after,
-// down to a full one. Where a base is ill, what takes its place is read too.
-func (v *verify) plan(ctx context.Context, p PointRecord, s PointStream) error {
+// plan finds all that one stream of a point is read after, down to a full one.
+// Where a base is ill, what takes its place is read too.
+func (v *verify) plan(s PointStream) {
 	set := map[point.ID]bool{}
 	if !v.view.need(set, s.Stream) {
 		v.bad[s.Stream] = Damage{Stream: s.Stream, Object: v.view.objectOf(s.Stream), Problem: "what it builds on is not known down to a full stream"}
 	}
-	for _, id := range sortedIDs(set) {
-		if slices.Contains(v.needs[id], p.ID) {
-			continue
-		}
-		v.needs[id] = append(v.needs[id], p.ID)
-		if _, fetched := v.manifests[id]; fetched {
-			continue
-		}
+	maps.Copy(v.needs, set)
+}
+
+// streams reads all that the points need. What it finds is ordered by stream.
+func (v *verify) streams(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(verifyStreams)
+	if v.o.Deep {
+		g.SetLimit(1) // a stream that is decrypted takes memory, and all processors
+	}
+	for _, id := range sortedIDs(v.needs) {
 		if _, bad := v.bad[id]; bad {
 			continue
 		}
-		if err := v.manifest(ctx, id); err != nil {
-			return err
-		}
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			m, err := v.manifest(ctx, id)
+			if err != nil || m == nil {
+				return err
+			}
+			if err := v.stream(ctx, m); err != nil {
+				return err
+			}
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.checked.Streams++
+			v.read[id] = true
+			return nil
+		})
 	}
-	return nil
+	err := g.Wait()
+	slices.SortStableFunc(v.problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.Object, b.Object))
+	})
+	return err
 }
 
-// manifest fetches one. What is wrong with it is damage of the stream.
-func (v *verify) manifest(ctx context.Context, id point.ID) error {
+// manifest fetches one. What is wrong with it is damage of the stream, and gives
+// none.
+func (v *verify) manifest(ctx context.Context, id point.ID) (*Manifest, error) {
 	ref, known := v.view.Stream(id)
 	if !known || ref.Key == "" {
 		v.damaged(id, v.view.objectOf(id), fmt.Errorf("stream %s: its manifest is %w", id, ErrNotFound))
-		return nil
+		return nil, nil //nolint:nilnil // what is wrong was noted
 	}
 	m, err := v.repo.Manifest(ctx, ref)
 	if err == nil && !ref.Digest.IsZero() && m.Digest != ref.Digest {
@@ -181,17 +199,16 @@ func (v *verify) manifest(ctx context.Context, id point.ID) error {
 	}
 	if isDamage(err) {
 		v.damaged(id, ref.Key, err)
-		return nil
+		return nil, nil //nolint:nilnil // what is wrong was noted
 	}
-	if err == nil {
-		v.manifests[id] = m
-	}
-	return err
+	return m, err
 }
 
 // damaged notes that a stream cannot be read whole. All points that need it
 // are named at the end, when they are known.
 func (v *verify) damaged(id point.ID, object string, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if _, known := v.bad[id]; !known {
 		v.bad[id] = Damage{Stream: id, Object: object, Problem: clip(err.Error(), maxProblem)}
 	}
@@ -273,61 +290,46 @@ func (v *verify) stream(ctx context.Context, m *Manifest) error {
 		}
 		// Something is wrong: the plain look finds all of it.
 	}
-	found := len(v.problems)
-	if err := v.plain(ctx, m); err != nil {
-		return err
-	}
-	if v.o.Deep && len(v.problems) == found {
+	clean, err := v.plain(ctx, m)
+	if err == nil && clean && v.o.Deep {
 		return v.deepProblem(ctx, m)
-	}
-	return nil
-}
-
-// plain reads every object of the stream, and goes on after a bad one.
-func (v *verify) plain(ctx context.Context, m *Manifest) error {
-	type result struct {
-		seg segment
-		err error
-	}
-	results := make(chan result)
-	buffers := make(chan *bytes.Buffer, readAhead)
-	for range cap(buffers) {
-		buffers <- &bytes.Buffer{}
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		readers, ctx := errgroup.WithContext(ctx)
-		defer close(results)
-		err := v.repo.eachSegment(ctx, m, func(seg segment) error {
-			b := <-buffers
-			readers.Go(func() error {
-				defer func() { buffers <- b }()
-				err := v.repo.fetchSegment(ctx, seg, b)
-				if err != nil && !isDamage(err) {
-					return err
-				}
-				results <- result{seg, err}
-				return nil
-			})
-			return ctx.Err()
-		})
-		return errors.Join(readers.Wait(), err)
-	})
-	for res := range results {
-		if res.err != nil {
-			v.damaged(m.ID, res.seg.key, res.err)
-		}
-		v.count(res.seg)
-	}
-	err := g.Wait()
-	if isDamage(err) { // a part of the manifest
-		v.damaged(m.ID, m.Key, err)
-		return nil
 	}
 	return err
 }
 
+// plain reads every object of the stream, and goes on after a bad one.
+func (v *verify) plain(ctx context.Context, m *Manifest) (clean bool, err error) {
+	var bad atomic.Bool
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(verifySegments)
+	listed := v.repo.eachSegment(gctx, m, func(seg segment) error {
+		g.Go(func() error {
+			err := v.repo.checkSegment(gctx, seg)
+			if err != nil && !isDamage(err) {
+				return err
+			}
+			if err != nil {
+				bad.Store(true)
+				v.damaged(m.ID, seg.key, err)
+			}
+			v.count(seg)
+			return nil
+		})
+		return gctx.Err()
+	})
+	switch err := g.Wait(); {
+	case err != nil:
+		return false, err
+	case isDamage(listed): // a part of the manifest
+		v.damaged(m.ID, m.Key, listed)
+		return false, nil
+	}
+	return !bad.Load(), listed
+}
+
 func (v *verify) count(seg segment) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	v.checked.Segments++
 	v.checked.Bytes += seg.Stored
 	v.progress.Segments++

@@ -19,11 +19,12 @@ type View struct {
 
 	cache   *Cache // nil: remembers nothing
 	look    Look
-	points  map[int64]PointRecord // every verified one
+	points  map[int64]*PointRecord // every verified one
 	events  map[int64]event
 	found   map[point.ID]StreamRef // of manifests that were read
 	absent  map[int64]bool         // numbers without a verified point, by a Get just now
 	junk    map[int64]bool         // numbers under which something else than a point of ours lies
+	broken  map[int64]bool         // events that were read before, and are damaged or gone now
 	met     []Problem              // what the look itself met
 	missing map[point.ID]noted     // manifests that a Get did not find, or that do not verify
 	left    map[string]bool        // keys that an event removed by record and that a listing still names
@@ -123,7 +124,12 @@ func (v *View) Damage() []Damage { return v.damage }
 
 // HostOf is the opaque id of the host that put a point, "" of one that was not
 // read.
-func (v *View) HostOf(number int64) string { return v.points[number].Host }
+func (v *View) HostOf(number int64) string {
+	if p, ok := v.points[number]; ok {
+		return p.Host
+	}
+	return ""
+}
 
 // Writers are the verified points with a number above since, ascending, also
 // those that were dropped meanwhile: a caller that compares their hosts finds a
@@ -132,7 +138,7 @@ func (v *View) Writers(since int64) []PointRecord {
 	var out []PointRecord
 	for n, p := range v.points {
 		if n > since {
-			out = append(out, p)
+			out = append(out, *p)
 		}
 	}
 	slices.SortFunc(out, func(a, b PointRecord) int { return cmp.Compare(a.Number, b.Number) })

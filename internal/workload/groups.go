@@ -44,6 +44,7 @@ type grouping struct {
 type draft struct {
 	name    string
 	members []int // indexes of containers
+	leftOut []Use // by mounts
 }
 
 func (g *grouping) draft(name string) *draft {
@@ -73,6 +74,9 @@ func (g *grouping) readLabels() {
 				Container: c.Name, Label: config.LabelPrefix + "*",
 				Why: "the image it was made from is gone, so that it cannot be told which labels are the user's and which the image's",
 				Do:  "pull the image again and make the container anew, or name the container in the configuration and remove the labels",
+			}
+			if c.Fault != nil {
+				g.broken[i].Why, g.broken[i].Do = c.Fault.Error(), advice.Of(c.Fault)
 			}
 			continue
 		}
@@ -226,8 +230,8 @@ func (g *grouping) complete(d *draft) (Group, bool) {
 	under, agree := g.joinLabels(d)
 	group := Group{Group: g.cfg.Group(d.name, settings.Over(under))}
 	group.Members = g.withCommands(d)
-	mounts, found := g.mounts(d, settings.Volumes)
-	group.Mounts = mounts
+	mounts, excluded, found := g.mounts(d, settings)
+	group.Mounts, group.Excluded, group.LeftOut = mounts, excluded, d.leftOut
 	return group, ok && agree && found
 }
 

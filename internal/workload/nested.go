@@ -23,6 +23,9 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 		case m.ReadOnly:
 			r.note("%s: what is mounted read-only at %s below it is left out", who, m.Point)
 			continue
+		case proc.Remote(m.Type): // and not looked at
+			uncovered[m.Type] = append(uncovered[m.Type], m.Point)
+			continue
 		}
 		err := r.addNested(ctx, m, user)
 		if err == nil {
@@ -41,7 +44,7 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 
 // addNested adds the dataset that is mounted below something of the group.
 func (r *resolver) addNested(ctx context.Context, m proc.Mount, user string) error {
-	path, err := r.names.path(spotOf(m), m.Point)
+	path, err := r.names.path(ctx, spotOf(m), m.Point)
 	if err != nil {
 		return err
 	}
@@ -49,11 +52,9 @@ func (r *resolver) addNested(ctx context.Context, m proc.Mount, user string) err
 	if err != nil {
 		return err
 	}
-	where, _, _, err := r.names.look(path)
+	at, err := r.names.look(ctx, path)
 	if err == nil {
-		err = r.own(where, place.Dataset, path)
-	}
-	if err == nil {
+		r.own(at, place.Dataset, path)
 		r.keep(place, path, user)
 	}
 	return err

@@ -17,21 +17,29 @@ import (
 // Container is one container of this host, running or not.
 type Container struct {
 	ID, Name, Image     string
-	Running, Paused     bool
+	Running, Paused     bool              // one that the engine starts again and again does not run in between
+	Restarting          bool              // the engine is about to start it again, after it has ended by itself
+	Restarts            int               // how often the engine has done so
 	StartedAt           time.Time         // of its first process; zero when it never ran
 	AutoRemove          bool              // --rm: it vanishes when it stops
+	StopTimeout         time.Duration     // how long it may take to end before the engine kills it
 	Pid                 int               // of its first process, 0 when it does not run
 	Labels, ImageLabels map[string]string // of the container; of the image it was made from
 	ImageGone           bool              // its image was removed, so it is not known which labels came from there
 	Project, Service    string            // of Docker Compose, "" for others
 	DependsOn           []string          // services of the same project that are started before it
 	Mounts              []Mount
+	DataDir             string          // where the database of a well-known image keeps its data, in the container; "" for others
 	Cgroup              string          // absolute directory in the cgroup v2 tree, "" when there is none
 	Commands            config.Commands // what is run in it for a restore point; known of members of groups only
 	Definition          json.RawMessage // what inspect says: it has environments, so it belongs into encrypted parts only
 
 	seen   proc.Table // its mounts when it was started, of one that may have ended since
 	passed bool       // it was started while a Follower listened, and does not run now
+	// Fault is why it cannot be looked at or frozen, nil when it can. Its other
+	// fields are then what is known all the same. Groups that it belongs to are
+	// refused, and those that it writes to are warned.
+	Fault error
 }
 
 // ErrChanged is wrapped when a container is not what it was when it was listed,
@@ -53,6 +61,7 @@ type Mount struct {
 	Source   string // path on the host; "" when there is none
 	Target   string // path in the container
 	Writable bool
+	Subpath  string // of the volume, where only that is mounted
 	FSType   string // what the volume's options or its driver name: nfs, cifs, …; "" when they say nothing
 }
 
@@ -72,6 +81,9 @@ type Group struct {
 	config.Group
 	Members []Container // by name
 	Mounts  []Use       // what of the members' mounts belongs to the group, before it is known where it lies
+	LeftOut []Use       // the others
+
+	Excluded []Use // what would, if exclude did not name it
 }
 
 // Use is one mount of one member.

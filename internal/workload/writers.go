@@ -42,6 +42,12 @@ func (r *resolver) writers(ctx context.Context, all []Container) error {
 		if _, member := r.group.Member(c.ID); member {
 			continue
 		}
+		if c.Fault != nil {
+			if c.Running {
+				r.faulty(ctx, c)
+			}
+			continue
+		}
 		w := Writer{Container: c, Refuses: refuses(c)}
 		switch {
 		case c.seen != nil || c.Running && c.Pid > 0:
@@ -177,7 +183,7 @@ func (r *resolver) locateSpot(ctx context.Context, where spot, path string) loca
 	}
 	var l location
 	if l.path = path; path == "" {
-		l.path, l.err = r.names.path(where, "")
+		l.path, l.err = r.names.path(ctx, where, "")
 	}
 	if l.err == nil {
 		var place fs.Place

@@ -111,6 +111,15 @@ func (m *Memory) Remove(guid string, forget bool) error {
 	return os.RemoveAll(d.Name)
 }
 
+// Return puts back a dataset that Remove took away, as a mount does, empty.
+func (m *Memory) Return(guid string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d := m.datasets[guid]
+	d.gone = false
+	return os.MkdirAll(d.Name, 0o755)
+}
+
 // Destroy removes snapshots as a user does by hand: those for which keep says
 // no, counted from the oldest.
 func (m *Memory) Destroy(keep func(i int) bool) {

@@ -33,13 +33,17 @@ func (s *Store) proved(info minio.UploadInfo, body []byte, sum ship.Digest) erro
 		}
 		return fmt.Errorf("%s: %w: it was put with SHA-256 %s, and the server stored another object (%s)", s.endpoint, ship.ErrDamaged, sum, echo)
 	}
-	md := md5.Sum(body) //nolint:gosec // as above
-	if strings.EqualFold(info.ETag, hex.EncodeToString(md[:])) {
+	if strings.EqualFold(info.ETag, hex.EncodeToString(md5Of(body))) {
 		return nil
 	}
 	return advice.With(
 		fmt.Errorf("%s: %w: it took the object without an error, but did not say its checksum, nor its MD5 as ETag", s.endpoint, ship.ErrNotAStore),
 		"check the endpoint, and what stands before the server: a proxy, a firewall, or the login page of a network")
+}
+
+func md5Of(body []byte) []byte {
+	sum := md5.Sum(body) //nolint:gosec // as above
+	return sum[:]
 }
 
 // refusedError is an answer that must not be taken for one of an object store.
@@ -80,7 +84,7 @@ func check(req *http.Request, resp *http.Response) error {
 	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout {
 		return nil // it is away, whichever server says so: worth trying again
 	}
-	if resp.Header.Get("x-amz-delete-marker") == "true" && resp.StatusCode == http.StatusNotFound {
+	if resp.Header.Get("x-amz-delete-marker") == "true" && (resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed) {
 		return &refusedError{deleted: true}
 	}
 	if resp.StatusCode/100 == 3 && !strings.Contains(resp.Header.Get("Content-Type"), "xml") && resp.Header.Get("x-amz-bucket-region") == "" {

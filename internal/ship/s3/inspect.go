@@ -62,10 +62,11 @@ func (s *Store) Inspect(ctx context.Context) (Facts, error) {
 	}
 	f.Versioning = versioning.Status
 	lock, mode, validity, unit, err := s.core.GetObjectLockConfig(ctx, s.bucket)
-	if answer, ok := errors.AsType[minio.ErrorResponse](err); ok && answer.Code == "ObjectLockConfigurationNotFoundError" {
+	err = s.explainLock(ctx, "ask for object lock", err)
+	if errors.Is(err, errors.ErrUnsupported) {
 		return f, nil
 	}
-	if err = f.tolerate("object lock", s.explain(ctx, "ask for object lock", err)); err != nil {
+	if err = f.tolerate("object lock", err); err != nil {
 		return f, err
 	}
 	f.ObjectLock = lock == "Enabled"

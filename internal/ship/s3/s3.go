@@ -135,29 +135,45 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, ifAbsent bool)
 // PutDigest is as ship.DigestPutter says. Status 200 alone is not believed: a
 // page of a proxy has it too.
 func (s *Store) PutDigest(ctx context.Context, key string, body []byte, ifAbsent bool, sum ship.Digest) (etag string, err error) {
+	info, err := s.put(ctx, key, body, ifAbsent, sum, ship.Lock{})
+	return info.ETag, err
+}
+
+// put sends a checksum with every object: a bucket that locks what is put
+// refuses one without.
+func (s *Store) put(ctx context.Context, key string, body []byte, ifAbsent bool, sum ship.Digest, lock ship.Lock) (minio.UploadInfo, error) {
 	if err := ship.CheckKey(key); err != nil {
-		return "", err
+		return minio.UploadInfo{}, err
 	}
 	o := minio.PutObjectOptions{DisableMultipart: true, DisableContentSha256: true}
 	if ifAbsent {
 		o.SetMatchETagExcept("*")
 	}
+	if !lock.Until.IsZero() {
+		o.Mode, o.RetainUntilDate = minio.RetentionMode(lock.Mode), lock.Until
+	}
+	contentMD5 := ""
 	if s.checksums {
 		o.UserMetadata = map[string]string{checksumHeader: base64.StdEncoding.EncodeToString(sum[:])}
+	} else {
+		contentMD5 = base64.StdEncoding.EncodeToString(md5Of(body))
 	}
 	// The digest is signed with the request, so that the server refuses what
 	// changed on its way; given beforehand, the body need not be sent in
 	// signed chunks.
 	guarded := &bodyReader{rest: body}
 	defer guarded.close()
-	info, err := s.core.PutObject(ctx, s.bucket, s.prefix+key, guarded, int64(len(body)), "", sum.String(), o)
+	info, err := s.core.PutObject(ctx, s.bucket, s.prefix+key, guarded, int64(len(body)), contentMD5, sum.String(), o)
+	if err != nil && !lock.Until.IsZero() {
+		return info, s.explainLock(ctx, "put "+key, err)
+	}
 	if err != nil {
-		return "", s.explain(ctx, "put "+key, err)
+		return info, s.explain(ctx, "put "+key, err)
 	}
 	if err := s.proved(info, body, sum); err != nil {
-		return "", fmt.Errorf("put %s: %w", key, err)
+		return info, fmt.Errorf("put %s: %w", key, err)
 	}
-	return info.ETag, nil
+	return info, nil
 }
 
 // bodyReader lets no reader look at the body after Put returned: a transport
@@ -194,7 +210,11 @@ func (s *Store) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := ship.CheckKey(key); err != nil {
 		return nil, err
 	}
-	body, info, _, err := s.core.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{})
+	return s.get(ctx, key, minio.GetObjectOptions{})
+}
+
+func (s *Store) get(ctx context.Context, key string, o minio.GetObjectOptions) (io.ReadCloser, error) {
+	body, info, _, err := s.core.GetObject(ctx, s.bucket, s.prefix+key, o)
 	if err != nil {
 		return nil, s.explain(ctx, "get "+key, err)
 	}

@@ -152,6 +152,28 @@ func (m *MinIO) Bucket(t *testing.T, name string, objectLock bool) {
 	}
 }
 
+// Lock sets the default retention of a bucket that was made with object lock:
+// "GOVERNANCE" or "COMPLIANCE".
+func (m *MinIO) Lock(t *testing.T, bucket, mode string, days uint) {
+	t.Helper()
+	retention, unit := minio.RetentionMode(mode), minio.Days
+	if err := m.Client(t).SetBucketObjectLockConfig(t.Context(), bucket, &retention, &days, &unit); err != nil {
+		t.Fatalf("lock bucket %s: %v", bucket, err)
+	}
+}
+
+// HideAll puts a delete marker on every object of a bucket with versions, as an
+// intruder with the keys of a host can.
+func (m *MinIO) HideAll(t *testing.T, bucket string) {
+	t.Helper()
+	for o := range m.Client(t).ListObjectsIter(t.Context(), bucket, minio.ListObjectsOptions{Recursive: true}) {
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		m.Hide(t, bucket, o.Key)
+	}
+}
+
 // Hide puts a delete marker on an object of a bucket with versions.
 func (m *MinIO) Hide(t *testing.T, bucket, key string) {
 	t.Helper()
