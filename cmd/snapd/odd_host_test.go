@@ -18,8 +18,6 @@ import (
 	"snapd/internal/point"
 	"snapd/internal/proc"
 	"snapd/internal/workload/dockertest"
-
-	"github.com/docker/docker/api/types/container"
 )
 
 // An odd host: what is wrong with one of its groups is said of that group, and
@@ -90,9 +88,7 @@ func crashLoop(t *testing.T, h *host, docker *dockertest.Docker) {
 	h.run(t, docker, dockertest.Spec{Name: "steady", Mounts: []dockertest.Mount{{Source: h.subvolume("steady"), Target: "/data"}}, Signal: "SIGKILL"})
 	h.run(t, docker, dockertest.Spec{
 		Name: "looping", Mounts: []dockertest.Mount{{Source: h.subvolume("looping"), Target: "/data"}}, Cmd: []string{"/bin/sh", "-c", "exit 1"},
-		Change: func(_ *container.Config, c *container.HostConfig) {
-			c.RestartPolicy = container.RestartPolicy{Name: container.RestartPolicyAlways}
-		},
+		Change: dockertest.StartedAgain,
 	})
 	h.configure("[group.loop]\ncontainers = [\"steady\", \"looping\"]")
 	until(t, "the engine waits for longer from start to start", func() bool {
@@ -133,7 +129,7 @@ func crashLoop(t *testing.T, h *host, docker *dockertest.Docker) {
 func deafToStop(t *testing.T, h *host, docker *dockertest.Docker) {
 	h.run(t, docker, dockertest.Spec{
 		Name: "deaf", Mounts: []dockertest.Mount{{Source: h.subvolume("deaf"), Target: "/data"}}, Cmd: []string{"/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"},
-		Change: func(c *container.Config, _ *container.HostConfig) { c.StopTimeout = new(2) },
+		Change: dockertest.StopTimeout(2),
 	})
 	h.configure("[group.deaf]\ncontainers = [\"deaf\"]\nfreeze = \"stop\"\nmax-window = \"1s\"")
 	if out, _, _ := h.snapd("doctor"); !strings.Contains(out, "deaf may take up to 2s to stop, and max-window is 1s") {

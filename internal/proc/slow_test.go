@@ -4,8 +4,12 @@ import "testing"
 
 func TestRemoteMounts(t *testing.T) {
 	table := Table{
-		{ID: 1, Point: "/", Type: "ext4"}, {ID: 2, Point: "/srv/nas", Type: "nfs4"}, {ID: 3, Point: "/home/u/cloud é", Type: "fuse.rclone"},
-		{ID: 4, Point: "/srv/nas/disk", Type: "btrfs"}, {ID: 5, Point: "/mnt", Type: "cifs"}, {ID: 6, Point: "/mnt", Type: "xfs"},
+		{ID: 1, Point: "/", Type: "ext4"},
+		{ID: 2, Point: "/srv/nas", Type: "nfs4"},
+		{ID: 3, Point: "/home/u/cloud é", Type: "fuse.rclone"},
+		{ID: 4, Point: "/srv/nas/disk", Type: "btrfs"},
+		{ID: 5, Point: "/mnt", Type: "cifs"},
+		{ID: 6, Point: "/mnt", Type: "xfs"},
 	}
 	for path, want := range map[string]int{
 		"/": 0, "/srv": 0, "/srv/nas": 2, "/srv/nas/x": 2, "/srv/nasty": 0, "/srv/nas/disk/x": 2, "/home/u": 0, "/home/u/cloud é/a": 3,

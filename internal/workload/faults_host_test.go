@@ -170,8 +170,12 @@ func TestWhatIsNoData(t *testing.T) {
 		t.Fatal(err)
 	}
 	mounts := []dockertest.Mount{
-		{Source: data, Target: "/data"}, {Source: shm, Target: "/shm"}, {Source: "/etc/localtime", Target: "/etc/localtime"},
-		{Source: "/run", Target: "/host-run"}, {Source: "/dev/null", Target: "/nothing"}, {Source: "/sys/kernel", Target: "/kernel"},
+		{Source: data, Target: "/data"},
+		{Source: shm, Target: "/shm"},
+		{Source: "/etc/localtime", Target: "/etc/localtime"},
+		{Source: "/run", Target: "/host-run"},
+		{Source: "/dev/null", Target: "/nothing"},
+		{Source: "/sys/kernel", Target: "/kernel"},
 	}
 	runContainer(t, enabled("flt-nodata", mounts...))
 	check := func() {

@@ -12,9 +12,9 @@ import (
 	"snapd/internal/proc"
 )
 
-// TestALookThatHangs: it ends at its deadline and with its context, what it waits
+// TestLooksThatHang: it ends at its deadline and with its context, what it waits
 // for is not looked at again until it comes back, and everything else is.
-func TestALookThatHangsHoldsNothing(t *testing.T) {
+func TestLooksThatHang(t *testing.T) {
 	l := NewLooks()
 	sick, well := proc.Device{Minor: 1}, proc.Device{Minor: 2}
 	release := make(chan struct{})

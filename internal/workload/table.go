@@ -103,6 +103,22 @@ func (n namespaces) lookNow(path string) (thing, error) {
 // errHidden means that no path of the host leads to a mount of a container.
 var errHidden = errors.New("no path of this host leads there")
 
+// leads is a path without its symbolic links if it leads to a spot, else "". The
+// error is of a look that hangs.
+func (n namespaces) leads(ctx context.Context, path string, want spot) (string, error) {
+	real, err := n.real(ctx, path)
+	if err == nil {
+		var got thing
+		if got, err = n.look(ctx, real); err == nil && got.spot == want {
+			return real, nil
+		}
+	}
+	if errors.Is(err, errHangs) || ctx.Err() != nil {
+		return "", err
+	}
+	return "", nil
+}
+
 // path finds the host's path to a spot, and checks that it leads there. Of
 // several, prefer wins if it is one, otherwise the mount nearest to the
 // filesystem's own root.
@@ -111,15 +127,8 @@ func (n namespaces) path(ctx context.Context, want spot, prefer string) (string,
 		return "", advice.With(fmt.Errorf("%w: the directory was removed after the container was started", errHidden), "start the container anew")
 	}
 	if prefer != "" {
-		real, err := n.real(ctx, prefer)
-		if err == nil {
-			var got thing
-			if got, err = n.look(ctx, real); err == nil && got.spot == want {
-				return real, nil
-			}
-		}
-		if errors.Is(err, errHangs) || ctx.Err() != nil {
-			return "", err
+		if real, err := n.leads(ctx, prefer, want); real != "" || err != nil {
+			return real, err
 		}
 	}
 	best, shortest := "", -1
