@@ -50,7 +50,7 @@ func (t *taking) runHooks(ctx context.Context) error {
 	}
 	t.then(func(context.Context) error { return held.release() })
 	// What is refused anyway is refused before anything has run.
-	if err := t.resolve(ctx); err != nil {
+	if _, err := t.Agent.resolve(ctx, s, g); err != nil && !changed(err) {
 		return err
 	}
 	t.thawLeft(ctx, s)

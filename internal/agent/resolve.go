@@ -20,6 +20,9 @@ import (
 // resolved is a group as it is about to be taken.
 type resolved struct {
 	plan     plan.Plan
+	input    plan.Input // what the plan was made of
+	known    map[string]freeze.Member
+	reach    *workload.Reach
 	datasets []fs.Dataset
 	items    []workload.Item
 	paths    map[string][]string  // by guid of the dataset
@@ -48,7 +51,7 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 		Group: g.Name, Freeze: g.Freeze, OnOverrun: g.OnOverrun, Warnings: found.Warnings, Others: others(s.containers, g),
 		MaxWindow: time.Duration(g.MaxWindow), StopTook: a.stopTook(g),
 	}
-	r := &resolved{paths: map[string][]string{}, notes: found.Notes, items: found.Items}
+	r := &resolved{paths: map[string][]string{}, notes: found.Notes, items: found.Items, reach: found.Reach}
 	for _, p := range found.Places {
 		r.datasets = append(r.datasets, p.Dataset)
 		r.paths[p.Dataset.GUID] = p.Paths
@@ -79,11 +82,21 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 		in.Writers = append(in.Writers, plan.Writer{Member: planned(w.Container), Datasets: w.Datasets, Overlaps: w.Overlaps, Refuses: w.Refuses, Fault: w.Container.Fault != nil})
 		known[w.Container.ID] = freezable(w.Container)
 	}
-	if r.plan, err = plan.Make(in); err != nil {
+	r.input, r.known = in, known
+	if err := r.make(); err != nil {
 		return nil, err
 	}
+	return r, nil
+}
+
+// make plans the window by what is known.
+func (r *resolved) make() (err error) {
+	if r.plan, err = plan.Make(r.input); err != nil {
+		return err
+	}
+	r.members, r.disks = nil, nil
 	for _, still := range r.plan.Freeze {
-		m := known[still.ID]
+		m := r.known[still.ID]
 		m.Pause, m.Stop, m.Rank = still.How == plan.ByPause, still.How == plan.ByStop, still.Rank
 		r.members = append(r.members, m)
 	}
@@ -91,7 +104,7 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 		r.disks = append(r.disks, freezableDisk(f))
 	}
 	r.warnings = r.plan.Warnings
-	return r, nil
+	return nil
 }
 
 func (a *Agent) driverList() []fs.Driver {

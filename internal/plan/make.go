@@ -165,6 +165,7 @@ func (m *maker) freeze(one, asked bool) {
 	if len(named) > 0 {
 		m.lower(one, named)
 	}
+	m.lowerForProcesses(one)
 	m.coverFilesystems(one)
 	m.warnOfPaths(one)
 }
@@ -203,6 +204,40 @@ func (m *maker) lower(one bool, named []Writer) {
 		m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
 			"container %s is not in the group, writes to its files and says that it must not be frozen: add it to the group, or mount the files read-only there", w.Name))
 	}
+}
+
+// lowerForProcesses says what the point is worth when processes of the host, which
+// nothing freezes, can write to the group's files.
+func (m *maker) lowerForProcesses(one bool) {
+	var writing []string
+	for _, p := range m.in.Processes {
+		if !m.frozenOnAll(p.Datasets) {
+			writing = append(writing, p.Name)
+		}
+	}
+	if len(writing) == 0 {
+		return
+	}
+	m.lowerTo(one)
+	m.plan.Why += "; " + Open(writing)
+	m.plan.Warnings = append(m.plan.Warnings, Open(writing)+", and nothing freezes that: add its unit to the group, or end it before a point is taken")
+}
+
+// Open says of processes, by their names, that they may write to a group's files.
+func Open(processes []string) string {
+	if len(processes) == 1 {
+		return processes[0] + " has files of the group open for writing"
+	}
+	return Some(processes) + " have files of the group open for writing"
+}
+
+// Some lists up to three of many.
+func Some(names []string) string {
+	const most = 3
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 func (m *maker) lowerTo(one bool) {

@@ -22,6 +22,7 @@ type Input struct {
 	Members     []Member
 	Others      []Member // containers of the members' projects outside the group: chains of dependencies lead through them
 	Writers     []Writer
+	Processes   []Process       // outside of all members and writers, with files of the group open for writing
 	Filesystems []fs.Filesystem // mounted on the datasets
 	Warnings    []string        // from resolving the datasets; passed on
 
@@ -61,6 +62,12 @@ type Writer struct {
 	Overlaps bool // it writes to the group's own files, not merely to others in the same dataset
 	Refuses  bool // it must not be frozen on behalf of others
 	Fault    bool // it cannot be frozen; Input.Warnings say why
+}
+
+// Process is one of the host that is no member and cannot be frozen.
+type Process struct {
+	Name     string // for people, with its number
+	Datasets []fs.Dataset
 }
 
 // Ways to freeze a member.

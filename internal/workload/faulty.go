@@ -85,7 +85,7 @@ func (r *resolver) reachesBySource(ctx context.Context, w *Writer, m Mount) erro
 	if err != nil || !slices.ContainsFunc(r.spots, func(s owned) bool { return s.dev == at.dev }) {
 		return err
 	}
-	if err := r.reaches(ctx, w, at.spot, real); !errors.Is(err, fs.ErrNotMine) {
+	if err := r.reaches(ctx, w, at.spot, real, true); !errors.Is(err, fs.ErrNotMine) {
 		return err
 	}
 	return nil

@@ -27,18 +27,9 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 			uncovered[m.Type] = append(uncovered[m.Type], m.Point)
 			continue
 		}
-		path, err := r.names.path(ctx, spotOf(m), m.Point)
+		err := r.addNested(ctx, m, user)
 		if err == nil {
-			var place fs.Place
-			if place, err = r.locate(ctx, path); err == nil {
-				at, lookErr := r.names.look(ctx, path)
-				if lookErr == nil {
-					r.keep(place, path, user)
-					r.spots = append(r.spots, owned{at.spot, place.Dataset})
-					continue
-				}
-				err = lookErr
-			}
+			continue
 		}
 		if !errors.Is(err, fs.ErrNotMine) && !errors.Is(err, errHidden) {
 			r.warn("%s: what is mounted at %s below it is not covered: %v", who, m.Point, err)
@@ -49,6 +40,24 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 	for _, kind := range sortedKeys(uncovered) {
 		r.warn("%s: not covered, because it is %s: %s", who, kindOf(kind), some(uncovered[kind]))
 	}
+}
+
+// addNested adds the dataset that is mounted below something of the group.
+func (r *resolver) addNested(ctx context.Context, m proc.Mount, user string) error {
+	path, err := r.names.path(ctx, spotOf(m), m.Point)
+	if err != nil {
+		return err
+	}
+	place, err := r.locate(ctx, path)
+	if err != nil {
+		return err
+	}
+	at, err := r.names.look(ctx, path)
+	if err == nil {
+		r.own(at, place.Dataset, path)
+		r.keep(place, path, user)
+	}
+	return err
 }
 
 // nestedDatasets says which datasets lie below the group's paths and are in

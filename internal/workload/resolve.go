@@ -31,6 +31,7 @@ type Resolved struct {
 	Writers  []Writer        // running containers outside the group that write to these datasets
 	Warnings []string        // what a point of this group does not cover, and why
 	Notes    []string        // what users should know of paths, such as what is left out because it need not be covered
+	Reach    *Reach          // finds who else writes to the group's files
 	Ended    []string        // IDs of members that have ended since they were listed
 }
 
@@ -63,7 +64,7 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 	if err != nil {
 		return Resolved{}, err
 	}
-	r := resolver{group: g, drivers: drivers, names: n, tables: map[int]proc.Table{}}
+	r := resolver{group: g, drivers: drivers, names: n, tables: map[int]proc.Table{}, located: map[spot]location{}}
 	r.resting()
 	for _, u := range g.Mounts {
 		c, ok := r.group.Member(u.Container)
@@ -102,6 +103,7 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 	slices.SortFunc(r.out.Places, func(a, b ResolvedPlace) int {
 		return cmp.Or(cmp.Compare(a.Dataset.Driver, b.Dataset.Driver), cmp.Compare(a.Dataset.Name, b.Dataset.Name))
 	})
+	r.out.Reach = &Reach{resolver: r}
 	return r.out, nil
 }
 
@@ -111,6 +113,7 @@ type resolver struct {
 	drivers []fs.Driver
 	names   namespaces
 	tables  map[int]proc.Table // of containers, by process
+	located map[spot]location  // what was looked up of other containers' mounts
 	spots   []owned            // of everything that belongs to the group
 	item    *Item              // that is being looked at
 	out     Resolved
@@ -120,6 +123,13 @@ type resolver struct {
 type owned struct {
 	spot
 	dataset fs.Dataset
+	path    string      // of the host, that leads there
+	inodes  proc.Device // what stat says of the dataset's files: Btrfs has a number for each subvolume
+}
+
+// own adds a spot of the group, which the path leads to.
+func (r *resolver) own(at thing, d fs.Dataset, path string) {
+	r.spots = append(r.spots, owned{spot: at.spot, dataset: d, path: path, inodes: at.inodes})
 }
 
 func (r *resolver) warn(format string, args ...any) {
@@ -140,6 +150,9 @@ func (r *resolver) nothing() error {
 
 // table of a container's process, checked to be still the container's.
 func (r *resolver) table(c Container) (proc.Table, error) {
+	if c.seen != nil {
+		return c.seen, nil
+	}
 	if t, ok := r.tables[c.Pid]; ok {
 		return t, nil
 	}
@@ -309,9 +322,9 @@ func (r *resolver) add(ctx context.Context, who item, path, user string) error {
 	if place.Path != "." && place.Path != "" {
 		r.note("%s is only a part of %s %s, and the snapshot has the whole of it", who, place.Dataset.Driver, place.Dataset.Name)
 	}
+	r.own(at, place.Dataset, path)
 	r.keep(place, path, user)
 	r.lies(place, path)
-	r.spots = append(r.spots, owned{at.spot, place.Dataset})
 	return nil
 }
 

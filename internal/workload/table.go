@@ -32,13 +32,6 @@ func spotOf(m proc.Mount) spot {
 	return spot{dev: m.Device, root: m.Root}
 }
 
-// overlaps tells whether one of the two lies in the other.
-func (s spot) overlaps(o spot) bool {
-	_, in := inside(s.root, o.root)
-	_, contains := inside(o.root, s.root)
-	return s.dev == o.dev && (in || contains)
-}
-
 // namespaces are the mount tables of the host and of this process, which are
 // the same unless a service manager has given this process its own.
 type namespaces struct {
@@ -66,6 +59,8 @@ type thing struct {
 	spot
 	mount proc.Mount
 	mode  uint32 // its type, as in S_IFMT
+	// inodes is the device that stat says of it: Btrfs has one for each subvolume.
+	inodes proc.Device
 }
 
 // look says where a path of this process lies, and what it is. The path must
@@ -102,7 +97,7 @@ func (n namespaces) lookNow(path string) (thing, error) {
 	}
 	where := spotOf(m)
 	where.root = filepath.Join(where.root, rel)
-	return thing{where, m, uint32(st.Mode) & unix.S_IFMT}, nil
+	return thing{where, m, uint32(st.Mode) & unix.S_IFMT, proc.DeviceOf(unix.Mkdev(st.Dev_major, st.Dev_minor))}, nil
 }
 
 // errHidden means that no path of the host leads to a mount of a container.

@@ -11,6 +11,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/config"
+	"snapd/internal/proc"
 )
 
 // Container is one container of this host, running or not.
@@ -33,11 +34,17 @@ type Container struct {
 	Commands            config.Commands // what is run in it for a restore point; known of members of groups only
 	Definition          json.RawMessage // what inspect says: it has environments, so it belongs into encrypted parts only
 
+	seen   proc.Table // its mounts when it was started, of one that may have ended since
+	passed bool       // it was started while a Follower listened, and does not run now
 	// Fault is why it cannot be looked at or frozen, nil when it can. Its other
 	// fields are then what is known all the same. Groups that it belongs to are
 	// refused, and those that it writes to are warned.
 	Fault error
 }
+
+// ErrChanged is wrapped when a container is not what it was when it was listed,
+// for example started anew since. Listing it again helps.
+var ErrChanged = errors.New("changed since it was listed")
 
 // Kinds of mounts.
 const (
