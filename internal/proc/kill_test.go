@@ -17,15 +17,18 @@ func TestKill(t *testing.T) {
 		t.Error(err)
 	}
 	select {
-	case <-ended:
-		t.Fatal("another process than was meant was ended")
+	case err := <-ended:
+		t.Fatalf("another process than was meant was ended: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	if err := Kill(c.Process.Pid, func() bool { return true }); err != nil {
 		t.Error(err)
 	}
 	select {
-	case <-ended:
+	case err := <-ended:
+		if err == nil {
+			t.Error("it ended by itself")
+		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("it runs still")
 	}
