@@ -95,6 +95,7 @@ type taking struct {
 	failed   error // of the window; the point may be worth something all the same
 	unclosed error // the window's journal is still there
 	recorded bool
+	lastTry  bool // a member that changes now is not looked up again
 
 	follower  *workload.Follower // nil when nothing was promised or there is no engine
 	watch     *workload.Watch    // nil when nothing was promised
