@@ -99,6 +99,7 @@ type taking struct {
 	failed   error // of the window; the point may be worth something all the same
 	unclosed error // the window's journal is still there
 	recorded bool
+	before   []string // the warnings of the last point
 }
 
 // then is called by a step: what is to be done at the end, with a ctx that does
@@ -222,9 +223,8 @@ func (t *taking) describe(ctx context.Context) error {
 }
 
 func (t *taking) record(context.Context) error {
-	for _, w := range t.point.Warnings {
-		t.warn(t.group.Name, "%s", w)
-	}
+	gravestFirst(t.point.Warnings)
+	t.tellNew()
 	if err := t.Agent.record.Put(t.point); err != nil {
 		return err
 	}

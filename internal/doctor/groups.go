@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -26,7 +27,7 @@ func (d doctor) groups(ctx context.Context) []Check {
 		out = append(out, Check{Check: "labels", Why: p.String(), Do: p.Do})
 	}
 	for _, g := range s.Groups {
-		out = append(out, checkGroup(g))
+		out = append(out, checkGroup(g)...)
 	}
 	if len(s.Groups) == 0 {
 		out = append(out, Check{
@@ -37,22 +38,24 @@ func (d doctor) groups(ctx context.Context) []Check {
 	return out
 }
 
-func checkGroup(g agent.SurveyedGroup) Check {
+// checkGroup says a fact a line: first how the group is taken, then what it does
+// not cover and the like, the gravest first.
+func checkGroup(g agent.SurveyedGroup) []Check {
 	name := "group " + g.Name
 	if g.Err != nil {
-		return ill(name, g.Err)
+		return []Check{ill(name, g.Err)}
 	}
-	text := fmt.Sprintf("%s; %s%s", plural(g.Datasets, "dataset", "datasets"), g.Why, willAgree(g.Group))
-	if len(g.Warnings) > 0 {
-		return Check{
-			Check: name, Level: Warn, Why: text + "; " + strings.Join(g.Warnings, "; "),
-			Do: "if that is not what you want: snapd show latest:" + g.Name + " says what a point covers",
-		}
+	out := []Check{well(name, "%s; %s%s", plural(g.Datasets, "dataset", "datasets"), g.Why, willAgree(g.Group))}
+	for i, w := range g.Warnings {
+		out = append(out, Check{
+			Check: name, Level: Warn, Why: w,
+			Do: cmp.Or(g.Dos[i], "if that is not what you want: snapd show latest:"+g.Name+" says what a point covers"),
+		})
 	}
-	if len(g.Notes) > 0 {
-		text += "; notes: " + strings.Join(g.Notes, "; ")
+	for _, n := range g.Notes {
+		out = append(out, well(name, "note: %s", n))
 	}
-	return well(name, "%s", text)
+	return out
 }
 
 // willAgree says for people what a group's applications will be asked for.

@@ -246,6 +246,7 @@ func removeQgroup(dir *os.File, id uint64) error {
 // reference from the outer one.
 const (
 	rootTreeID  = 1
+	rootItemKey = 132
 	rootRefKey  = 156
 	searchSpace = 4096 - 104
 )
