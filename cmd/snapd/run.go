@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"snapd/internal/advice"
+	"snapd/internal/show"
 
 	"github.com/spf13/cobra"
 )
@@ -27,6 +28,7 @@ type cli struct {
 	now            func() time.Time
 	args           []string
 	stdout, stderr io.Writer
+	width          int // of standard output's terminal, in characters; 0: it is none
 	json           bool
 	where          where
 	screen         *screen
@@ -37,8 +39,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(memoryLimit)
 	debug.SetGCPercent(garbagePercent)
 	s := newScreen(stderr, time.Now)
-	stdout, stderr = results{s, stdout}, results{s, stderr}
-	c := &cli{now: time.Now, args: args, stdout: stdout, stderr: stderr, screen: s}
+	columns := terminalWidth(stdout)
+	stdout, stderr = results{s, show.Writer(stdout)}, results{s, show.Writer(stderr)}
+	c := &cli{now: time.Now, args: args, stdout: stdout, stderr: stderr, width: columns, screen: s}
 	root := c.root() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	root.SetOut(stdout)

@@ -23,6 +23,7 @@ func mayImport() map[string][]string {
 		"internal/advice":        {},
 		"internal/proc":          {},
 		"internal/durable":       {},
+		"internal/show":          {},
 		"internal/config":        {},
 		"internal/plan":          {"config", "point", "fs"},
 		"internal/retain":        {"point"},
@@ -63,8 +64,9 @@ func ofStorage(name string) (allowed []string, is bool) {
 }
 
 // everywhere lists the leaves that every package may import: how advice
-// travels, what this host's tables say, how something is written durably.
-func everywhere() []string { return []string{"advice", "proc", "durable"} }
+// travels, what this host's tables say, how something is written
+// durably, how text of others is shown.
+func everywhere() []string { return []string{"advice", "proc", "durable", "show"} }
 
 // onlyHere lists foreign modules that one place alone knows.
 func onlyHere() map[string][]string {
