@@ -44,11 +44,25 @@ func (c *cli) doctorCommand() *cobra.Command {
 func (c *cli) showChecks(checks []doctor.Check) {
 	const indent = 6 + 21 // of the third column
 	rank := map[doctor.Level]int{doctor.Fail: 0, doctor.Warn: 1, doctor.OK: 2}
-	sorted := slices.SortedStableFunc(slices.Values(checks), func(a, b doctor.Check) int { return cmp.Compare(rank[a.Level], rank[b.Level]) })
+	sorted := slices.SortedStableFunc(slices.Values(named(checks)), func(a, b doctor.Check) int { return cmp.Compare(rank[a.Level], rank[b.Level]) })
 	for i, k := range sorted {
-		c.print(indent, "%-4s  %-20s %s", strings.ToUpper(string(k.Level)), k.Check, k.Why)
+		c.print(indent, "%-4s  %-20s %s", strings.ToUpper(string(k.Level)), k.Check, joined(k.Why))
 		if same := i+1 < len(sorted) && sorted[i+1].Check == k.Check && sorted[i+1].Do == k.Do; k.Do != "" && !same {
 			c.print(indent+4, "      %-20s do: %s", "", k.Do)
 		}
 	}
+}
+
+// named are checks whose names say all: one of a part of what was checked before
+// begins with spaces, and may be printed elsewhere.
+func named(checks []doctor.Check) []doctor.Check {
+	out, whole := slices.Clone(checks), ""
+	for i, k := range checks {
+		if part, ok := strings.CutPrefix(k.Check, "  "); ok {
+			out[i].Check = whole + ": " + part
+		} else {
+			whole = strings.TrimPrefix(k.Check, "repository ")
+		}
+	}
+	return out
 }

@@ -51,6 +51,9 @@ func printLine(w io.Writer, width, indent int, line string) {
 	fmt.Fprintln(w, line)
 }
 
+// joined is the text of several errors in one line.
+func joined(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
+
 // say tells people something that is not the result, in lines of ours.
 func (c *cli) say(text string) {
 	if !c.json {

@@ -57,9 +57,9 @@ func (s *screen) warn(e agent.Event) {
 	s.said[text] = true
 	s.clear()
 	out := show.Writer(s.w)
-	printLine(out, s.width, 2, "warning: "+text)
+	printLine(out, s.width, 2, "warning: "+joined(text))
 	if do := whatToDoAbout(e); do != "" {
-		printLine(out, s.width, 4, "  to do: "+do)
+		printLine(out, s.width, 4, "  to do: "+joined(do))
 	}
 }
 

@@ -35,7 +35,7 @@ func (c *cli) statusCommand() *cobra.Command {
 				rows = append(rows, []string{g.Group, ago(g.NewestLocal, now), ago(g.NewestShipped, now), ago(g.NewestVerified, now), below(len(g.Attention))})
 			}
 			for _, line := range st.Attention {
-				c.print(2, "ATTENTION: %s", line)
+				c.print(2, "ATTENTION: %s", joined(line))
 			}
 			c.table([]string{"GROUP", "NEWEST HERE", "SHIPPED", "VERIFIED", "ATTENTION"}, rows)
 			c.showAttention(st.Groups)
@@ -71,7 +71,7 @@ func (c *cli) showAttention(groups []agent.GroupStatus) {
 				c.print(2, "%s: %d more: snapd --json status has them all", g.Group, len(g.Attention)-i)
 				break
 			}
-			c.print(2, "%s: %s", g.Group, line)
+			c.print(2, "%s: %s", g.Group, joined(line))
 		}
 	}
 }
