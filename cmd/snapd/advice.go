@@ -48,17 +48,18 @@ func answers() []answer {
 		{agent.ErrNotThere, "name one of those that snapd list shows"},
 		{fs.ErrExists, "name another target, or say --beside (a new name next to it) or --replace (what is there is kept under another name)"},
 		{fs.ErrNoSpace, "make room and run the same command again; what was there before is untouched"},
-		{ship.ErrSignature, "do not trust what lies there; compare the signer's key with the recovery kit"},
-		{ship.ErrDamaged, "run: snapd verify, which names every damaged object and the points that need it"},
+		{ship.ErrSignature, "take another point (snapd list shows them); snapd verify names what is damaged. If nothing there verifies, compare the signer's key with the recovery kit"},
+		{ship.ErrDamaged, "take another point (snapd list shows them); run: snapd verify, which names every damaged object and the points that need it"},
 		{ship.ErrDenied, "check the access key, the secret key and the rights of that user on the bucket; snapd doctor tests them one by one"},
 		{ship.ErrNoBucket, "correct the address; if it is right and new, make the bucket (snapd never does), then run: snapd init"},
 		{ship.ErrConflict, "give this host or its clone a signing key and a prefix of its own: another signing-key-file and url; then run there: snapd init"},
 		{ship.ErrNotRepository, "if the address is right and nothing was ever shipped there, run: snapd init"},
 		{ship.ErrUnavailable, "check the endpoint and the network; what was shipped so far is kept, and the next run goes on from there"},
+		{ship.ErrNotFound, "take another point (snapd list shows them); snapd verify names what is gone, and snapd repair heals it from snapshots that are still here"},
 		{freeze.ErrNeverFreeze, `take it out of the group, or set freeze = "none" if each dataset may be of an instant of its own`},
 		{freeze.ErrChanged, "run the same command again"},
 		{freeze.ErrDisturbed, "run the same command again"},
-		{advice.Damaged, "count on other points than those named above, and find out at the repository why the objects changed"},
+		{advice.Damaged, "count on other points than those named above; snapd repair heals what it can from the snapshots of this host; and find out at the repository why the objects changed"},
 	}
 }
 

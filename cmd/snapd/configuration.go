@@ -16,7 +16,9 @@ import (
 	"snapd/internal/agent"
 	"snapd/internal/config"
 	"snapd/internal/ship"
+	"snapd/internal/workload"
 
+	storage "snapd/internal/fs"
 	systemd "snapd/internal/host"
 
 	"filippo.io/age"
@@ -30,7 +32,10 @@ type where struct {
 	repository, endpoint, region, signer string
 	identity                             string
 	state, runDir                        string
-	storages                             string // instead of what the environment says of them
+	storages                             string          // instead of what the environment says of them
+	looks                                *workload.Looks // of this process
+
+	stand map[string]storage.Driver // stand in for the storages of this host, in tests, which need no root
 }
 
 func (w *where) register(f *pflag.FlagSet) {
@@ -48,7 +53,7 @@ func (w *where) register(f *pflag.FlagSet) {
 // agent builds the agent of this call.
 func (c *cli) agent(needRoot bool) (*agent.Agent, error) {
 	conf, err := c.where.load()
-	if os.Geteuid() != 0 && (errors.Is(err, fs.ErrPermission) || err == nil && needRoot) {
+	if os.Geteuid() != 0 && (errors.Is(err, fs.ErrPermission) || err == nil && needRoot && c.where.stand == nil) {
 		return nil, agent.ErrNotRoot
 	}
 	if err != nil {
@@ -78,6 +83,7 @@ func (w *where) options(conf *config.Config, report agent.Report) (agent.Options
 		Units:        units,
 		Elapses:      systemd.Elapses,
 		TimerTrouble: systemd.Trouble,
+		Looks:        w.looks,
 		Guard:        true,
 
 		OpenHidden: w.openHidden,

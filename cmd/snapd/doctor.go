@@ -22,7 +22,12 @@ func (c *cli) doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			checks := doctor.Run(cmd.Context(), doctor.Options{Agent: a, Bucket: bucket, Units: wanted(a.Config)})
+			checks, err := promptly(cmd.Context(), func() ([]doctor.Check, error) {
+				return doctor.Run(cmd.Context(), doctor.Options{Agent: a, Bucket: bucket, Units: wanted(a.Config)}), nil
+			})
+			if err != nil {
+				return err
+			}
 			for i, k := range checks {
 				if k.Err != nil {
 					checks[i].Do = whatToDo(k.Err)

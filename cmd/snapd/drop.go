@@ -18,7 +18,7 @@ func (c *cli) dropCommand() *cobra.Command {
 		Long: `Remove the restore points that are named, from the repositories and from this
 host, whatever retention says. What other points build on stays. A signed record
 of the removal stays in the repository. Refused are a point that is pinned, and,
-without --last, the last one of its group. Nothing is removed unless every
+without --last, the last one of its group in a repository that can be restored. Nothing is removed unless every
 repository answers.`,
 		Args: atLeastOnePoint,
 		RunE: func(cmd *cobra.Command, args []string) error {

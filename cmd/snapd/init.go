@@ -24,9 +24,10 @@ var _ ship.Maker = (*dir.Store)(nil)
 
 // initFlags are those that only init has, or that mean something else there.
 type initFlags struct {
-	kit, encryption   string
-	identities        []string
-	adopt, signingKey bool
+	kit, fromKit string
+	encryption   string
+	identities   []string
+	signingKey   bool
 }
 
 func (c *cli) initCommand() *cobra.Command {
@@ -47,9 +48,10 @@ that is configured already, a kit needs the identity (--identity FILE, which may
 be an older kit); without it and without --kit an address card is printed, which
 opens nothing by itself.
 
-With --adopt a host goes on with the repository of another one that is gone, or
-with its own after /etc was lost: --kit names the old kit, which is read. That
-needs the signing key in the kit (--with-signing-key when it was written).`,
+With --from-kit a host goes on with the repository of another one that is gone, or
+with its own after /etc was lost: an old kit is read, and nothing is written to it.
+That needs the signing key in the kit (--with-signing-key when it was written). Where
+another host has put points there, snapd adopt then says that this one goes on.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 && c.where.config == "" {
@@ -58,15 +60,15 @@ needs the signing key in the kit (--with-signing-key when it was written).`,
 			if err := w.check(cmd); err != nil {
 				return err
 			}
-			return c.init(cmd.Context(), w)
+			return c.init(cmd.Context(), w, cmd.Flags().Changed("encryption"))
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&w.kit, "kit", "", "write the recovery kit to this new file instead of printing it; with --adopt: read it")
+	f.StringVar(&w.kit, "kit", "", "write the recovery kit to this new file instead of printing it")
+	f.StringVar(&w.fromKit, "from-kit", "", "go on with the repositories of this old recovery kit, where configuration or signing key are missing")
 	f.StringVar(&w.encryption, "encryption", w.encryption, `"age", or "none" only if you really mean it`)
 	f.StringArrayVar(&w.identities, "identity", nil, "file with an age identity, or a kit that has one, for the kit of a configured host; may be repeated")
 	f.BoolVar(&w.signingKey, "with-signing-key", false, "keep the signing key in the kit, encrypted, so that another host can go on with the repository")
-	f.BoolVar(&w.adopt, "adopt", false, "go on with the repository of the kit that --kit names")
 	return cmd
 }
 
@@ -74,33 +76,33 @@ func (w initFlags) check(cmd *cobra.Command) error {
 	switch {
 	case config.Encryption(w.encryption) != config.EncryptionAge && config.Encryption(w.encryption) != config.EncryptionNone:
 		return advice.With(advice.Usagef("there is no encryption %q", w.encryption), "say --encryption age or --encryption none")
-	case w.adopt && w.kit == "":
-		return advice.With(advice.Usagef("--adopt needs the old kit"), "name it with --kit FILE")
-	case w.adopt && (w.signingKey || cmd.Flags().Changed("encryption")):
-		return advice.With(advice.Usagef("--encryption and --with-signing-key do not go with --adopt, which takes both from the old kit and the repository"), "leave them out")
+	case w.fromKit != "" && w.kit != "":
+		return advice.With(advice.Usagef("--from-kit reads an old kit, and --kit writes a new one: not both at once"), "leave --kit out; then: snapd init --kit NEW-FILE --identity %s", w.fromKit)
+	case w.fromKit != "" && (w.signingKey || cmd.Flags().Changed("encryption")):
+		return advice.With(advice.Usagef("--encryption and --with-signing-key do not go with --from-kit, which takes both from the old kit and the repository"), "leave them out")
 	case w.signingKey && w.kit == "":
 		return advice.With(advice.Usagef("--with-signing-key is for a kit in a file"), "name a new file with --kit FILE")
 	}
 	return nil
 }
 
-func (c *cli) init(ctx context.Context, w initFlags) error {
+func (c *cli) init(ctx context.Context, w initFlags, encryptionSaid bool) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
 	}
 	o := agent.InitOptions{
-		File: cmp.Or(c.where.config, config.DefaultFile),
-		URL:  c.where.repository, Endpoint: c.where.endpoint, Region: c.where.region,
-		Encryption: config.Encryption(w.encryption),
-		KitFile:    w.kit, SigningKey: w.signingKey, IdentityFiles: w.identities, Adopt: w.adopt,
+		File: cmp.Or(c.where.config, config.DefaultFile), State: c.where.state,
+		URL: c.where.repository, Endpoint: c.where.endpoint, Region: c.where.region,
+		Encryption: config.Encryption(w.encryption), EncryptionSaid: encryptionSaid,
+		KitFile: cmp.Or(w.fromKit, w.kit), SigningKey: w.signingKey, IdentityFiles: w.identities, FromKit: w.fromKit != "",
 		Commands: kitCommands(w.signingKey), CardCommands: cardCommands(),
 		Store: func(_ context.Context, r config.Repository) (ship.Store, error) {
 			return storeOfInit(r, c.screen.report)
 		},
 	}
 	say := c.say
-	if w.kit == "" {
+	if o.KitFile == "" {
 		o.Show = c.showKit
 		say = func(text string) { // standard output is the kit's
 			if !c.json {
@@ -122,11 +124,11 @@ func (c *cli) init(ctx context.Context, w initFlags) error {
 				say("tried  " + line)
 			}
 		}
-		if made.Kit.File != "" && !w.adopt {
+		if made.Kit.File != "" && !o.FromKit {
 			say("Take " + made.Kit.File + " away from this host: a kit that is lost with its host restores nothing.")
 		}
 	}
-	if w.adopt && slices.Contains(made.Made, "configuration "+o.File) {
+	if o.FromKit && slices.Contains(made.Made, "configuration "+o.File) {
 		say("Groups are not in a kit: name in " + o.File + " what belongs together.")
 	}
 	return c.initAdvice(w, o, err)
@@ -155,7 +157,7 @@ func kitCommands(signingKey bool) []string {
 		"snapd --kit THIS-FILE verify --deep                             (try it before you need it)",
 	}
 	if signingKey {
-		commands = append(commands, "snapd init --adopt --kit THIS-FILE                              (a new host that goes on where the old one ended)")
+		commands = append(commands, "snapd init --from-kit THIS-FILE                                 (a new host that goes on where the old one ended)")
 	}
 	return commands
 }
@@ -185,15 +187,19 @@ func (c *cli) initAdvice(w initFlags, o agent.InitOptions, err error) error {
 	case agent.KitThere:
 		return advice.With(err, "name a file that does not exist yet with --kit, and on a configured host what opens the repositories with --identity FILE (an older kit will do)")
 	case agent.KitOfOtherKey:
-		return advice.With(err, "to go on with its repository on this host: snapd init --adopt --kit %s; to begin anew, name a file that does not exist yet with --kit", w.kit)
+		return advice.With(err, "to go on with its repository on this host: snapd init --from-kit %s; to begin anew, name a file that does not exist yet with --kit", w.kit)
 	case agent.NeedsIdentity:
 		return advice.With(err, "name the identity with --identity FILE: a file with the line AGE-SECRET-KEY-…, or a recovery kit that was made earlier")
 	case agent.ForeignRepository:
-		return advice.With(err, "to go on with it, if it was this host's before: snapd init --adopt --kit OLD-KIT; to begin anew beside it: %s", anew)
+		return advice.With(err, "to go on with it, if it was this host's before: snapd init --from-kit OLD-KIT; to begin anew beside it: %s", anew)
 	case agent.PointsThere:
-		return advice.With(err, "go on with the recovery kit that opens it: snapd init --adopt --kit OLD-KIT")
+		return advice.With(err, "go on with the recovery kit that opens it: snapd init --from-kit OLD-KIT")
+	case agent.RemainsThere:
+		return advice.With(err, "if it was this host's: snapd init --from-kit OLD-KIT, with the signing key in that kit; to begin anew beside it: %s", anew)
+	case agent.RepositoryGone:
+		return advice.With(err, "mount its disk, or correct the address, and run the same command again; to begin anew, take another address (%s is free), or first remove what this host remembers of the old one: %s", met.Free, met.Memory)
 	case agent.NoSigningKey:
-		return advice.With(err, "begin at a new prefix: %s; what is at the old one is restored with the old kit as before: snapd --kit %s list", anew, w.kit)
+		return advice.With(err, "begin at a new prefix: %s; what is at the old one is restored with the old kit as before: snapd --kit %s list", anew, o.KitFile)
 	}
 	return err
 }

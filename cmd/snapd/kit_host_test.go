@@ -34,14 +34,14 @@ func TestKitsOnS3(t *testing.T) {
 		}
 	}
 	again := append([]string{"init", "--repository", "s3://backups/host1", "--kit", h.path("kit2")}, endpoint...)
-	h.refused(1, again, "is a repository already", "no proof", "--adopt", "s3://backups/host1-2")
-	h.refused(1, []string{"init", "--adopt", "--kit", h.path("kit")}, "holds no signing key", "s3://backups/host1-2")
+	h.refused(1, again, "is a repository already", "no proof", "--from-kit", "s3://backups/host1-2")
+	h.refused(1, []string{"init", "--from-kit", h.path("kit")}, "holds no signing key", "s3://backups/host1-2")
 	for _, name := range []string{"kit2", "snapd.toml", "signing.key"} {
 		if _, err := os.Stat(h.path(name)); err == nil {
 			t.Errorf("%s was made all the same", name)
 		}
 	}
-	h.must("init", "--adopt", "--kit", h.path("whole"))
+	h.must("init", "--from-kit", h.path("whole"))
 	h.must("--kit", h.path("whole"), "restore", "latest:shop", "--to", "btrfs:"+filepath.Join(h.btrfs, "back"))
 	fstest.Compare(t, data, filepath.Join(h.btrfs, "back"))
 	h.must("init") // makes nothing, and is content

@@ -164,7 +164,7 @@ func TestNothingHarmfulIsPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	answered := [][]string{
-		{"run", nasty}, {"snapshot", nasty}, {"ship", nasty}, {"prune"}, {"list"}, {"list", nasty}, {"show", nasty}, {"status"},
+		{"run", "shop"}, {"snapshot", "shop"}, {"ship"}, {"prune"}, {"list"}, {"list", nasty}, {"show", nasty}, {"status"},
 	}
 	here := [][]string{
 		{"doctor"}, {"verify", nasty}, {"repair", nasty}, {"restore", nasty, "--to", "btrfs:" + dir}, {"drop", nasty}, {"pin", nasty},
@@ -173,8 +173,9 @@ func TestNothingHarmfulIsPrinted(t *testing.T) {
 	}
 	for _, json := range []bool{false, true} {
 		for _, words := range answered {
-			drive(t, json, append([]string{"--run-dir", runDir}, words...), words[0] != "version")
+			drive(t, json, append([]string{"--run-dir", runDir}, words...), true)
 		}
+		drive(t, json, []string{"--run-dir", runDir, "run", nasty}, false)
 		for _, words := range here {
 			drive(t, json, append(slices.Clone(own), words...), false)
 		}

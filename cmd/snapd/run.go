@@ -10,6 +10,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/show"
+	"snapd/internal/workload"
 
 	"github.com/spf13/cobra"
 )
@@ -38,14 +39,21 @@ type cli struct {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(memoryLimit)
 	debug.SetGCPercent(garbagePercent)
+	return newCLI(args, stdout, stderr).run(ctx)
+}
+
+func newCLI(args []string, stdout, stderr io.Writer) *cli {
 	s := newScreen(stderr, time.Now)
-	columns := terminalWidth(stdout)
-	stdout, stderr = results{s, show.Writer(stdout)}, results{s, show.Writer(stderr)}
-	c := &cli{now: time.Now, args: args, stdout: stdout, stderr: stderr, width: columns, screen: s}
+	c := &cli{now: time.Now, args: args, stdout: results{s, show.Writer(stdout)}, stderr: results{s, show.Writer(stderr)}, width: terminalWidth(stdout), screen: s}
+	c.where.looks = workload.NewLooks()
+	return c
+}
+
+func (c *cli) run(ctx context.Context) int {
 	root := c.root() //nolint:contextcheck // cobra hands ctx to the commands
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetArgs(c.args)
+	root.SetOut(c.stdout)
+	root.SetErr(c.stderr)
 	called, err := root.ExecuteContextC(ctx)
 	c.screen.finish()
 	return c.end(ctx, called, err)

@@ -76,11 +76,24 @@ func (c *cli) schedule(ctx context.Context, a *agent.Agent) (systemd.Changes, er
 			labels = append(labels, systemd.Timer{Group: s.Group, Calendar: s.Calendar})
 		}
 	}
-	changes, err := u.Apply(ctx, wanted(a.Config), labels, mounts, filepath.Join(c.where.runDir, timersName))
+	changes, err := u.Apply(ctx, wanted(a.Config), labels, mounts, filepath.Join(c.where.runDir, timersName), c.retire)
 	if changes == nil {
 		changes = systemd.Changes{}
 	}
 	return changes, errors.Join(err, watching)
+}
+
+// retire tells the agent that runs to make way for the next one when it can. One that
+// has ended meanwhile has.
+func (c *cli) retire(ctx context.Context) error {
+	client, err := api.Connect(ctx, filepath.Join(c.where.runDir, socketName), nil)
+	if errors.Is(err, api.ErrNoAgent) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(client.Retire(ctx), client.Close())
 }
 
 // wanted is what a configuration asks of systemd. It is the same for the

@@ -18,8 +18,11 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"snapd": func() {
+			count := mortal()
 			ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // as main does
-			os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+			status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+			count()
+			os.Exit(status)
 		},
 	})
 }

@@ -58,7 +58,7 @@ func (c *cli) showPoint(p point.Point) {
 		line("quiesced", "container %s: %s", q.Container, quiesced(q))
 	}
 	for _, h := range p.Hooks {
-		line("hook", "%s, in container %s: %s", h.When, h.Container, ended(h))
+		line("hook", "%s, in container %s: %s", h.When, h.Container, ended(h, p.Hidden))
 	}
 	for _, m := range p.Members {
 		switch freeze.How(m.How) {
@@ -100,6 +100,9 @@ func (c *cli) showPoint(p point.Point) {
 	for _, w := range p.Warnings {
 		line("warning", "%s", w)
 	}
+	if p.Hidden != "" {
+		line("hidden", "what hooks and locks were called with and printed: ask as root")
+	}
 }
 
 func quiesced(q point.Quiet) string {
@@ -112,14 +115,19 @@ func quiesced(q point.Quiet) string {
 	return fmt.Sprintf("%s, held for %s, tries: %d", q.By, window(q.HeldUS), q.Tries)
 }
 
-// ended says what became of a hook; what it printed only if it failed.
-func ended(h point.Hook) string {
+// ended says what became of a hook; what it printed only if it failed. hidden stands
+// for that where the caller may not see it.
+func ended(h point.Hook, hidden string) string {
+	printed := strings.TrimSpace(h.Output)
+	if printed == "" {
+		printed = hidden
+	}
 	took := time.Duration(h.Seconds * float64(time.Second)).Round(time.Millisecond)
 	switch {
 	case h.Error != "":
-		return fmt.Sprintf("failed after %v: %s; it printed: %s", took, h.Error, strings.TrimSpace(h.Output))
+		return fmt.Sprintf("failed after %v: %s; it printed: %s", took, h.Error, printed)
 	case h.Exit != 0:
-		return fmt.Sprintf("status %d after %v; it printed: %s", h.Exit, took, strings.TrimSpace(h.Output))
+		return fmt.Sprintf("status %d after %v; it printed: %s", h.Exit, took, printed)
 	}
 	return fmt.Sprintf("done in %v", took)
 }

@@ -21,7 +21,7 @@ func (c *cli) statusCommand() *cobra.Command {
 				return err
 			}
 			defer done()
-			st, err := a.Status(cmd.Context())
+			st, err := promptly(cmd.Context(), func() (agent.Status, error) { return a.Status(cmd.Context()) })
 			if err != nil {
 				return err
 			}

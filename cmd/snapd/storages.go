@@ -31,6 +31,9 @@ const storagesVariable = "SNAPD_STORAGES"
 
 // drivers are those of all storages.
 func (w *where) drivers() map[string]storage.Driver {
+	if w.stand != nil {
+		return w.stand
+	}
 	return map[string]storage.Driver{
 		storage.Btrfs: btrfs.New(),
 		storage.ZFS:   zfs.New(),

@@ -22,6 +22,9 @@ func (c *cli) unpinCommand() *cobra.Command {
 			for _, p := range pinned.Unpinned {
 				c.say(fmt.Sprintf("unpinned %s in %s", p.ID, p.Repository))
 			}
+			if err == nil && len(pinned.Unpinned) == 0 {
+				c.say("None of these is pinned.")
+			}
 			return err
 		},
 	}

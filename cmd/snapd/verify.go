@@ -45,6 +45,9 @@ end; that needs an identity. Exit status 4 means damage was found.`,
 				c.print(2, "note: %s", note)
 			}
 			n := verified.Checked
+			if err != nil && n.Points == 0 && len(verified.Problems) == 0 {
+				return err // nothing was looked at, which is no "0 problems"
+			}
 			c.print(2, "checked %s, %s, %s, %s: %s", plural(n.Points, "point", "points"), plural(n.Streams, "stream", "streams"),
 				plural(n.Segments, "segment", "segments"), size(n.Bytes), plural(len(verified.Problems), "problem", "problems"))
 			return err

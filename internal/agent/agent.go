@@ -48,6 +48,9 @@ type Options struct {
 	Inhibit func(why string) (release func() error, err error)
 	// Units looks systemd units up, in the given order. May be nil.
 	Units func(ctx context.Context, names []string) ([]Unit, error)
+	// Looks is how paths are looked at, one for the whole process; nil means that
+	// every look at a group has its own.
+	Looks *workload.Looks
 	// Guard has a second process watch over every window; the program asks
 	// freeze.IsGuard at its very beginning.
 	Guard bool
@@ -63,6 +66,10 @@ type Options struct {
 	// TimerTrouble says what keeps the timer of a group from running it, "" when
 	// nothing is known that does. May be nil.
 	TimerTrouble func(ctx context.Context, group string) string
+	// Taken is called by Do when all restore points that it was to take are taken,
+	// and nothing was wrong with them: cancelled from then on, it says what is left.
+	// May be nil.
+	Taken func()
 	// Processes are members of a group that are neither containers nor units:
 	// the demo's writer on a host without an engine. May be nil.
 	Processes func(group string) []freeze.Member

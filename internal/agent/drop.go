@@ -27,7 +27,8 @@ type Dropped struct {
 	Bytes int64     `json:"bytes"` // freed in the repositories
 }
 
-// LastOfGroup is the cause when a point is the last one of its group.
+// LastOfGroup is the cause when a point is the last one of its group that can be
+// restored from where it lies.
 const LastOfGroup advice.Class = "last-of-group"
 
 // Drop removes points that a person names: from the repositories, which keep a
@@ -48,7 +49,7 @@ func (a *Agent) Drop(ctx context.Context, o DropOptions) (out Dropped, err error
 			return out, fmt.Errorf("repository %s: %w", name, err)
 		}
 	}
-	if err := d.choose(); err != nil {
+	if err := d.choose(ctx); err != nil {
 		return out, err
 	}
 	for _, in := range d.places {
@@ -91,7 +92,14 @@ func (d *drop) open(ctx context.Context, name string) error {
 	if in.held, err = a.waitLock(ctx, pointsLock(repo), "the list of points in "+name, time.Minute); err != nil {
 		return err
 	}
-	in.view, err = repo.View(ctx, cache, ship.Known) // as it is now that it is ours
+	if in.view, err = repo.View(ctx, cache, ship.Known); err != nil { // as it is now that it is ours
+		return err
+	}
+	if d.o.DryRun || a.OnlyRepositories {
+		return nil
+	}
+	// A drop that was killed may not have written down here what it did there.
+	d.local, err = a.reconcile(ctx, a.Config.Repositories[name], in.repo, in.view)
 	return err
 }
 
@@ -104,7 +112,7 @@ func (d *drop) close() error {
 }
 
 // choose finds the points.
-func (d *drop) choose() error {
+func (d *drop) choose(ctx context.Context) error {
 	points, views := d.local, map[string]*ship.View{}
 	for _, in := range d.places {
 		views[in.name] = in.view
@@ -121,11 +129,11 @@ func (d *drop) choose() error {
 		}
 		going[p.ID] = true
 	}
-	return d.refuse(points, going)
+	return d.refuse(ctx, going)
 }
 
 // refuse is for what must stay, and sorts the rest to the repositories.
-func (d *drop) refuse(points []point.Point, going map[point.ID]bool) error {
+func (d *drop) refuse(ctx context.Context, going map[point.ID]bool) error {
 	for _, p := range d.chosen {
 		for _, in := range d.places {
 			if _, there := in.view.Point(p.ID); !there {
@@ -136,10 +144,9 @@ func (d *drop) refuse(points []point.Point, going map[point.ID]bool) error {
 			}
 			in.ids = append(in.ids, p.ID)
 		}
-		left := func(q point.Point) bool { return q.Group == p.Group && !going[q.ID] }
-		if p.Group != "" && !d.o.Last && !slices.ContainsFunc(points, left) {
-			return advice.In(LastOfGroup, advice.Usagef("point %s is the last one of group %s", p.ID, p.Group))
-		}
+	}
+	if err := d.refuseLast(ctx, going); err != nil {
+		return err
 	}
 	for _, in := range d.places {
 		if len(in.ids) > 0 && len(in.ids) == len(in.view.Points) {
@@ -176,7 +183,7 @@ func (d *drop) from(ctx context.Context, in *dropPlace) error {
 	pruned, err := in.repo.Prune(ctx, in.view, in.ids, ship.PruneOptions{Now: a.Now(), DryRun: d.o.DryRun, Keep: keep, Told: true})
 	a.warnOf(in.name, pruned.Problems)
 	if err != nil {
-		return err
+		return wayOut(err, pruned, in.name)
 	}
 	d.out.Bytes += pruned.Bytes
 	for _, id := range in.ids {

@@ -42,6 +42,7 @@ func errorNames() []errorName {
 		{"signature", ship.ErrSignature},
 		{"object-damaged", ship.ErrDamaged},
 		{"denied", ship.ErrDenied},
+		{"object-not-found", ship.ErrNotFound},
 		{"no-bucket", ship.ErrNoBucket},
 		{"conflict", ship.ErrConflict},
 		{"other-host", ErrOtherHost},

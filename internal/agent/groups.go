@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"snapd/internal/advice"
+	"snapd/internal/config"
 	"snapd/internal/workload"
 )
 
@@ -18,6 +20,9 @@ type scene struct {
 	containers []workload.Container
 	groups     []workload.Group
 	problems   []workload.Problem
+	since      time.Time           // when looking began
+	looked     time.Time           // when all containers had been listed
+	open       *workload.OpenFiles // what processes have open, nil before it was looked at
 }
 
 // look asks the engine and forms the groups. A host without an engine has the
@@ -32,18 +37,38 @@ func (a *Agent) look(ctx context.Context) (*scene, error) {
 		return nil, err
 	default:
 		s.engine = engine
-		if s.containers, err = engine.Containers(ctx); err != nil {
+		if err := a.list(ctx, s); err != nil {
 			return nil, errors.Join(err, engine.Close())
+		}
+		return s, nil
+	}
+	return s, a.list(ctx, s)
+}
+
+// list looks what runs here now and which groups that makes.
+func (a *Agent) list(ctx context.Context, s *scene) (err error) {
+	s.since = a.Now()
+	if s.engine != nil {
+		if s.containers, err = s.engine.Containers(ctx); err != nil {
+			return err
 		}
 		if s.containers == nil {
 			s.containers = []workload.Container{} // the engine says that there are none
 		}
 	}
+	s.looked = a.Now()
 	s.groups, s.problems = workload.Groups(a.Config, s.containers)
 	if a.Looked != nil {
 		a.Looked(a.schedulesOf(s.groups))
 	}
-	return s, nil
+	return nil
+}
+
+// again is the scene as it is now. It has the same engine, which the first one
+// closes.
+func (a *Agent) again(ctx context.Context, s *scene) (*scene, error) {
+	fresh := &scene{engine: s.engine, noEngine: s.noEngine}
+	return fresh, a.list(ctx, fresh)
 }
 
 // lookFor is look for the groups named, all of them when none is named. The
@@ -58,6 +83,22 @@ func (a *Agent) lookFor(ctx context.Context, names []string) (*scene, []workload
 		return nil, nil, errors.Join(err, s.close())
 	}
 	return s, groups, nil
+}
+
+// CheckGroupName tells whether a name may be a group's.
+func CheckGroupName(name string) error { return config.CheckGroupName(name) }
+
+// Known tells whether all of these are groups of this host that can be used. The
+// engine is asked only for what the configuration does not name.
+func (a *Agent) Known(ctx context.Context, names []string) error {
+	if !slices.ContainsFunc(names, func(n string) bool { _, configured := a.Config.Groups[n]; return !configured }) {
+		return nil
+	}
+	s, _, err := a.lookFor(ctx, names)
+	if err != nil {
+		return err
+	}
+	return s.close()
 }
 
 func (s *scene) close() error {

@@ -19,7 +19,7 @@ import (
 // far as the snapshots are still here. healed are the points that were put
 // again, left says by point and dataset what cannot be healed.
 func (a *Agent) heal(ctx context.Context, g workload.Group, repository string) (healed []point.Point, left []string, err error) {
-	o, err := a.openFor(ctx, repository, ship.Known)
+	o, err := a.openFor(ctx, repository, ship.Whole) // what the plan of a repair has seen
 	if err != nil {
 		return nil, nil, err
 	}
@@ -28,7 +28,7 @@ func (a *Agent) heal(ctx context.Context, g workload.Group, repository string) (
 	if err := s.checkWriters(o); err != nil {
 		return nil, nil, err
 	}
-	if _, err := a.reconcile(ctx, a.Config.Repositories[repository], o.view); err != nil {
+	if _, err := a.reconcile(ctx, a.Config.Repositories[repository], o.repo, o.view); err != nil {
 		return nil, nil, err
 	}
 	return s.healIn(ctx, o, g)
@@ -191,7 +191,7 @@ func (a *shipping) tellLost(ctx context.Context, o *opened, g workload.Group) er
 			return err
 		}
 	}
-	if len(lost) == 0 {
+	if len(lost) == 0 || a.lossAccepted {
 		return nil
 	}
 	return advice.In(advice.Damaged, errors.Join(lost...))
@@ -203,7 +203,7 @@ func (a *shipping) unhealed(o *opened, g workload.Group) error {
 	if len(ill) == 0 {
 		return nil
 	}
-	err := fmt.Errorf("%s of group %s cannot be restored whole from repository %s, and cannot be healed from this host: the oldest is %s",
-		plural(len(ill), "kept point is damaged and", "kept points are damaged and"), g.Name, o.name, ill[0].ID)
+	err := fmt.Errorf("%s of group %s cannot be restored whole from repository %s: damaged, and not to be healed from this host; the oldest is %s",
+		plural(len(ill), "kept point", "kept points"), g.Name, o.name, ill[0].ID)
 	return advice.With(advice.In(advice.Damaged, err), "see what is damaged with snapd verify; what is lost for good goes with snapd drop")
 }

@@ -47,12 +47,12 @@ type agreement struct {
 
 // agree begins an agreement. Members that are to be stopped are not asked:
 // their shutting down puts more in order than any lock.
-func (a *Agent) agree(s *scene, g workload.Group, planned point.Consistency, p *point.Point) *agreement {
+func (a *Agent) agree(s *scene, g workload.Group, r *resolved, p *point.Point) *agreement {
 	g.Members = slices.Clone(g.Members)
-	if planned == point.Stopped {
+	if r.stops() { // also when the point is called less for what others write
 		g.Members = nil
 	}
-	return &agreement{a: a, runner: runner{s.engine}, group: g, planned: planned, point: p}
+	return &agreement{a: a, runner: runner{s.engine}, group: g, planned: r.plan.Consistency, point: p}
 }
 
 // members are the containers that can be asked. One that another program has

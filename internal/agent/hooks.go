@@ -14,6 +14,7 @@ import (
 	"snapd/internal/freeze"
 	"snapd/internal/freeze/hold"
 	"snapd/internal/point"
+	"snapd/internal/quote"
 	"snapd/internal/workload"
 )
 
@@ -49,7 +50,7 @@ func (t *taking) runHooks(ctx context.Context) error {
 	}
 	t.then(func(context.Context) error { return held.release() })
 	// What is refused anyway is refused before anything has run.
-	if err := t.resolve(ctx); err != nil {
+	if _, err := t.Agent.resolve(ctx, s, g); err != nil && !changed(err) {
 		return err
 	}
 	t.thawLeft(ctx, s)
@@ -180,6 +181,7 @@ func (a *Agent) keepPromises(ctx context.Context, s *scene) []string {
 	var out []string
 	for _, p := range owed {
 		text, done := a.keepPromise(ctx, s, p)
+		text += "; " + quote.Ran(p.Args)
 		a.warn(p.Group, "%s", text)
 		out = append(out, text)
 		if done {
@@ -196,7 +198,7 @@ func (a *Agent) keepPromises(ctx context.Context, s *scene) []string {
 
 // keepPromise tells what became of one, and whether that was all.
 func (a *Agent) keepPromise(ctx context.Context, s *scene, p *hold.Promise) (text string, done bool) {
-	what := fmt.Sprintf("the hook %q after a point, which a killed snapd owed container %s,", p.Args, p.Name)
+	what := fmt.Sprintf("the hook after a point, which a killed snapd owed container %s,", p.Name)
 	if s.engine == nil {
 		return what + " waits for the container engine", false
 	}

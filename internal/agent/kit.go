@@ -67,16 +67,16 @@ func (s *setup) keepIdentity(context.Context) error {
 
 // finishKit makes the kit, after it was tried; or shows an address card.
 func (s *setup) finishKit(ctx context.Context) error {
-	if s.Adopt {
-		return s.proveAdopted(ctx)
+	if s.FromKit {
+		return s.proveOldKit(ctx)
 	}
 	k, err := s.content()
 	if err != nil {
 		return fmt.Errorf("write the recovery kit: %w", err)
 	}
 	if !s.wantsKit() {
-		if k.Commands = s.CardCommands; s.Show == nil || len(k.Repositories) == 0 {
-			return nil
+		if k.Commands = s.CardCommands; s.Show == nil || len(k.Repositories) == 0 || s.faults() != nil {
+			return nil // a card must not name a key that signed nothing
 		}
 		return s.Show(config.FormatCard(k), false)
 	}

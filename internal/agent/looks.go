@@ -22,6 +22,8 @@ import (
 type found struct {
 	Format     int          `json:"format"`
 	Repository string       `json:"repository"` // its name in the configuration
+	Address    string       `json:"address"`    // where it lay then
+	Newest     int64        `json:"newest"`     // the highest number of a point that was seen there
 	Looked     time.Time    `json:"looked"`
 	Problems   []string     `json:"problems"` // what is unexplained there
 	Damaged    []foundPoint `json:"damaged"`
@@ -29,6 +31,7 @@ type found struct {
 	Future     []foundPoint `json:"future"`   // were in the future when they were looked at
 	Verified   *time.Time   `json:"verified"` // when all of it was last read
 	Orphans    *Orphans     `json:"orphans"`  // as that found them
+	Leases     []string     `json:"leases"`   // what is wrong with some, as a verify, repair or prune found last
 	Room       *Room        `json:"room"`     // null: it cannot tell
 }
 
@@ -37,6 +40,8 @@ type foundPoint struct {
 	ID    point.ID  `json:"id"`
 	Group string    `json:"group"` // "" when it is encrypted and not known here
 	Time  time.Time `json:"time"`
+	// Number is that of its record, 0 where an older version wrote this down.
+	Number int64 `json:"number,omitempty"`
 }
 
 const (
@@ -80,12 +85,13 @@ func (a *Agent) fillFound(f *found, name string, repo *ship.Repository, view *sh
 		if group == "" {
 			group = tags[r.GroupTag]
 		}
-		return foundPoint{ID: r.ID, Group: group, Time: r.Time}
+		return foundPoint{ID: r.ID, Group: group, Time: r.Time, Number: r.Number}
 	}
 	problems, lost := slices.DeleteFunc(f.Problems, func(p string) bool {
 		object, _, _ := strings.Cut(p, ": ")
 		return view.Explains(object)
 	}), f.Lost
+	f.Address, f.Newest = addressOf(a.Config.Repositories[name]), max(f.Newest, view.Highest())
 	f.Looked, f.Problems, f.Damaged, f.Lost, f.Future = a.Now().UTC(), []string{}, []foundPoint{}, []foundPoint{}, []foundPoint{}
 	for _, p := range view.Problems {
 		f.Problems = append(f.Problems, p.Object+": "+p.Problem)
@@ -112,10 +118,40 @@ func (a *Agent) fillFound(f *found, name string, repo *ship.Repository, view *sh
 	}
 	for _, l := range lost {
 		same := func(o foundPoint) bool { return o.ID == l.ID }
-		if !view.Dropped(l.ID) && !slices.ContainsFunc(f.Lost, same) {
+		again, kept := view.Point(l.ID)
+		kept = kept && again.Number > l.Number
+		if !kept && !view.Dropped(l.ID) && !slices.ContainsFunc(f.Lost, same) {
 			f.Lost = append(f.Lost, l)
 		}
 	}
+}
+
+// wasUnexplained tells whether the last look that saw everything found something
+// that nothing explains. What such a look saw, one from the cache would take for
+// whole again.
+func (a *Agent) wasUnexplained(repositoryID string) bool {
+	if a.OnlyRepositories {
+		return false
+	}
+	return slices.ContainsFunc(readFound(a.foundIn(repositoryID)).Problems, func(p string) bool {
+		object, _, _ := strings.Cut(p, ": ")
+		return !strings.HasSuffix(object, "/") // gaps of version 1 are no news
+	})
+}
+
+// noteLeases remembers which leases do not verify: they stop a prune, and only
+// what reads them sees it.
+func (a *Agent) noteLeases(name, id string, problems []ship.Problem) {
+	var texts []string
+	for _, p := range problems {
+		if p.Kind == ship.KindLease {
+			texts = append(texts, p.Object+": "+p.Problem)
+		}
+	}
+	if a.OnlyRepositories || slices.Equal(texts, readFound(a.foundIn(id)).Leases) {
+		return
+	}
+	a.changeFound(name, id, func(f *found) { f.Leases = texts })
 }
 
 // lostPoints are those that are gone and that no other record restores.

@@ -96,7 +96,7 @@ func (a *Agent) openViewBy(ctx context.Context, name string, look ship.Look, ope
 		return nil, nil, nil, err
 	}
 	view, err := repo.View(ctx, cache, look)
-	if err == nil && look == ship.Known && len(view.Problems) > 0 {
+	if err == nil && look == ship.Known && (len(view.Problems) > 0 || a.wasUnexplained(repo.ID)) {
 		// What is wrong may be more than such a look sees.
 		look = ship.Whole
 		view, err = repo.View(ctx, cache, look)
@@ -135,6 +135,7 @@ func (a *Agent) openFor(ctx context.Context, name string, look ship.Look) (*open
 // not each read them anew.
 type repositories struct {
 	agent *Agent
+	look  ship.Look
 	open  map[string]*opened
 }
 
@@ -147,7 +148,7 @@ func (r *repositories) get(ctx context.Context, name string) (*opened, error) {
 	if o := r.open[name]; o != nil {
 		return o, nil
 	}
-	o, err := r.agent.openFor(ctx, name, ship.Known)
+	o, err := r.agent.openFor(ctx, name, r.look)
 	if err == nil {
 		r.open[name] = o
 	}

@@ -86,6 +86,10 @@ func (a *Agent) pinIn(ctx context.Context, name string, wanted []string, pin boo
 		return nil
 	}
 	list := &out.Unpinned
+	if !pin {
+		// What is not pinned is not unpinned; the ledger need not say it.
+		ids = slices.DeleteFunc(ids, func(id point.ID) bool { return !view.Pinned(id) })
+	}
 	if pin {
 		list, err = &out.Pinned, repo.Pin(ctx, view, ids)
 	} else {

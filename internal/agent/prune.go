@@ -120,6 +120,9 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 			a.noteOutcome(ctx, g.Name, StepPrune, errors.Join(failed[g.Name], fault))
 		}
 	}
+	if o.Former != "" && len(faults) == 0 && len(out.Keep)+len(out.Drop) == 0 {
+		faults = append(faults, fmt.Errorf("group %s has points neither here nor in a repository: %w", o.Former, ErrNotThere))
+	}
 	return out, errors.Join(faults...)
 }
 
@@ -185,7 +188,7 @@ func (t *pruneThere) repository(ctx context.Context, repos *repositories, name s
 	defer func() { err = errors.Join(err, held.release()) }()
 	local := a.points()
 	if !t.DryRun {
-		if local, err = a.reconcile(ctx, conf, o.view); err != nil {
+		if local, err = a.reconcile(ctx, conf, o.repo, o.view); err != nil {
 			return nil, err
 		}
 	}
@@ -226,8 +229,11 @@ func (t *pruneThere) drop(ctx context.Context, o *opened, conf config.Repository
 		}
 	}
 	pruned, err := o.repo.Prune(ctx, o.view, drop, ship.PruneOptions{Now: a.Now(), DryRun: t.DryRun, Keep: keep, Orphans: t.Now})
+	if err == nil || len(pruned.Problems) > 0 {
+		a.noteLeases(o.name, o.repo.ID, pruned.Problems)
+	}
 	if err != nil {
-		return err
+		return wayOut(err, pruned, o.name)
 	}
 	if pruned.Objects > 0 {
 		t.out.Freed = append(t.out.Freed, Freed{
@@ -244,6 +250,14 @@ func (t *pruneThere) drop(ctx context.Context, o *opened, conf config.Repository
 		}
 	}
 	return nil
+}
+
+// wayOut says what to do about what stops a prune.
+func wayOut(err error, pruned ship.Pruned, repository string) error {
+	if len(pruned.Problems) == 0 {
+		return err
+	}
+	return advice.With(err, "run: snapd repair %s, which says what it is, and settles it or says how", repository)
 }
 
 func (a *Agent) warnOf(repository string, problems []ship.Problem) {
@@ -289,7 +303,7 @@ func candidatesThere(points []point.Point, group string, o *opened, x accepted) 
 	numbers = map[point.ID]int64{}
 	for _, p := range points {
 		if p.Group == group && p.InRepository(o.name) {
-			candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Order: o.view.Order(p.ID), Has: x.whole(p, originsThere(p, o))})
+			candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Order: o.view.Order(p.ID), Has: x.whole(p, originsThere(p, o)), Torn: !wholeIn(p, o.view)})
 			numbers[p.ID] = p.Numbers[o.name]
 			newest = max(newest, p.Numbers[o.name])
 		}

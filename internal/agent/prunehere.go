@@ -123,7 +123,7 @@ func (h *pruneHere) ask(name string, view *ship.View, origin string, p *spot) *f
 func (h *pruneHere) points(ctx context.Context) error {
 	a := h.agent
 	points := slices.DeleteFunc(a.points(), func(p point.Point) bool { return p.Group != h.group.Name })
-	only, err := h.onlyHere(points)
+	only, err := h.onlyHere(ctx, points)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (h *pruneHere) points(ctx context.Context) error {
 
 // onlyHere applies the policy for repositories to a group that has none:
 // nothing else keeps its points. It gives a reason for each that stays.
-func (h *pruneHere) onlyHere(points []point.Point) (map[point.ID]string, error) {
+func (h *pruneHere) onlyHere(ctx context.Context, points []point.Point) (map[point.ID]string, error) {
 	keep := map[point.ID]string{}
 	if len(h.group.Repositories) > 0 {
 		return keep, nil
@@ -161,7 +161,11 @@ func (h *pruneHere) onlyHere(points []point.Point) (map[point.ID]string, error) 
 	x := h.agent.acceptedOf(h.group.Name)
 	var candidates []retain.Candidate
 	for _, p := range points {
-		candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Has: x.whole(p, originsOf(p))})
+		torn := slices.ContainsFunc(p.Datasets, func(d point.Dataset) bool {
+			s, err := h.seat(ctx, d)
+			return err == nil && s.snap == nil && !s.unseen
+		})
+		candidates = append(candidates, retain.Candidate{ID: p.ID, Time: p.Time, Has: x.whole(p, originsOf(p)), Torn: torn})
 	}
 	decisions, err := retain.ApplyEach(retain.Policy(h.group.Keep), candidates, x.counts(candidates), h.agent.Now())
 	for _, d := range decisions {

@@ -40,8 +40,13 @@ func droppedIn(p point.Point, name string, view *ship.View) bool {
 // and returns what the record then says. A point of which a signed record
 // says that it was dropped is written down as such; one that is gone otherwise
 // is to be shipped again.
-func (a *Agent) reconcile(ctx context.Context, conf config.Repository, view *ship.View) ([]point.Point, error) {
+func (a *Agent) reconcile(ctx context.Context, conf config.Repository, repo *ship.Repository, view *ship.View) ([]point.Point, error) {
 	points := a.points()
+	if slices.ContainsFunc(points, func(p point.Point) bool { return newer(p, conf.Name, view) }) {
+		if err := repo.CatchUp(ctx, view); err != nil {
+			return nil, err
+		}
+	}
 	same := slices.ContainsFunc(points, func(p point.Point) bool { return p.InRepository(conf.Name) && listed(p, view) })
 	for i, p := range points {
 		if rec, kept := view.Point(p.ID); kept {
@@ -74,6 +79,12 @@ func (a *Agent) reconcile(ctx context.Context, conf config.Repository, view *shi
 		points[i] = q
 	}
 	return points, nil
+}
+
+// newer tells whether the record knows of something that happened after the
+// look: another process of this host ships or drops at the same time.
+func newer(p point.Point, name string, view *ship.View) bool {
+	return p.Numbers[name] > view.Highest() || slices.Contains(p.Dropped, name) && listed(p, view)
 }
 
 // followRecord writes down under which number a repository keeps a point now,

@@ -43,6 +43,7 @@ const (
 	RepairShip   RepairKind = "ship"   // ship lost points again from the snapshots here
 	RepairAccept RepairKind = "accept" // write down that points are gone for good
 	RepairRemove RepairKind = "remove" // delete an object that does not verify and that nothing needs
+	RepairPut    RepairKind = "put"    // put an event back as it was signed
 	RepairTell   RepairKind = "tell"   // nothing can be done from here
 )
 
@@ -101,10 +102,13 @@ type repair struct {
 	groups []workload.Group
 	out    *Repaired
 
-	gone []int64
-	junk []string
-	ill  bool // kept points are damaged
-	lost bool // points are lost
+	gone  []int64
+	again []int64 // gone too, but their points were shipped again under other numbers
+	junk  []string
+	put   []int64  // events that are put back
+	lease []string // keys of leases that do not verify
+	ill   bool     // kept points are damaged
+	lost  bool     // points are lost
 }
 
 func (r *repair) run(ctx context.Context) error {
@@ -112,10 +116,10 @@ func (r *repair) run(ctx context.Context) error {
 		return err
 	}
 	var faults []error
-	if r.ill || r.lost {
+	if r.ill || r.lost || len(r.again) > 0 {
 		faults = append(faults, r.heal(ctx))
 	}
-	if ctx.Err() == nil && (len(r.junk) > 0 && r.o.RemoveJunk || len(r.gone) > 0 && r.o.AcceptLoss) {
+	if ctx.Err() == nil && (len(r.junk)+len(r.lease) > 0 && r.o.RemoveJunk || len(r.gone) > 0 && r.o.AcceptLoss || len(r.again) > 0 || len(r.put) > 0) {
 		faults = append(faults, r.write(ctx))
 	}
 	if ctx.Err() == nil {
@@ -142,28 +146,70 @@ func (r *repair) plan(ctx context.Context) error {
 	if r.lost = len(lost) > 0; r.lost {
 		r.step(Repair{Action: RepairShip, Points: lost, Allowed: true, Text: "ship again what is gone without a record of its removal, if its snapshots are still here"})
 	}
-	if r.gone, err = repo.Gone(ctx, view); err != nil {
+	if err := r.lookForGone(ctx, repo, view); err != nil {
 		return err
+	}
+	if len(r.again) > 0 {
+		r.step(Repair{Action: RepairAccept, Allowed: true, Text: fmt.Sprintf("write down that nothing lies under the numbers %s any more: their points were shipped again", numbersText(r.again))})
 	}
 	if len(r.gone) > 0 {
 		r.step(Repair{Action: RepairAccept, Points: lost, Allowed: r.o.AcceptLoss, Text: fmt.Sprintf("write down that the points with the numbers %s are gone for good: they were asked for by name and are not there; what nothing else needs can then be removed", numbersText(r.gone))})
 	}
-	junk := view.Junk()
-	for _, p := range junk {
+	_, leases, err := repo.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range leases {
+		r.lease = append(r.lease, p.Object)
+		r.step(Repair{Action: RepairRemove, Object: p.Object, Allowed: r.o.RemoveJunk, Text: "delete a lease that does not verify; the next ship of the host that put it replaces it, too: " + p.Problem})
+	}
+	r.put = view.Broken()
+	for _, p := range view.Junk() {
 		r.junk = append(r.junk, p.Object)
 		r.step(Repair{Action: RepairRemove, Object: p.Object, Allowed: r.o.RemoveJunk, Text: "delete an object that no record needs: " + p.Problem})
 	}
 	for _, p := range view.Problems {
-		if !slices.Contains(r.junk, p.Object) && !r.accepts(p) && p.Kind != ship.KindOldGaps {
+		switch {
+		case r.puts(p):
+			r.step(Repair{Action: RepairPut, Object: p.Object, Allowed: true, Text: "put back what lay there, as it was signed: this host remembers it (" + p.Problem + ")"})
+		case slices.Contains(r.junk, p.Object), r.accepts(p), p.Kind == ship.KindOldGaps:
+		case strings.HasPrefix(p.Object, "meta/ledger/"):
+			r.step(Repair{Action: RepairTell, Object: p.Object, Text: "this host has never read it, and cannot put it back: a host that has can, with snapd repair; or put the object back from another version or a copy of the repository (" + p.Problem + ")"})
+		default:
 			r.step(Repair{Action: RepairTell, Object: p.Object, Text: "nothing can be done about it from here: " + p.Problem})
 		}
 	}
 	return nil
 }
 
+// puts tells whether a problem is one of the events that are put back.
+func (r *repair) puts(p ship.Problem) bool {
+	return slices.ContainsFunc(r.put, func(n int64) bool { return strings.HasSuffix(p.Object, fmt.Sprintf("ledger/%010d", n)) })
+}
+
+// lookForGone finds the numbers under which nothing lies any more.
+func (r *repair) lookForGone(ctx context.Context, repo *ship.Repository, view *ship.View) error {
+	gone, err := repo.Gone(ctx, view)
+	if err != nil {
+		return err
+	}
+	r.gone, r.again = nil, nil
+	for _, n := range gone {
+		lost := func(p ship.PointRecord) bool { return p.Number == n }
+		if i := slices.IndexFunc(view.Lost(), lost); i >= 0 {
+			if _, kept := view.Point(view.Lost()[i].ID); kept {
+				r.again = append(r.again, n)
+				continue
+			}
+		}
+		r.gone = append(r.gone, n)
+	}
+	return nil
+}
+
 // accepts tells whether a problem is one of the numbers that are gone.
 func (r *repair) accepts(p ship.Problem) bool {
-	return slices.ContainsFunc(r.gone, func(n int64) bool { return strings.HasSuffix(p.Object, fmt.Sprintf("points/%010d", n)) })
+	return slices.ContainsFunc(slices.Concat(r.gone, r.again), func(n int64) bool { return strings.HasSuffix(p.Object, fmt.Sprintf("points/%010d", n)) })
 }
 
 func numbersText(numbers []int64) string {
@@ -188,14 +234,23 @@ func (r *repair) heal(ctx context.Context) error {
 		for _, p := range healed {
 			r.out.Healed = append(r.out.Healed, p.ID)
 		}
-		if err == nil && r.lost {
-			_, err = r.agent.Ship(ctx, []string{g.Name})
+		if err == nil && (r.lost || len(r.again) > 0) { // or it was killed before the record here said so
+			err = r.ship(ctx, g.Name)
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("group %s: %w", g.Name, err))
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// ship is Ship with a whole look: what is lost is only seen by that.
+func (r *repair) ship(ctx context.Context, group string) error {
+	repos := r.agent.repositories()
+	repos.look = ship.Whole
+	defer repos.close()
+	_, err := (&shipping{Agent: r.agent, repos: repos, lossAccepted: r.o.AcceptLoss}).groups(ctx, []string{group})
+	return err
 }
 
 // write puts on record what a person allowed. The list of points is locked, and
@@ -211,41 +266,56 @@ func (r *repair) write(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, held.release()) }()
+	for _, n := range view.Broken() {
+		if err := repo.RestoreEvent(ctx, view, n); err != nil {
+			return err
+		}
+	}
 	if r.o.RemoveJunk {
 		still := slices.DeleteFunc(r.junk, func(key string) bool {
 			return !slices.ContainsFunc(view.Junk(), func(p ship.Problem) bool { return p.Object == key })
 		})
-		if err := repo.RemoveJunk(ctx, view, still); err != nil {
+		if err := errors.Join(repo.RemoveJunk(ctx, view, still), repo.RemoveLeases(ctx, r.lease)); err != nil {
 			return err
 		}
 	}
-	if !r.o.AcceptLoss {
-		return nil
-	}
-	if r.gone, err = repo.Gone(ctx, view); err != nil || len(r.gone) == 0 {
+	if err := r.lookForGone(ctx, repo, view); err != nil {
 		return err
 	}
-	return repo.Absent(ctx, view, r.gone)
+	settled := r.again
+	if r.o.AcceptLoss {
+		settled = slices.Concat(settled, r.gone)
+	}
+	if len(settled) == 0 {
+		return nil
+	}
+	return repo.Absent(ctx, view, settled)
 }
 
 // left looks once more, and says what is not repaired.
 func (r *repair) left(ctx context.Context) error {
-	_, view, cache, err := r.agent.openView(ctx, r.name, ship.Whole)
+	repo, view, cache, err := r.agent.openView(ctx, r.name, ship.Whole)
 	if err != nil {
 		return err
 	}
 	defer cache.Close() //nolint:errcheck // what it could not write is read again
+	_, leases, err := repo.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	r.agent.noteLeases(r.name, repo.ID, leases)
 	var faults []error
 	if n := len(damagedPoints(view)); n > 0 {
 		err := fmt.Errorf("%s and cannot be healed from this host", plural(n, "restore point is damaged", "restore points are damaged"))
 		faults = append(faults, advice.With(err, "run it on a host that still has the snapshots, or remove what is lost with snapd drop"))
 	}
-	if n := len(view.Problems); n > 1 || n == 1 && view.Problems[0].Kind != ship.KindOldGaps {
-		err := fmt.Errorf("%s unexplained, the first is %s: %s", plural(n, "thing there is", "things there are"), view.Problems[0].Object, view.Problems[0].Problem)
+	problems := slices.Concat(view.Problems, leases)
+	if n := len(problems); n > 1 || n == 1 && problems[0].Kind != ship.KindOldGaps {
+		err := fmt.Errorf("%s unexplained, the first is %s: %s", plural(n, "thing there is", "things there are"), problems[0].Object, problems[0].Problem)
 		switch {
 		case len(r.gone) > 0 && !r.o.AcceptLoss:
 			err = advice.In(NotAccepted, err)
-		case len(r.junk) > 0 && !r.o.RemoveJunk:
+		case len(r.junk)+len(r.lease) > 0 && !r.o.RemoveJunk:
 			err = advice.In(NotRemoved, err)
 		}
 		faults = append(faults, err)

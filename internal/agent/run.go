@@ -49,6 +49,9 @@ func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, err
 		if err != nil && len(taken) == 0 && (errors.Is(err, advice.Usage) || !steps.Prune) {
 			return out, err // the same would be wrong with the rest, or nothing came of it
 		}
+		if err == nil && a.Taken != nil {
+			a.Taken()
+		}
 		faults = append(faults, err)
 	}
 	if steps.Ship {

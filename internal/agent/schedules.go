@@ -23,7 +23,7 @@ func (a *Agent) Schedules(ctx context.Context) (all []Schedule, mounts []string,
 		return nil, nil, err
 	}
 	defer s.close() //nolint:errcheck // only read from
-	mounts, err = mountPoints(s.groups)
+	mounts, err = mountPoints(ctx, s.groups)
 	return a.schedulesOf(s.groups), mounts, err
 }
 
@@ -37,7 +37,7 @@ func (a *Agent) schedulesOf(groups []workload.Group) []Schedule {
 	return out
 }
 
-func mountPoints(groups []workload.Group) ([]string, error) {
+func mountPoints(ctx context.Context, groups []workload.Group) ([]string, error) {
 	var paths []string
 	for _, g := range groups {
 		paths = append(paths, g.Paths...)
@@ -47,5 +47,5 @@ func mountPoints(groups []workload.Group) ([]string, error) {
 			}
 		}
 	}
-	return workload.MountPoints(paths)
+	return workload.MountPoints(ctx, paths)
 }

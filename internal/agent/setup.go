@@ -14,15 +14,18 @@ import (
 // InitOptions say what a call of init makes.
 type InitOptions struct {
 	File       string // the configuration; made when it is missing
+	State      string // where this host remembers what it has seen; only read
 	URL        string // of the repository of a configuration that is made
 	Endpoint   string
 	Region     string
 	Encryption config.Encryption
+	// EncryptionSaid tells that a person asked for it, and it is no default.
+	EncryptionSaid bool
 
-	KitFile       string   // where the recovery kit is kept, "" to show it; with Adopt the old kit, which is only read
+	KitFile       string   // where the recovery kit is kept, "" to show it; with FromKit the old kit, which is only read
 	SigningKey    bool     // the kit also holds the signing key, encrypted
 	IdentityFiles []string // age identities, or kits that hold some
-	Adopt         bool     // go on with the repositories of the kit in KitFile
+	FromKit       bool     // go on with the repositories of the kit in KitFile
 
 	Commands     []string // for the comment of a kit: what a person types to use it
 	CardCommands []string // the same for an address card
@@ -61,8 +64,10 @@ func (*Initialized) note(list *[]string, text string) {
 // is said with flags, which only the caller knows.
 type Obstacle struct {
 	Kind ObstacleKind
-	Free string // for ForeignRepository and NoSigningKey: an address where no repository is, "" when none was found
-	err  error
+	Free string // an address where no repository is, for those where one helps; "" when none was found
+	// Memory is the folder that says so, for RepositoryGone.
+	Memory string
+	err    error
 }
 
 // ObstacleKind is what keeps init from going on.
@@ -75,7 +80,9 @@ const (
 	NeedsIdentity                         // no identity that is known opens what is encrypted there
 	ForeignRepository                     // the repository is there and belongs to another key
 	PointsThere                           // the repository is there with points that a new identity would not open
-	NoSigningKey                          // the kit to adopt holds no signing key
+	NoSigningKey                          // the kit to go on with holds no signing key
+	RemainsThere                          // what a repository of another key leaves lies there, without its description
+	RepositoryGone                        // this host has seen a repository there, and nothing is there now
 )
 
 func (o *Obstacle) Error() string { return o.err.Error() }
@@ -106,7 +113,10 @@ type place struct {
 	signer *ship.Signer // nil when only the kit knows whose it is
 	unsave bool         // the signer is not in its file yet
 	there  bool         // the repository exists
-	fault  error        // why this one is left out
+	// remains is what lies there of a repository of this key that lost its
+	// description: the same one gets another.
+	remains ship.Remains
+	fault   error // why this one is left out
 }
 
 // Init makes what is missing and never touches what is there: a first
@@ -120,7 +130,7 @@ func Init(ctx context.Context, o InitOptions, host string, now func() time.Time)
 		return s.out, err
 	}
 	s.contact(ctx)
-	if err := s.faults(); err != nil && (s.fresh || s.Adopt) {
+	if err := s.faults(); err != nil && (s.fresh || s.FromKit) {
 		return s.out, err // nothing was written yet
 	}
 	for _, step := range []struct {
@@ -134,7 +144,10 @@ func Init(ctx context.Context, o InitOptions, host string, now func() time.Time)
 		{"configuration", s.writeConfiguration},
 	} {
 		if err := step.do(ctx); err != nil {
-			return s.out, errors.Join(s.faults(), err)
+			if faults := s.faults(); faults != nil && faults.Error() != err.Error() {
+				err = errors.Join(faults, err)
+			}
+			return s.out, err
 		}
 		if s.after != nil {
 			s.after(step.name)
@@ -189,6 +202,8 @@ func (s *setup) createRepositories(ctx context.Context) error {
 		case p.fault != nil:
 		case p.there:
 			s.out.note(&s.out.There, what)
+		case p.remains.ID != "":
+			s.out.note(&s.out.Made, "the description of "+what+", which was gone: its objects say which one it is")
 		default:
 			s.out.note(&s.out.Made, what)
 		}
@@ -204,7 +219,9 @@ func (s *setup) create(ctx context.Context, p *place) error {
 	if err != nil {
 		return err
 	}
-	_, err = ship.Create(ctx, store, ship.CreateOptions{Signer: p.signer, Encryption: string(p.Encryption), Now: s.now})
+	_, err = ship.Create(ctx, store, ship.CreateOptions{
+		Signer: p.signer, Encryption: string(p.Encryption), Now: s.now, ID: p.remains.ID, SliceBytes: p.remains.SliceBytes,
+	})
 	if errors.Is(err, ship.ErrExists) { // since it was looked for
 		p.there = true
 		_, err = ship.Open(ctx, store, ship.OpenOptions{Trusted: p.signer.Public()})

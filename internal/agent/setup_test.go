@@ -247,7 +247,7 @@ func TestInitMakesNothingWhereAnotherKeyIs(t *testing.T) {
 		}
 	}
 	// The old kit, which holds the signing key, brings everything back.
-	o.KitFile, o.Adopt, o.SigningKey, o.URL = old, true, false, ""
+	o.KitFile, o.FromKit, o.SigningKey, o.URL = old, true, false, ""
 	mustInit(t, o)
 	kitIsTrue(t, o)
 }
@@ -272,14 +272,14 @@ func TestInitMakesNothingOnTopOfHiddenVersions(t *testing.T) {
 	}
 }
 
-func TestInitAdoptSaysWhatIsMissing(t *testing.T) {
+func TestInitFromAKitSaysWhatIsMissing(t *testing.T) {
 	o := beginning(t.TempDir())
 	o.SigningKey = false
 	mustInit(t, o)
 	if err := os.RemoveAll(filepath.Dir(o.File)); err != nil {
 		t.Fatal(err)
 	}
-	o.Adopt = true
+	o.FromKit = true
 	_, err := initialize(t, o)
 	if obstacle, ok := errors.AsType[*Obstacle](err); !ok || obstacle.Kind != NoSigningKey || obstacle.Free != o.URL+"-2" {
 		t.Errorf("without a signing key in the kit: %+v", err)
@@ -354,9 +354,9 @@ func TestKitMustOpenARealPoint(t *testing.T) {
 	if _, err := initialize(t, o); met(err) != PointsThere {
 		t.Errorf("got %v", err)
 	}
-	o.KitFile, o.Adopt, o.SigningKey = old, true, false
+	o.KitFile, o.FromKit, o.SigningKey = old, true, false
 	if got := mustInit(t, o); got.Kit.Proved[0].Point == "" {
-		t.Error("adopted without opening a point")
+		t.Error("went on without opening a point")
 	}
 }
 

@@ -31,8 +31,8 @@ func (s *setup) plan() error {
 		return err
 	}
 	switch {
-	case s.Adopt:
-		repositories, err = s.adopted(repositories)
+	case s.FromKit:
+		repositories, err = s.fromOldKit(repositories)
 	case s.fresh:
 		repositories, err = s.first()
 	}
@@ -51,7 +51,7 @@ func (s *setup) plan() error {
 func (s *setup) readConfiguration() ([]config.Repository, error) {
 	content, err := os.ReadFile(s.File)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && s.URL == "" && !s.Adopt:
+	case errors.Is(err, fs.ErrNotExist) && s.URL == "" && !s.FromKit:
 		return nil, advice.In(NoRepository, advice.Usagef("there is no %s, and no repository is named to begin one with", s.File))
 	case errors.Is(err, fs.ErrNotExist):
 		s.fresh = true
@@ -68,6 +68,9 @@ func (s *setup) readConfiguration() ([]config.Repository, error) {
 	for _, name := range slices.Sorted(maps.Keys(conf.Repositories)) {
 		r := conf.Repositories[name]
 		out = append(out, r)
+		if s.EncryptionSaid && r.Encryption != s.Encryption {
+			return nil, advice.In(FileThere, advice.Usagef("%s is there already, and says encryption = %q for repository %s: asking for %q here would change nothing", s.File, r.Encryption, name, s.Encryption))
+		}
 		same = same || r.URL == s.URL && r.Endpoint == s.Endpoint && r.Region == s.Region
 	}
 	if !same { // when it names the same, an earlier call was interrupted, or all is done
@@ -83,12 +86,12 @@ func (s *setup) readKit() error {
 	}
 	content, err := os.ReadFile(s.KitFile)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !s.Adopt:
+	case errors.Is(err, fs.ErrNotExist) && !s.FromKit:
 		return nil
 	case err != nil:
 		return advice.Usagef("read the recovery kit: %w", err)
 	}
-	if s.Adopt {
+	if s.FromKit {
 		s.kit, err = config.ParseKit(s.KitFile, content)
 		return err
 	}
@@ -121,7 +124,7 @@ func (s *setup) readIdentities(repositories []config.Repository) error {
 			}
 		}
 	}
-	if s.fresh && !s.Adopt && s.Encryption == config.EncryptionAge && len(s.identities) == 0 {
+	if s.fresh && !s.FromKit && s.Encryption == config.EncryptionAge && len(s.identities) == 0 {
 		made, err := age.GenerateX25519Identity()
 		if err != nil {
 			return fmt.Errorf("make an identity: %w", err)
@@ -191,17 +194,17 @@ func (s *setup) loadSigners() {
 	for _, p := range s.places {
 		signer, err := ship.LoadSigner(p.SigningKeyFile)
 		if errors.Is(err, fs.ErrNotExist) {
-			if s.Adopt {
-				signer, err = s.adoptedSigner(p.Repository)
+			if s.FromKit {
+				signer, err = s.kitSigner(p.Repository)
 			} else if signer, err = made[p.SigningKeyFile], nil; signer == nil {
 				signer, err = ship.NewSigner()
 			}
 			p.unsave = signer != nil
 			made[p.SigningKeyFile] = signer
 		}
-		if err == nil && s.Adopt && signer != nil && signer.Public().String() != p.Signer {
+		if err == nil && s.FromKit && signer != nil && signer.Public().String() != p.Signer {
 			err = advice.With(fmt.Errorf("signing key %s is another one than that of the kit, %s", p.SigningKeyFile, p.Signer),
-				"move that file out of the way if nothing else is signed by it, then adopt again")
+				"move that file out of the way if nothing else is signed by it, then run the same command again")
 		}
 		if err != nil {
 			p.fault = err
@@ -216,7 +219,7 @@ func (s *setup) loadSigners() {
 // checkKit tells whether the kit can be written, or is there already, before
 // anything is made.
 func (s *setup) checkKit() error {
-	if s.Adopt {
+	if s.FromKit {
 		return nil
 	}
 	if s.wantsKit() {

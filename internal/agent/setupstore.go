@@ -28,15 +28,13 @@ func (s *setup) ask(ctx context.Context, p *place) error {
 	}
 	says, err := ship.Describe(ctx, store)
 	switch {
-	case errors.Is(err, ship.ErrNotRepository) && s.Adopt:
-		return advice.With(err, "check the address; where no repository is, there is nothing to adopt")
 	case errors.Is(err, ship.ErrNotRepository):
-		return ship.TryWrite(ctx, store)
+		return s.begin(ctx, store, p, advice.With(err, "check the address; where no repository is, there is none to go on with"))
 	case err != nil:
 		return err
 	}
 	p.there = true
-	if !s.Adopt && says.Signer.String() != p.Signer {
+	if !s.FromKit && says.Signer.String() != p.Signer {
 		o := obstacle(ForeignRepository, "%s is a repository already, and not one of this host's key: it says that it belongs to the key %s (its own word, and no proof) and was made %s",
 			p.URL, says.Signer, says.Created.Format("2006-01-02"))
 		o.Free = s.freeAddress(ctx, p.Repository)
@@ -60,12 +58,12 @@ func (s *setup) ask(ctx context.Context, p *place) error {
 // fits tells whether a repository that is there and ours is what this call is
 // about to write into the configuration.
 func (s *setup) fits(ctx context.Context, p *place, repo *ship.Repository) error {
-	if s.Adopt && p.signer == nil {
+	if s.FromKit && p.signer == nil {
 		o := obstacle(NoSigningKey, "the kit holds no signing key, and only the key %s can go on with %s", p.Signer, p.URL)
 		o.Free = s.freeAddress(ctx, p.Repository)
 		return o
 	}
-	if s.Adopt && repo.Encryption == ship.EncryptionAge {
+	if s.FromKit && repo.Encryption == ship.EncryptionAge {
 		if opened, _, err := trial(p.Recipients, s.identities); err != nil {
 			return err
 		} else if len(opened) == 0 {

@@ -26,9 +26,11 @@ func (a *Agent) Ship(ctx context.Context, names []string) ([]point.Point, error)
 type shipping struct {
 	*Agent
 	repos   *repositories
-	passing bool            // leaves out groups that ship nowhere, for a run that does with each group what there is to do
-	full    bool            // the next stream of each dataset builds on nothing
-	begun   map[string]bool // datasets with a full stream of this operation, by repository
+	passing bool // leaves out groups that ship nowhere, for a run that does with each group what there is to do
+	full    bool // the next stream of each dataset builds on nothing
+	// lossAccepted says that a person said so, and that it will be written down.
+	lossAccepted bool
+	begun        map[string]bool // datasets with a full stream of this operation, by repository
 }
 
 func (a *shipping) groups(ctx context.Context, names []string) ([]point.Point, error) {
@@ -106,7 +108,7 @@ func (a *shipping) shipTo(ctx context.Context, g workload.Group, repository stri
 	if err := a.checkWriters(o); err != nil {
 		return nil, err
 	}
-	if _, err := a.reconcile(ctx, a.Config.Repositories[repository], o.view); err != nil {
+	if _, err := a.reconcile(ctx, a.Config.Repositories[repository], o.repo, o.view); err != nil {
 		return nil, err
 	}
 	healed, _, err := a.healIn(ctx, o, g)
@@ -126,7 +128,7 @@ func (a *shipping) shipTo(ctx context.Context, g workload.Group, repository stri
 		a.extendLocks(ctx, o, g, out)
 	}
 	if ctx.Err() == nil {
-		fault = errors.Join(fault, a.tellLost(ctx, o, g), a.unhealed(o, g))
+		fault = errors.Join(fault, a.giveUp(ctx, o), a.tellLost(ctx, o, g), a.unhealed(o, g))
 	}
 	return out, fault
 }

@@ -63,11 +63,7 @@ func (a *Agent) takePoint(ctx context.Context, s *scene, g workload.Group) (p po
 		t.runHooks,    // those before; those after run at the end
 		t.lockWindow,  // one window at a time on this host
 		t.recoverLeft, // what killed processes left
-		t.resolve,     // which datasets and members, how, or why not
-		t.begin,       // on disk, before there are snapshots
-		t.checkpoint,  // databases write out what they have in memory
-		t.prepare,     // resolve and open everything, flush
-		t.openWindow,  // the journal and the guard
+		t.ready,       // all that comes before: looked up, planned, opened
 		t.hold,        // locks of applications
 		t.takeAll,     // the window itself: freeze, snapshot, thaw; the locks go
 		t.judge,       // whether that is a restore point, and which
@@ -100,17 +96,26 @@ type taking struct {
 	unclosed error // the window's journal is still there
 	recorded bool
 	before   []string // the warnings of the last point
+
+	follower  *workload.Follower // nil when nothing was promised or there is no engine
+	watch     *workload.Watch    // nil when nothing was promised
+	unwatched error              // why it did not watch
+	taken     time.Time          // when all snapshots were there
 }
 
 // then is called by a step: what is to be done at the end, with a ctx that does
 // not end.
 func (t *taking) then(do func(ctx context.Context) error) { t.undo = append(t.undo, do) }
 
-func (t *taking) end(ctx context.Context) error {
+func (t *taking) end(ctx context.Context) error { return t.unwind(ctx, 0) }
+
+// unwind ends what was begun since there were so many.
+func (t *taking) unwind(ctx context.Context, since int) error {
 	var faults error
-	for _, do := range slices.Backward(t.undo) {
+	for _, do := range slices.Backward(t.undo[since:]) {
 		faults = errors.Join(faults, do(context.WithoutCancel(ctx)))
 	}
+	t.undo = t.undo[:since]
 	return faults
 }
 
@@ -123,11 +128,6 @@ func (t *taking) lockWindow(ctx context.Context) error {
 }
 
 func (t *taking) recoverLeft(ctx context.Context) error { return t.sweep(ctx, t.scene) }
-
-func (t *taking) resolve(ctx context.Context) (err error) {
-	t.found, err = t.Agent.resolve(ctx, t.scene, t.group)
-	return err
-}
 
 func (t *taking) begin(context.Context) error {
 	g, r, now := t.group, t.found, t.Now()
@@ -148,27 +148,6 @@ func (t *taking) begin(context.Context) error {
 	return nil
 }
 
-func (t *taking) checkpoint(ctx context.Context) error {
-	t.agreed = t.agree(t.scene, t.group, t.found.plan.Consistency, &t.point)
-	t.agreed.checkpoint(ctx)
-	return nil
-}
-
-func (t *taking) prepare(ctx context.Context) (err error) {
-	t.then(func(context.Context) error { return t.shots.close() })
-	t.shots, err = t.Agent.prepare(ctx, t.found, fs.SnapshotName(t.point.Time, string(t.point.ID)))
-	return err
-}
-
-func (t *taking) openWindow(ctx context.Context) (err error) {
-	o := t.windowOptions(t.scene, time.Duration(t.group.MaxWindow))
-	o.Filesystems = t.found.disks
-	if t.window, err = freeze.Prepare(ctx, t.found.members, o); err != nil {
-		return fmt.Errorf("prepare the window: %w", err)
-	}
-	return nil
-}
-
 func (t *taking) hold(ctx context.Context) error {
 	if err := t.agreed.acquire(ctx); err != nil {
 		return errors.Join(err, t.window.Close())
@@ -179,7 +158,7 @@ func (t *taking) hold(ctx context.Context) error {
 // takeAll runs the window. What came of it judge looks at.
 func (t *taking) takeAll(ctx context.Context) (err error) {
 	t.point.Time = t.Now().UTC() // the instant of the snapshots, as near as names allow
-	t.timings, err = t.window.Run(t.shots.take)
+	t.timings, err = t.window.Run(t.shoot)
 	t.failed = errors.Join(err, t.agreed.release(ctx))
 	t.found.stood = t.window.Stood()
 	if t.unclosed = t.window.Close(); t.unclosed != nil { // what was taken is as good
@@ -194,10 +173,12 @@ func (t *taking) judge(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	err, g, p, r := t.failed, t.group, &t.point, t.found
 	if err == nil {
-		err = t.startedMeanwhile(ctx, t.scene, g, r, p)
+		err = t.meanwhile(ctx)
 	}
 	snaps, listErr := t.shots.result(ctx)
-	if listErr != nil || !worth(err, g.OnOverrun, len(snaps), len(r.datasets)) {
+	good := listErr == nil && worth(err, g.OnOverrun, len(snaps), len(r.datasets))
+	t.noteStops(g, r.stood, good)
+	if !good {
 		return with(sooner(err), t.unclosed, listErr, t.discard(ctx, snaps))
 	}
 	if err != nil {

@@ -62,7 +62,14 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	points := a.points()
 	known := a.lastFound()
 	for _, g := range s.groups {
-		out.Groups = append(out.Groups, a.groupStatus(ctx, g, points, known))
+		st := a.groupStatus(ctx, g, points, known)
+		if err := g.Faults(); err != nil {
+			st.Attention = append(st.Attention, "no restore point can be taken: "+err.Error())
+		}
+		if took := a.stopTook(g); took > 0 && took >= time.Duration(g.MaxWindow) {
+			st.Attention = append(st.Attention, fmt.Sprintf("stopping the members took %v the last time, longer than max-window: no restore point is taken", took.Round(100*time.Millisecond)))
+		}
+		out.Groups = append(out.Groups, st)
 	}
 	for _, p := range s.problems {
 		if p.Group == "" {

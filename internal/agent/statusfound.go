@@ -34,7 +34,8 @@ type findings struct {
 }
 
 func (t *findings) repository(name string, f found, looked bool) {
-	st := RepositoryStatus{Repository: name, Verified: f.Verified, Problems: slices.Clone(f.Problems), Orphans: f.Orphans, Room: f.Room}
+	unexplained := slices.Concat(f.Problems, f.Leases)
+	st := RepositoryStatus{Repository: name, Verified: f.Verified, Problems: unexplained, Orphans: f.Orphans, Room: f.Room}
 	if st.Problems == nil {
 		st.Problems = []string{}
 	}
@@ -45,7 +46,7 @@ func (t *findings) repository(name string, f found, looked bool) {
 	if f.Room != nil && f.Room.Little() {
 		t.out.Attention = append(t.out.Attention, fmt.Sprintf("repository %s is nearly full: %s", name, f.Room))
 	}
-	for _, p := range f.Problems {
+	for _, p := range unexplained {
 		t.out.Attention = append(t.out.Attention, fmt.Sprintf("repository %s: %s: nothing is removed there until it is explained: see snapd repair %s", name, p, name))
 	}
 	t.perGroup(f.Damaged, func(g *GroupStatus, group string, ids []point.ID) {
@@ -64,7 +65,7 @@ func (t *findings) repository(name string, f found, looked bool) {
 		t.future(p)
 	}
 	if o := f.Orphans; o != nil {
-		t.out.Attention = append(t.out.Attention, fmt.Sprintf("repository %s: %s below data/ with %d bytes belong to no restore point: when nothing else is shipping, snapd prune can remove them", name, plural(o.Objects, "object", "objects"), o.Bytes))
+		t.out.Attention = append(t.out.Attention, fmt.Sprintf("repository %s: %s below data/ with %d bytes belong to no restore point: when nothing else is shipping, snapd prune removes them if it is told so (see its manual)", name, plural(o.Objects, "object", "objects"), o.Bytes))
 	}
 }
 

@@ -34,7 +34,11 @@ func (a *Agent) Survey(ctx context.Context) (Survey, error) {
 	out := Survey{NoEngine: s.noEngine, Problems: s.problems}
 	for _, g := range s.groups {
 		found := SurveyedGroup{Group: g}
-		if r, err := a.resolve(ctx, s, g); err != nil {
+		r, err := a.resolve(ctx, s, g)
+		if err == nil {
+			err = a.lookAtProcesses(ctx, s, r)
+		}
+		if err != nil {
 			found.Err = err
 		} else {
 			found.Datasets, found.Why, found.Warnings, found.Notes = len(r.datasets), r.plan.Why, r.warnings, r.notes

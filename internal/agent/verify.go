@@ -91,23 +91,31 @@ func (a *Agent) verifyIn(ctx context.Context, name string, o VerifyOptions, out 
 	if err != nil {
 		return err
 	}
+	all := make([]point.ID, len(points))
+	for i, p := range points {
+		all[i] = p.ID
+	}
 	var ids []point.ID
 	if len(o.Points) > 0 {
-		for _, p := range points {
-			ids = append(ids, p.ID)
-		}
+		ids = all
 	}
+	// Verify reads the repository for itself: of a large one this look would take
+	// as much memory again.
+	before := view.Problems
+	view, points = nil, nil //nolint:ineffassign,wastedassign,staticcheck // so that they can be collected
 	v, problems, err := repo.Verify(ctx, ship.VerifyOptions{Points: ids, Deep: o.Deep, Check: o.Check}, func(p ship.Progress) {
 		a.Report(Event{Kind: Progress, Text: "verify " + name, Bytes: p.StoredBytes})
 	})
 	if len(ids) == 0 {
-		problems = withMemory(problems, view)
+		problems = withMemory(problems, before)
 	}
 	out.add(name, v, problems)
 	if ctx.Err() != nil {
 		return err
 	}
-	a.noteFindings(ctx, name, repo, view, cache, v, out)
+	a.noteSuspects(name, cache, problems)
+	a.noteLeases(name, repo.ID, problems)
+	a.noteFindings(ctx, name, repo, cache, v, out)
 	if err == nil && len(ids) == 0 {
 		a.changeFound(name, repo.ID, func(f *found) {
 			now := a.Now().UTC()
@@ -118,7 +126,7 @@ func (a *Agent) verifyIn(ctx context.Context, name string, o VerifyOptions, out 
 		})
 	}
 	if err == nil {
-		err = a.rememberVerified(ctx, points, problems)
+		err = a.rememberVerified(ctx, all, problems)
 	}
 	return err
 }
@@ -145,8 +153,8 @@ func orphansIn(name string, o ship.Orphans) *Orphans {
 
 // withMemory adds what only a host that remembers can know: that points are gone
 // which were there. Verify itself believes the store alone.
-func withMemory(problems []ship.Problem, view *ship.View) []ship.Problem {
-	for _, p := range view.Problems {
+func withMemory(problems, known []ship.Problem) []ship.Problem {
+	for _, p := range known {
 		if !slices.ContainsFunc(problems, func(o ship.Problem) bool { return o.Object == p.Object }) {
 			problems = append(problems, p)
 		}
@@ -157,8 +165,13 @@ func withMemory(problems []ship.Problem, view *ship.View) []ship.Problem {
 // noteFindings makes what was found count from now on: in the ledger, where
 // every host sees it, or in the memory of this host when it has no key to sign
 // with or may not write.
-func (a *Agent) noteFindings(ctx context.Context, name string, repo *ship.Repository, view *ship.View, cache *ship.Cache, v ship.Verified, out *Verified) {
+func (a *Agent) noteFindings(ctx context.Context, name string, repo *ship.Repository, cache *ship.Cache, v ship.Verified, out *Verified) {
 	err := cache.NoteWhole(v.Sound)
+	view, lookErr := repo.View(ctx, cache, ship.Whole)
+	if lookErr != nil {
+		a.warnOfError("", fmt.Errorf("repository %s: %w", name, errors.Join(err, lookErr)))
+		return
+	}
 	if err == nil && len(v.Whole) > 0 {
 		if err = repo.NoteWhole(ctx, view, v.Whole); err == nil {
 			out.Notes = append(out.Notes, fmt.Sprintf("%s: %s found whole again", name, plural(len(v.Whole), "stream that was noted as damaged was", "streams that were noted as damaged were")))
@@ -170,12 +183,25 @@ func (a *Agent) noteFindings(ctx context.Context, name string, repo *ship.Reposi
 	if len(v.Damage) > 0 {
 		a.noteDamage(ctx, name, repo, view, cache, v.Damage)
 	}
-	again, err := repo.View(ctx, cache, ship.Whole)
-	if err != nil {
-		a.warnOfError("", fmt.Errorf("repository %s: %w", name, err))
-		return
+	if len(v.Damage)+len(v.Whole) > 0 {
+		if view, err = repo.View(ctx, cache, ship.Whole); err != nil {
+			a.warnOfError("", fmt.Errorf("repository %s: %w", name, err))
+			return
+		}
 	}
-	a.noteLook(name, repo, again, cache, ship.Whole)
+	a.noteLook(name, repo, view, cache, ship.Whole)
+}
+
+// noteSuspects has every look from now on ask for the points and events that do
+// not verify, whatever is known of them.
+func (a *Agent) noteSuspects(name string, cache *ship.Cache, problems []ship.Problem) {
+	var keys []string
+	for _, p := range problems {
+		keys = append(keys, p.Object)
+	}
+	if err := cache.NoteSuspect(keys); err != nil {
+		a.warnOfError("", fmt.Errorf("repository %s: %w", name, err))
+	}
 }
 
 // noteDamage writes damage into the ledger, or, where that cannot be, into the
@@ -213,7 +239,7 @@ func (a *Agent) verifiable(name string, repo *ship.Repository, view *ship.View, 
 }
 
 // rememberVerified writes down, for status, when a point was last found whole.
-func (a *Agent) rememberVerified(ctx context.Context, points []point.Point, problems []ship.Problem) error {
+func (a *Agent) rememberVerified(ctx context.Context, points []point.ID, problems []ship.Problem) error {
 	if a.OnlyRepositories {
 		return nil
 	}
@@ -224,11 +250,11 @@ func (a *Agent) rememberVerified(ctx context.Context, points []point.Point, prob
 		}
 	}
 	now := a.Now().UTC()
-	for _, p := range points {
-		if damaged[p.ID] {
+	for _, id := range points {
+		if damaged[id] {
 			continue
 		}
-		if err := a.rememberIfKnown(ctx, p.ID, func(q *point.Point) { q.Verified = &now }); err != nil {
+		if err := a.rememberIfKnown(ctx, id, func(q *point.Point) { q.Verified = &now }); err != nil {
 			return err
 		}
 	}

@@ -32,6 +32,14 @@ type Calls interface {
 	Status(ctx context.Context) (agent.Status, error)
 }
 
+// HandsOn is what a Calls may be, too: one that knows when what is left of its Do can
+// be gone on with by another agent.
+type HandsOn interface {
+	// CanGoOn tells whether all restore points of the call are taken, so that Do,
+	// cancelled from now on, says what is left of it. It may be called at any time.
+	CanGoOn() bool
+}
+
 // Caller is the user at the other end of a connection, as the kernel says.
 type Caller struct {
 	UID    int

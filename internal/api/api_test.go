@@ -400,7 +400,7 @@ func TestMembersAreLimited(t *testing.T) {
 		},
 	}, func(o *Options) {
 		o.Caller = func(*net.UnixConn) (Caller, error) { return Caller{UID: 1000, Member: true}, nil }
-		o.Newest = func(g string) (time.Time, error) { return newest[g], nil }
+		o.Newest = func() (map[string]time.Time, error) { return newest, nil }
 	})
 	snapshot := func(groups ...string) error {
 		_, err := p.client(nil).Do(t.Context(), groups, agent.Steps{Snapshot: true})

@@ -221,7 +221,11 @@ func (c *Client) call(ctx context.Context, path string, req request, result any)
 		return err
 	}
 	r.Close = true
-	if err := r.Write(conn); err != nil && !errors.Is(err, syscall.EPIPE) { // what refused the call may be there to read
+	var text bytes.Buffer // written at once: net/http hides why a body could not be written
+	if err := r.Write(&text); err != nil {
+		return err
+	}
+	if _, err := conn.Write(text.Bytes()); err != nil && !errors.Is(err, syscall.EPIPE) { // what refused the call may be there to read
 		return lost(ctx, err)
 	}
 	answer, err := http.ReadResponse(bufio.NewReader(conn), r)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -15,7 +14,6 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/agent"
-	"snapd/internal/point"
 )
 
 // right says which users may make a call.
@@ -32,15 +30,17 @@ type op struct {
 	may  func(request) right
 	name func(request) string // what it is, for people
 	// queue limits how many calls of a kind run at once; nil sets no limit.
-	queue func(*Server) chan struct{}
-	do    func(ctx context.Context, s *Server, c Calls, r request) (any, error)
+	queue func(*Server) *slots
+	reads bool // it changes nothing, so that a member's has a deadline
+	do    func(ctx context.Context, s *Server, c Calls, who Caller, r request) (any, error)
 }
 
 func ops() []op {
 	always := func(r right) func(request) right { return func(request) right { return r } }
 	named := func(name string) func(request) string { return func(request) string { return name } }
-	looks := func(s *Server) chan struct{} { return s.looks }
-	lists := func(s *Server) chan struct{} { return s.lists }
+	looks := func(s *Server) *slots { return s.looks }
+	lists := func(s *Server) *slots { return s.lists }
+	takes := func(s *Server) *slots { return s.takes }
 	return []op{
 		{
 			path: pathDo,
@@ -50,15 +50,14 @@ func ops() []op {
 				}
 				return rootOnly
 			},
-			name: func(r request) string { return strings.TrimSpace(said(r.Steps) + " " + strings.Join(r.Groups, " ")) },
-			do: func(ctx context.Context, s *Server, c Calls, r request) (any, error) {
+			queue: takes,
+			name:  func(r request) string { return strings.TrimSpace(stepsOf(r.Steps) + " " + r.Groups.String()) },
+			do: func(ctx context.Context, s *Server, c Calls, who Caller, r request) (any, error) {
 				if r.Steps.Snapshot && len(r.Groups) == 0 {
 					return nil, advice.With(advice.Usagef("no group is named"), "name at least one; snapd status lists them")
 				}
 				done, err := c.Do(ctx, r.Groups, r.Steps)
-				for i := range done.Points {
-					done.Points[i] = public(done.Points[i])
-				}
+				done.Points = publicPoints(done.Points, who)
 				if !errors.Is(context.Cause(ctx), ErrRestarting) {
 					done.Left = agent.Steps{}
 				}
@@ -68,56 +67,56 @@ func ops() []op {
 		},
 		{
 			path: pathPrune, may: always(rootOnly),
-			name: func(r request) string { return strings.TrimSpace("prune " + strings.Join(r.Groups, " ")) },
-			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
+			name: func(r request) string { return strings.TrimSpace("prune " + r.Groups.String()) },
+			do: func(ctx context.Context, _ *Server, c Calls, _ Caller, r request) (any, error) {
 				return c.Prune(ctx, r.Groups, r.DryRun)
 			},
 		},
 		{
-			path: pathList, may: always(members), queue: lists, name: named("list"),
-			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
+			path: pathList, may: always(members), queue: lists, reads: true, name: named("list"),
+			do: func(ctx context.Context, _ *Server, c Calls, who Caller, r request) (any, error) {
 				points, err := c.List(ctx, r.Group)
-				for i := range points {
-					points[i] = public(points[i])
-				}
-				return points, err
+				return publicPoints(points, who), err
 			},
 		},
 		{
-			path: pathShow, may: always(members), queue: lists, name: named("show"),
-			do: func(ctx context.Context, _ *Server, c Calls, r request) (any, error) {
+			path: pathShow, may: always(members), queue: lists, reads: true, name: named("show"),
+			do: func(ctx context.Context, _ *Server, c Calls, who Caller, r request) (any, error) {
 				p, err := c.Show(ctx, r.Point)
-				return public(p), err
+				return public(p, who), err
 			},
 		},
 		{
-			path: pathStatus, may: always(members), queue: looks, name: named("status"),
-			do: func(ctx context.Context, _ *Server, c Calls, _ request) (any, error) { return c.Status(ctx) },
+			path: pathStatus, may: always(members), queue: looks, reads: true, name: named("status"),
+			do: func(ctx context.Context, _ *Server, c Calls, who Caller, _ request) (any, error) {
+				st, err := c.Status(ctx)
+				return publicStatus(st, who), err
+			},
 		},
 	}
 }
 
-// public is a point as it may leave the agent: the definitions of its
-// containers hold passwords.
-func public(p point.Point) point.Point {
-	p.Containers = nil
-	return p
-}
-
+// routes finds the call of a request. A multiplexer has answers of its own, which
+// wait for the rest of what a caller sends.
 func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	for _, o := range ops() {
-		mux.Handle("POST "+o.path, s.handler(o))
+	calls := map[string]http.Handler{}
+	for path, name := range map[string]string{pathReload: "reload", pathRetire: "retire"} {
+		calls[path] = s.handler(op{
+			path: path, may: func(request) right { return rootOnly }, name: func(request) string { return name },
+		})
 	}
-	mux.Handle("POST "+pathReload, s.handler(op{
-		path: pathReload, may: func(request) right { return rootOnly }, name: func(request) string { return "reload" },
-	}))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(r.Context(), w, http.StatusNotFound, advice.With(
-			advice.Usagef("this agent does not know the call %s: program and agent are of different versions", r.URL.Path),
+	for _, o := range ops() {
+		calls[o.path] = s.handler(o)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if call, known := calls[r.URL.Path]; known && r.Method == http.MethodPost {
+			call.ServeHTTP(w, r)
+			return
+		}
+		refuse(w, r, http.StatusNotFound, advice.With(
+			advice.Usagef("this agent does not know the call %.40q: program and agent are of different versions", r.URL.Path),
 			"run: systemctl restart snapd-agent.service"))
 	})
-	return mux
 }
 
 // call is one that is under way.
@@ -125,8 +124,10 @@ type call struct {
 	what  string
 	who   Caller
 	began time.Time
+	steps agent.Steps // none when it is no Do
 	mu    sync.Mutex
 	last  string // event
+	calls Calls  // what carries it out, nil before that
 }
 
 func (c *call) String() string {
@@ -154,12 +155,12 @@ func (s *Server) handler(o op) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, req, err := s.admit(r, o)
 		if err != nil {
-			s.Log.Warn(fmt.Sprintf("refused %s: %v", o.name(req), err), "uid", who.UID, "error", err.Error())
-			refuse(r.Context(), w, http.StatusForbidden, err)
+			s.refusals.note(userOf(who), fmt.Sprintf("refused %s: %v", o.name(req), err))
+			refuse(w, r, http.StatusForbidden, err)
 			return
 		}
 		defer s.limits.leave(who)
-		c := &call{what: o.name(req), who: who, began: time.Now()}
+		c := &call{what: o.name(req), who: who, began: time.Now(), steps: stepsUnder(o, req)}
 		s.mu.Lock()
 		s.calls[c] = struct{}{}
 		s.mu.Unlock()
@@ -172,64 +173,68 @@ func (s *Server) handler(o op) http.Handler {
 	})
 }
 
-// admit reads the request and decides whether its sender may make it. A caller
-// that was admitted must leave.
-func (s *Server) admit(r *http.Request, o op) (who Caller, req request, err error) {
-	c, ok := r.Context().Value(connKey{}).(*conn)
-	if !ok {
-		return who, req, errors.New("the connection is not known")
-	}
-	if who, err = s.Caller(c.UnixConn); err != nil {
-		return who, req, fmt.Errorf("find out which user calls: %w", err)
-	}
-	if err := c.SetReadDeadline(time.Now().Add(headerPatience)); err != nil {
-		return who, req, err
-	}
-	body := http.MaxBytesReader(nil, r.Body, maxRequest)
-	dec := json.NewDecoder(body)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&req); err != nil {
-		return who, req, advice.Usagef("read the request: %w", err)
-	}
-	if _, err := io.Copy(io.Discard, body); err != nil { // from its end on, the caller's going away is noticed
-		return who, req, advice.Usagef("read the request: %w", err)
-	}
-	if err := c.SetReadDeadline(time.Time{}); err != nil {
-		return who, req, err
-	}
-	if !who.Root && (o.may(req) != members || !who.Member) {
-		return who, req, notAllowed(who)
-	}
-	if o.path == pathDo && o.may(req) == members {
-		if err := s.limits.snapshot(who, req.Groups, s.Newest, time.Now()); err != nil {
-			return who, req, err
-		}
-	}
-	return who, req, s.limits.enter(who)
-}
-
-func notAllowed(who Caller) error {
-	if who.Member {
-		return advice.With(agent.ErrNotRoot, "run it as root, for example with sudo: members of the group snapd-agent may list, show, see the status and take snapshots only")
-	}
-	return advice.With(agent.ErrNotRoot, "run it as root, or let root put you into the group snapd-agent, whose members may list, show, see the status and take snapshots")
-}
-
-// answer carries out a call and sends what comes of it.
+// answer carries out a call and sends what comes of it. Its slot is had until that
+// is sent.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, o op, c *call, req request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
+	ctx, patience := r.Context(), endPatience
+	if !c.who.Root {
+		patience = memberEndPatience
+		if o.reads {
+			var done context.CancelFunc
+			ctx, done = context.WithTimeoutCause(ctx, s.patience, errTooSlow)
+			defer done()
+		}
+	}
 	out := newStream(&flusher{w: w, control: http.NewResponseController(w)})
-	result, err := s.carryOut(r.Context(), o, c, req, out)
-	last := line{Error: faultOf(r.Context(), err)}
-	if text, merr := json.Marshal(result); merr == nil && result != nil {
-		last.Result = text
+	leave, err := s.slot(ctx, o, c.who)
+	defer leave()
+	var last answer
+	if err == nil {
+		last.Result, err = s.carryOut(ctx, o, c, req, out)
 	}
-	if o.path == pathDo || err != nil {
-		s.summary(r.Context(), c, result, last.Error)
+	if err != nil && errors.Is(context.Cause(ctx), errTooSlow) {
+		err = advice.With(advice.In(advice.Busy, fmt.Errorf("%w (%v): %w", errTooSlow, s.patience, err)), "ask as root, whose calls may take longer")
 	}
-	if err := out.end(last); err != nil {
-		s.Log.Info(fmt.Sprintf("%s: its caller was gone before the answer: %v", c.what, err))
+	last.Error = faultOf(ctx, err)
+	s.tell(ctx, o, c, last)
+	last.Error = publicFault(last.Error, c.who)
+	if err := out.end(last, patience); err != nil {
+		s.note(c, fmt.Sprintf("%s: its caller was gone before the answer: %v", c.what, err))
 	}
+}
+
+// tell has the journal say what came of a call, if that is worth a line.
+func (s *Server) tell(ctx context.Context, o op, c *call, last answer) {
+	switch {
+	case last.Error != nil && !c.who.Root && (o.reads || c.begun() == nil):
+		s.refusals.note(userOf(c.who), c.what+": "+last.Error.Why)
+	case o.path == pathDo || last.Error != nil:
+		s.summary(ctx, c, last.Result, last.Error)
+	}
+}
+
+// note is for what a member can have said as often as it likes.
+func (s *Server) note(c *call, text string) {
+	if c.who.Root {
+		s.Log.Info(text)
+		return
+	}
+	s.refusals.note(userOf(c.who), text)
+}
+
+// errTooSlow is the cause of the end of a member's call that reads.
+var errTooSlow = errors.New("a member's call that reads took longer than it may")
+
+// slot waits until a call of this kind may run. leave may be called in any case.
+func (s *Server) slot(ctx context.Context, o op, who Caller) (leave func(), err error) {
+	if o.queue == nil {
+		return func() {}, nil
+	}
+	if leave, err = o.queue(s).enter(ctx, who); err != nil {
+		return func() {}, err
+	}
+	return leave, nil
 }
 
 func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *stream) (result any, err error) {
@@ -238,36 +243,42 @@ func (s *Server) carryOut(ctx context.Context, o op, c *call, req request, out *
 			err = s.panicked(v, debug.Stack())
 		}
 	}()
-	if o.path == pathReload {
+	switch o.path {
+	case pathReload:
 		return nil, s.Reload()
+	case pathRetire:
+		s.retire()
+		return nil, nil
 	}
-	if o.queue != nil {
-		queue := o.queue(s)
-		select {
-		case queue <- struct{}{}:
-			defer func() { <-queue }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	if err := s.paced(ctx, o, c.who, req); err != nil {
+		return nil, err
 	}
 	calls, err := s.Calls(func(e agent.Event) {
 		c.note(e)
 		if e.Kind == agent.Warning {
 			s.Log.Warn(withDo(cmp.Or(strings.TrimPrefix(e.Group+": "+e.Text, ": "), "warning"), e.Do), "group", e.Group)
 		}
-		out.report(e)
+		out.report(publicEvent(e, c.who))
 	})
 	if err != nil {
 		return nil, err
 	}
-	return o.do(ctx, s, calls, req)
+	c.mu.Lock()
+	c.calls = calls
+	c.mu.Unlock()
+	return o.do(ctx, s, calls, c.who, req)
 }
 
-// refuse answers what is not carried out.
-func refuse(ctx context.Context, w http.ResponseWriter, status int, err error) {
+// refuse answers what is not carried out. What else its sender has to say is not
+// waited for: without the first two lines net/http reads on before it answers.
+func refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
+	if c, known := r.Context().Value(connKey{}).(*conn); known {
+		_ = c.SetReadDeadline(time.Now()) // a closed connection has ended already
+	}
+	w.Header().Set("Connection", "close")
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(line{Error: faultOf(ctx, err), End: true}) // a client that is gone cannot be told so
+	_ = json.NewEncoder(w).Encode(line{Error: faultOf(context.WithoutCancel(r.Context()), err), End: true}) // a client that is gone cannot be told so
 }
 
 // flusher sends every line at once.

@@ -16,27 +16,39 @@ import (
 const (
 	// headerPatience is how long a connection may say nothing.
 	headerPatience = 10 * time.Second
-	// most is how many connections are served at once; those beyond wait in
-	// the socket's queue.
+	// maxHeader bounds what comes before a request, in bytes.
+	maxHeader = 4 << 10
+	// most is how many connections of root are served at once; those beyond wait
+	// in the socket's queue. Those of members are limited apart.
 	most = 256
-	// How many calls look at the host, and list repositories, at once; the
-	// others wait. The two kinds do not wait for each other: a repository that
-	// does not answer keeps no user from the status.
-	looksAtOnce = 4
-	listsAtOnce = 8
+	// How many calls of root look at the host, and list repositories, at once, and
+	// how many of members; the others wait. The kinds do not wait for each other: a
+	// repository that does not answer keeps no user from the status. A slot is had
+	// until the answer is sent, since it takes memory until then.
+	looksAtOnce   = 4
+	listsAtOnce   = 8
+	membersLooks  = 2
+	membersLists  = 3
+	membersTaking = 4
+	// readPatience is how long a member's call that reads may take, the wait for
+	// its slot included.
+	readPatience = 30 * time.Second
 )
 
-// Options are what a Server works with. All but Reload, Newest, Needed, Alive and
-// Log have to be set.
+// Options are what a Server works with. All but Reload, Newest, Known, Needed, Alive
+// and Log have to be set.
 type Options struct {
 	// Calls gives what carries out one call and reports to its caller. Its
 	// error is that of the call: a configuration that is wrong, for example.
 	Calls func(report agent.Report) (Calls, error)
 	// Caller says which user is at the other end.
 	Caller func(c *net.UnixConn) (Caller, error)
-	// Newest is when the last restore point of a group was taken, the zero time
-	// when there is none.
-	Newest func(group string) (time.Time, error)
+	// Newest is when the last restore point of each group was taken. A group
+	// without one is not among them.
+	Newest func() (map[string]time.Time, error)
+	// Known tells whether all of these are groups of this host. Its error is that
+	// of the call.
+	Known func(ctx context.Context, groups []string) error
 	// Reload reads the configuration anew. An error means that the old one
 	// stays in force.
 	Reload func() error
@@ -44,8 +56,9 @@ type Options struct {
 	// that there is something to look after. Nil means that there is not.
 	Idle   time.Duration
 	Needed func() bool
-	// Tick is how often Alive is called, by the loop that accepts calls: it is
-	// the sign that this loop lives. It is told what is under way.
+	// Tick is how often Alive is called at least, as long as the loop that accepts
+	// calls turns: it is the sign that this loop lives. It is told what is under
+	// way. What it does keeps no call waiting.
 	Tick  time.Duration
 	Alive func(calls []string)
 	Log   *slog.Logger
@@ -55,20 +68,36 @@ type Options struct {
 type Server struct {
 	Options
 	limits *limits
-	looks  chan struct{} // limits calls that ask the engine about every container
-	lists  chan struct{} // limits calls that read the points of repositories
+	looks  *slots // limits calls that ask the engine about every container
+	lists  *slots // limits calls that read the points of repositories
+	takes  *slots // limits calls of members that take restore points
 
-	mu     sync.Mutex
+	refusals *refusals
+	patience time.Duration // readPatience
+
+	mu sync.Mutex
+	standing
+	calls map[*call]struct{}
+}
+
+// standing is what the loop that accepts calls goes by.
+type standing struct {
 	active int       // connections
+	roots  int       // those of root
 	last   time.Time // when their number changed
-	calls  map[*call]struct{}
-	broken error // a call panicked: what it holds is released only when this process ends
+	broken error     // a call panicked: what it holds is released only when this process ends
+
+	retiring bool // it is to end when it can: see Retire
+	retired  bool // and does
 }
 
 // NewServer makes a server.
 func NewServer(o Options) *Server {
 	if o.Newest == nil {
-		o.Newest = func(string) (time.Time, error) { return time.Time{}, nil }
+		o.Newest = func() (map[string]time.Time, error) { return nil, nil }
+	}
+	if o.Known == nil {
+		o.Known = func(context.Context, []string) error { return nil }
 	}
 	if o.Alive == nil {
 		o.Alive = func([]string) {}
@@ -82,7 +111,10 @@ func NewServer(o Options) *Server {
 	if o.Reload == nil {
 		o.Reload = func() error { return nil }
 	}
-	return &Server{Options: o, limits: newLimits(), looks: make(chan struct{}, looksAtOnce), lists: make(chan struct{}, listsAtOnce), calls: map[*call]struct{}{}}
+	return &Server{
+		Options: o, limits: newLimits(), refusals: newRefusals(), patience: readPatience, calls: map[*call]struct{}{},
+		looks: newSlots(looksAtOnce, membersLooks), lists: newSlots(listsAtOnce, membersLists), takes: newSlots(most, membersTaking),
+	}
 }
 
 // Serve answers calls until no call has come for Idle, or ctx ends: then calls
@@ -91,13 +123,16 @@ func NewServer(o Options) *Server {
 // the socket too, so that the queue outlives this process and no call is lost.
 // Serve closes the listener.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
+	ctx, makeWay := context.WithCancelCause(ctx)
+	defer makeWay(nil)
 	l.SetUnlinkOnClose(false)                                                // it is not ours to remove
 	wake := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Now()) }) // a closed one has ended already
 	defer wake()
-	feed := &feed{conns: make(chan net.Conn), closed: make(chan struct{}), addr: l.Addr()}
+	feed := newFeed(l.Addr())
 	web := &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: headerPatience,
+		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
@@ -105,8 +140,15 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	web.SetKeepAlivesEnabled(false)
 	ended := make(chan error, 1)
 	go func() { ended <- web.Serve(feed) }()
-	err := s.accept(ctx, l, feed)
+	beats, stop := make(chan struct{}, 1), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() { s.showLife(beats) })
+	all.Go(func() { s.refusals.tell(s.Log, stop) })
+	err := s.accept(ctx, makeWay, l, feed, beats)
 	err = errors.Join(err, l.Close())
+	close(beats)
+	close(stop)
+	all.Wait()
 	close(feed.closed)
 	if e := <-ended; !errors.Is(e, net.ErrClosed) {
 		err = errors.Join(err, e)
@@ -114,94 +156,20 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	return errors.Join(err, web.Close())
 }
 
-// accept is the loop that lives. It alone accepts connections and decides that
-// it has been idle for long enough, so that nothing can come in between.
-func (s *Server) accept(ctx context.Context, l *net.UnixListener, feed *feed) error {
-	s.count(0)
-	looked := false // no connection waited at the last look: on a busy host all of Idle can pass before it
-	for {
-		active, last, broken := s.state()
-		left := s.Idle - time.Since(last)
-		stopping := ctx.Err() != nil || broken != nil
-		if active == 0 && (stopping || looked && left <= 0 && !s.Needed()) {
-			return broken
-		}
-		s.Alive(s.under())
-		if stopping || active >= most {
-			s.pause(ctx, stopping)
-			continue
-		}
-		wait := min(s.Tick, max(left, time.Millisecond))
-		if active > 0 || looked && left <= 0 {
-			wait = s.Tick
-		}
-		if err := l.SetDeadline(time.Now().Add(wait)); err != nil { // after Alive, which may take its time
-			return err
-		}
-		if ctx.Err() != nil { // it may have come before the deadline was set
-			continue
-		}
-		c, err := l.AcceptUnix()
-		switch looked = isTimeout(err); {
-		case err == nil:
-			s.take(c, l, feed)
-		case looked:
-		case errors.Is(err, net.ErrClosed):
-			return err
-		default: // no descriptors are left, for example: it passes
-			s.Log.Warn("accept a call: " + err.Error())
-			s.pause(ctx, false)
-		}
-	}
-}
-
-// take hands a connection on, unless its user has too many.
-func (s *Server) take(c *net.UnixConn, l *net.UnixListener, feed *feed) {
-	who, err := s.Caller(c)
-	if err != nil {
-		who = Caller{UID: -1} // refused when it sends its request; all of them count as one user
-	}
-	if !s.limits.connect(who) {
-		_ = c.Close() // it has said nothing yet
-		return
-	}
-	s.count(1)
-	feed.conns <- &conn{UnixConn: c, closed: func() {
-		s.limits.disconnect(who)
-		s.count(-1)
-		_ = l.SetDeadline(time.Now()) // look whether that was the last one
-	}}
-}
-
-func isTimeout(err error) bool {
-	timeout, ok := errors.AsType[net.Error](err)
-	return ok && timeout.Timeout()
-}
-
-// pause lets calls under way end.
-func (s *Server) pause(ctx context.Context, stopping bool) {
-	t := time.NewTimer(min(s.Tick, 50*time.Millisecond))
-	defer t.Stop()
-	if stopping {
-		<-t.C
-		return
-	}
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-func (s *Server) state() (active int, last time.Time, broken error) {
+func (s *Server) state() standing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.active, s.last, s.broken
+	return s.standing
 }
 
-func (s *Server) count(n int) {
+// count counts a connection in or out.
+func (s *Server) count(who Caller, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.active += n
+	if who.Root {
+		s.roots += n
+	}
 	s.last = time.Now()
 }
 
@@ -224,38 +192,3 @@ func (s *Server) panicked(v any, stack []byte) error {
 	s.broken = err
 	return err
 }
-
-// feed hands accepted connections to the HTTP server.
-type feed struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	addr   net.Addr
-}
-
-func (f *feed) Accept() (net.Conn, error) {
-	select {
-	case c := <-f.conns:
-		return c, nil
-	case <-f.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close is called by the HTTP server when it ends, which it does when closed is.
-func (f *feed) Close() error   { return nil }
-func (f *feed) Addr() net.Addr { return f.addr }
-
-// conn tells when it is closed.
-type conn struct {
-	*net.UnixConn
-	once   sync.Once
-	closed func()
-}
-
-func (c *conn) Close() error {
-	err := c.UnixConn.Close()
-	c.once.Do(c.closed)
-	return err
-}
-
-type connKey struct{}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -36,8 +37,12 @@ type output interface {
 	hurry(d time.Duration)
 }
 
-// endPatience is how long a client that does not read keeps its answer waiting.
-const endPatience = 30 * time.Second
+// endPatience is how long a client that does not read keeps its answer waiting, and
+// memberEndPatience how long that of a member: its answer takes memory, and a slot.
+const (
+	endPatience       = 30 * time.Second
+	memberEndPatience = 5 * time.Second
+)
 
 func newStream(out output) *stream {
 	s := &stream{out: out, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
@@ -99,9 +104,9 @@ func (s *stream) take() []line {
 }
 
 // end sends what still waits, then the answer. Nothing may be reported after.
-func (s *stream) end(last line) error {
+func (s *stream) end(last answer, patience time.Duration) error {
 	close(s.stop)
-	s.out.hurry(endPatience)
+	s.out.hurry(patience)
 	<-s.done
 	enc := json.NewEncoder(s.out)
 	for _, l := range s.take() {
@@ -110,5 +115,17 @@ func (s *stream) end(last line) error {
 		}
 	}
 	last.End = true
-	return enc.Encode(last)
+	err := enc.Encode(last)
+	if last.Result != nil && unsayable(err) {
+		last.Result = nil // nothing of it was written
+		err = enc.Encode(last)
+	}
+	return err
+}
+
+// unsayable tells whether an error means that a value has no JSON.
+func unsayable(err error) bool {
+	_, byItself := errors.AsType[*json.MarshalerError](err)
+	_, value := errors.AsType[*json.UnsupportedValueError](err)
+	return byItself || value
 }

@@ -12,9 +12,6 @@ import (
 	"snapd/internal/agent"
 )
 
-// maxRequest bounds a request, in bytes.
-const maxRequest = 1 << 20
-
 // The paths of the calls. All are POST with a request as JSON.
 const (
 	pathDo     = "/v1/do"
@@ -23,11 +20,12 @@ const (
 	pathShow   = "/v1/show"
 	pathStatus = "/v1/status"
 	pathReload = "/v1/reload"
+	pathRetire = "/v1/retire"
 )
 
 // request is what any call needs; each looks at its own keys.
 type request struct {
-	Groups []string    `json:"groups,omitempty"`
+	Groups names       `json:"groups,omitempty"`
 	Steps  agent.Steps `json:"steps,omitzero"`
 	DryRun bool        `json:"dry_run,omitempty"`
 	Group  string      `json:"group,omitempty"`
@@ -41,6 +39,14 @@ type line struct {
 	Result json.RawMessage `json:"result,omitempty"` // also beside an error: what was achieved
 	Error  *fault          `json:"error,omitempty"`
 	End    bool            `json:"end,omitempty"`
+}
+
+// answer is a last line as it is sent: its result goes straight to the caller,
+// without a copy in between.
+type answer struct {
+	Result any    `json:"result,omitempty"`
+	Error  *fault `json:"error,omitempty"`
+	End    bool   `json:"end"`
 }
 
 type event struct {
@@ -137,8 +143,8 @@ func (f *fault) err() error {
 	return advice.With(out, "%s", f.Do)
 }
 
-// said names steps as the commands do.
-func said(s agent.Steps) string {
+// stepsOf names steps as the commands do.
+func stepsOf(s agent.Steps) string {
 	switch {
 	case s.Snapshot && s.Ship && s.Prune:
 		return "run"

@@ -63,6 +63,7 @@ type Settings struct {
 	Units          []string  `toml:"units"`
 	Paths          []string  `toml:"paths"`
 	Volumes        []string  `toml:"volumes"` // only these of the members' mounts; none means all
+	Exclude        []string  `toml:"exclude"` // none of these
 	Freeze         Freeze    `toml:"freeze" label:"freeze"`
 	MaxWindow      Duration  `toml:"max-window" label:"max-window"` // freeze to thaw
 	HoldTimeout    Duration  `toml:"hold-timeout"`                  // for a database's lock

@@ -64,22 +64,28 @@ func (l *Labels) set(name, text string) error {
 		l.Group = text
 		return CheckGroupName(text)
 	case "volumes":
-		for v := range strings.SplitSeq(text, ",") {
-			if v = strings.TrimSpace(v); v != "" {
-				l.Settings.Volumes = append(l.Settings.Volumes, v)
-			}
-		}
-		if len(l.Settings.Volumes) == 0 {
-			return advice.With(errors.New("names no volume"), "list volumes or paths in the container, separated by commas")
-		}
-		return nil
+		return mounts(&l.Settings.Volumes, text)
+	case "exclude":
+		return mounts(&l.Settings.Exclude, text)
 	}
 	fields := labelled(&l.Settings)
 	maps.Copy(fields, labelled(&l.Commands))
 	if field, known := fields[name]; known {
 		return field.UnmarshalText([]byte(text))
 	}
-	return meant(errors.New("no such label"), name, append(sortedKeys(fields), "enable", "group", "volumes"))
+	return meant(errors.New("no such label"), name, append(sortedKeys(fields), "enable", "exclude", "group", "volumes"))
+}
+
+func mounts(into *[]string, text string) error {
+	for v := range strings.SplitSeq(text, ",") {
+		if v = strings.TrimSpace(v); v != "" {
+			*into = append(*into, v)
+		}
+	}
+	if len(*into) == 0 {
+		return advice.With(errors.New("names no volume"), "list volumes or paths in the container, separated by commas")
+	}
+	return nil
 }
 
 // labelled are the fields that labels set, by the label in the field's tag.

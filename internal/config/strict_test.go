@@ -74,7 +74,7 @@ func TestTheManualHasEveryKeyAndLabel(t *testing.T) {
 			}
 		}
 	}
-	unset := map[string]bool{"ComposeProject": true, "Containers": true, "Units": true, "Paths": true, "Volumes": true, "Schedule": true, "Commands": true}
+	unset := map[string]bool{"ComposeProject": true, "Containers": true, "Units": true, "Paths": true, "Volumes": true, "Exclude": true, "Schedule": true, "Commands": true}
 	c := &Config{Repositories: map[string]Repository{"main": {}}}
 	defaults := reflect.ValueOf(c.Group("x", Settings{}).Settings)
 	for f, value := range defaults.Fields() {

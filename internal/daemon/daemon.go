@@ -50,11 +50,10 @@ type Daemon struct {
 	config *keeper
 	turn   turn
 
-	noLogind sync.Once // said once
+	noLogind sync.Once     // said once
+	under    chan []string // calls that are under way, for the status line
 	mu       sync.Mutex
-	shown    string // the status that systemd has
 	labels   string // the schedules of labels as they were last seen
-	freed    bool   // unused memory was given back since the last call
 
 	watching atomic.Bool // there are snapshots that have to be watched while they live
 	fault    string      // of the last watch; only watch uses it
@@ -62,7 +61,7 @@ type Daemon struct {
 
 // New makes a daemon. It reads nothing yet.
 func New(o Options) *Daemon {
-	return &Daemon{Options: o, config: &keeper{file: o.File, parse: o.Load, now: o.Now}, turn: newTurn()}
+	return &Daemon{Options: o, config: &keeper{file: o.File, parse: o.Load, now: o.Now}, turn: newTurn(), under: make(chan []string, 1)}
 }
 
 // Serve answers calls until the daemon is idle or ctx ends, and closes the
@@ -86,6 +85,7 @@ func (d *Daemon) Serve(ctx context.Context, l *net.UnixListener) error {
 			return api.Caller{UID: p.UID, Root: err == nil && p.UID == 0, Member: err == nil && p.Member(d.Group)}, err
 		},
 		Newest: d.newest,
+		Known:  d.known,
 		Reload: func() error { return d.reload(ctx) },
 		Idle:   d.Idle,
 		Needed: d.watching.Load,
@@ -94,10 +94,14 @@ func (d *Daemon) Serve(ctx context.Context, l *net.UnixListener) error {
 		Log:    d.Log,
 	})
 	defer d.reloadOnHangup(ctx)()
+	defer d.showStatus()()
 	defer d.watch(ctx)()
 	systemd.Ready()
 	err := server.Serve(ctx, l)
 	systemd.Stopping()
+	if server.Retired() && d.watching.Load() {
+		d.comeBack(ctx) // nothing may call for hours, and pools fill up
+	}
 	return err
 }
 
@@ -124,28 +128,48 @@ func (d *Daemon) calls(ctx context.Context, report agent.Report) (api.Calls, err
 	}
 	o.Looked = func(all []agent.Schedule) { d.looked(ctx, all) }
 	o.Turn = d.turn.wait
+	taken := &atomic.Bool{}
+	o.Taken = func() { taken.Store(true) }
 	a, err := agent.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return Patient(a, d.sayNoLogind), nil
+	return &patient{Agent: a, noLogind: d.sayNoLogind, taken: taken}, nil
 }
 
 func (d *Daemon) sayNoLogind(err error) {
 	d.noLogind.Do(func() { d.Log.Warn(err.Error(), "error", err.Error()) })
 }
 
-// newest is when the record has the last restore point of a group.
-func (d *Daemon) newest(group string) (newest time.Time, err error) {
+// newest is when the record has the last restore point of each group.
+func (d *Daemon) newest() (map[string]time.Time, error) {
 	record, err := point.OpenRecord(filepath.Join(d.State, "points"))
 	if err != nil {
-		return newest, err
+		return nil, err
 	}
 	all, err := record.All()
+	newest := map[string]time.Time{}
 	for _, p := range all {
-		if p.Group == group && p.Time.After(newest) {
-			newest = p.Time
+		if p.Time.After(newest[p.Group]) {
+			newest[p.Group] = p.Time
 		}
 	}
 	return newest, err
+}
+
+// known tells whether all of these are groups of this host.
+func (d *Daemon) known(ctx context.Context, groups []string) error {
+	conf, _, err := d.config.current()
+	if err != nil {
+		return err
+	}
+	o, err := d.Agent(conf, func(agent.Event) {}) // what there is to warn of, the call itself warns of
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(o)
+	if err != nil {
+		return err
+	}
+	return a.Known(ctx, groups)
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"snapd/internal/agent"
+	"snapd/internal/api"
 	"snapd/internal/config"
 )
 
@@ -91,5 +93,56 @@ func TestCallsTakeTheirTurn(t *testing.T) {
 	done()
 	if err := <-second; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAHangingConfigurationFeedsTheWatchdog: it lies on a filesystem that hangs. The
+// loop that accepts calls goes on showing that it lives.
+func TestAHangingConfigurationFeedsTheWatchdog(t *testing.T) {
+	hang := make(chan struct{})
+	d, _ := newDaemon(t, func() (*config.Config, error) { <-hang; return &config.Config{}, nil })
+	stop := d.showStatus()
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		for range 5 {
+			d.alive([]string{"ships shop"})
+			time.Sleep(time.Millisecond) // the status line is being made
+		}
+	}()
+	select {
+	case <-fed:
+	case <-time.After(10 * time.Second):
+		t.Error("the loop waits for the configuration")
+	}
+	begin := time.Now()
+	stop()
+	if took := time.Since(begin); took > 10*statusPatience {
+		t.Errorf("its end waited for %v", took)
+	}
+	close(hang)
+}
+
+// TestCallsOfOneDaemonTellWhenTheyCanGoOn: each by itself.
+func TestCallsOfOneDaemonTellWhenTheyCanGoOn(t *testing.T) {
+	d, _ := newDaemon(t, func() (*config.Config, error) { return &config.Config{}, nil })
+	var taken []func()
+	d.Options.Agent = func(conf *config.Config, _ agent.Report) (agent.Options, error) {
+		dir := t.TempDir()
+		return agent.Options{Config: conf, State: dir, Run: dir, Now: time.Now}, nil
+	}
+	calls := func() api.HandsOn {
+		c, err := d.calls(t.Context(), func(agent.Event) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := c.(*patient)
+		taken = append(taken, p.Taken)
+		return p
+	}
+	first, second := calls(), calls()
+	taken[0]()
+	if !first.CanGoOn() || second.CanGoOn() {
+		t.Errorf("the first can go on: %t, the second: %t", first.CanGoOn(), second.CanGoOn())
 	}
 }

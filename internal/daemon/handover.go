@@ -27,6 +27,21 @@ func (d *Daemon) untilStopped(outer context.Context) (context.Context, func()) {
 	}
 }
 
+// comeBack has systemd start the next agent at once. Where it cannot, a timer does so
+// within ten minutes.
+func (d *Daemon) comeBack(ctx context.Context) {
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer done()
+	u, err := systemd.OpenUnits(ctx)
+	if err != nil {
+		return
+	}
+	defer u.Close()
+	if err := u.Restart(ctx, systemd.AgentService); err != nil {
+		d.Log.Warn(err.Error(), "error", err.Error())
+	}
+}
+
 func restarting(ctx context.Context) bool {
 	ctx, done := context.WithTimeout(ctx, 2*time.Second)
 	defer done()

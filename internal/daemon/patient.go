@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 
 	"snapd/internal/advice"
 	"snapd/internal/agent"
@@ -16,13 +17,19 @@ import (
 type patient struct {
 	*agent.Agent
 	noLogind func(error)
+	taken    *atomic.Bool // all restore points of its call are
 }
+
+var _ api.HandsOn = (*patient)(nil)
 
 // Patient has the ships of an agent ask a shutdown to wait, and end when it comes
 // all the same. noLogind is told when logind cannot be asked; the ship goes on.
 func Patient(a *agent.Agent, noLogind func(error)) api.Calls {
-	return &patient{Agent: a, noLogind: noLogind}
+	return &patient{Agent: a, noLogind: noLogind, taken: &atomic.Bool{}}
 }
+
+// CanGoOn is as api.HandsOn says.
+func (p *patient) CanGoOn() bool { return p.taken.Load() }
 
 // Do is as api.Calls says.
 func (p *patient) Do(ctx context.Context, groups []string, steps agent.Steps) (agent.Done, error) {

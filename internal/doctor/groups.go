@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"snapd/internal/agent"
 	"snapd/internal/config"
@@ -46,6 +47,13 @@ func checkGroup(g agent.SurveyedGroup) []Check {
 		return []Check{ill(name, g.Err)}
 	}
 	out := []Check{well(name, "%s; %s%s", plural(g.Datasets, "dataset", "datasets"), g.Why, willAgree(g.Group))}
+	if slow, longest := slowToStop(g.Group); len(slow) > 0 {
+		out = append(out, Check{
+			Check: name, Level: Warn,
+			Why: fmt.Sprintf("%s may take up to %v to stop, and max-window is %v: there is no restore point then", strings.Join(slow, ", "), longest, g.MaxWindow),
+			Do:  fmt.Sprintf("set max-window above %v, or give the containers a shorter stop timeout (stop_grace_period in Compose)", longest),
+		})
+	}
 	for i, w := range g.Warnings {
 		out = append(out, Check{
 			Check: name, Level: Warn, Why: w,
@@ -56,6 +64,17 @@ func checkGroup(g agent.SurveyedGroup) []Check {
 		out = append(out, well(name, "note: %s", n))
 	}
 	return out
+}
+
+// slowToStop names the members that the engine may leave more time to stop than
+// the window has, and the longest such time.
+func slowToStop(g workload.Group) (names []string, longest time.Duration) {
+	for _, c := range g.Members {
+		if g.Freeze == config.FreezeStop && c.Running && c.StopTimeout >= time.Duration(g.MaxWindow) {
+			names, longest = append(names, c.Name), max(longest, c.StopTimeout)
+		}
+	}
+	return names, longest
 }
 
 // willAgree says for people what a group's applications will be asked for.

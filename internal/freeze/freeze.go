@@ -60,6 +60,8 @@ type Stood struct {
 	// Unwell says, of one that was stopped, why it is not up again as it
 	// should be. The snapshots are as good as without that.
 	Unwell string
+	// Took is how long one that was stopped took to end.
+	Took time.Duration
 }
 
 // Engine pauses containers where there is no cgroup v2 tree, stops and starts

@@ -186,6 +186,30 @@ func TestPauseFails(t *testing.T) {
 
 // The engine pauses long after the deadline: the window is not over before
 // that container runs again.
+// One that has ended by itself needs no pause: it is no reason to give up.
+func TestPauseOfOneThatHasEnded(t *testing.T) {
+	e := newEngine()
+	e.pause = func(id string) error {
+		if id != "b" {
+			return e.set(id, true)
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.gone[id] = true
+		return errors.New("cannot pause a stopped container")
+	}
+	w, o := pauseWindow(t, e, 5*time.Second, "a", "b", "c")
+	if _, err := w.Run(func() error { return nil }); err != nil {
+		t.Errorf("run: %v", err)
+	}
+	if s := w.Stood(); !s[1].Gone || s[0].Gone || s[2].Gone {
+		t.Errorf("stood %+v", s)
+	}
+	if err := w.Close(); err != nil || len(e.pausedNow()) != 0 || journals(t, o) != 0 {
+		t.Errorf("close: %v; paused %v", err, e.pausedNow())
+	}
+}
+
 func TestPauseComesLate(t *testing.T) {
 	e := newEngine()
 	e.pause = func(id string) error {

@@ -25,6 +25,7 @@ type stopper struct {
 	health      func() (string, error)
 	done        chan struct{} // closed when the call to stop has returned, or was not made
 	err         error         // of the call, read after done
+	took        time.Duration // the call, read after done
 	unwell      string        // why it is not up again
 }
 
@@ -88,7 +89,9 @@ func (w *Window) beginStop(t *target) error {
 	t.touched = true
 	go func() {
 		defer close(t.stopper.done)
+		begun := time.Now()
 		t.stopper.err = t.stopper.stop()
+		t.stopper.took = time.Since(begun)
 	}()
 	return nil
 }

@@ -274,7 +274,11 @@ func (w *Window) pauseAll() error {
 		case <-t.engine.done:
 		}
 		if t.engine.err != nil {
-			return fmt.Errorf("pause %s: %w", t.Member, t.engine.err)
+			if s := t.engine.state(); s.err != nil || s.running {
+				return fmt.Errorf("pause %s: %w", t.Member, t.engine.err)
+			}
+			t.gone = true // it has ended by itself, and needs no pause
+			continue
 		}
 		t.frozen = true
 		w.fault(StepFreezing)

@@ -17,6 +17,11 @@ func (w *Window) note() {
 		at.Gone = t.gone
 		if t.stopper != nil {
 			at.Unwell = t.stopper.unwell
+			select {
+			case <-t.stopper.done:
+				at.Took = t.stopper.took
+			default: // the window was given up before its turn came
+			}
 		}
 	}
 }

@@ -57,6 +57,14 @@ func (u *Units) Start(ctx context.Context, unit string) error {
 	return nil
 }
 
+// Restart has a unit started anew and does not wait for it.
+func (u *Units) Restart(ctx context.Context, unit string) error {
+	if _, err := u.conn.RestartUnitContext(ctx, unit, "replace", nil); err != nil {
+		return fmt.Errorf("restart %s: %w", unit, err)
+	}
+	return nil
+}
+
 // await runs a job and waits until it is done.
 func (u *Units) await(ctx context.Context, what, unit string, job func(context.Context, string, string, chan<- string) (int, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, jobPatience)
@@ -156,9 +164,10 @@ type Changes []string
 // drop-ins that order the agent after the mounts that containers write to. Timers
 // that an administrator wrote are not touched. lastGood keeps what the
 // configuration asked for: the generator uses it when the configuration is
-// broken.
-func (u *Units) Apply(ctx context.Context, w Wanted, labels []Timer, mountPoints []string, lastGood string) (Changes, error) {
-	a := &apply{units: u}
+// broken. retire tells an agent that runs to make way when it can; it is called when
+// the agent's sandbox has changed.
+func (u *Units) Apply(ctx context.Context, w Wanted, labels []Timer, mountPoints []string, lastGood string, retire func(context.Context) error) (Changes, error) {
+	a := &apply{units: u, owed: lastGood + ".sandbox", retire: retire}
 	faults := []error{a.remember(w, lastGood)}
 	configured, err := w.files()
 	faults = append(faults, err)
@@ -172,6 +181,9 @@ func (u *Units) Apply(ctx context.Context, w Wanted, labels []Timer, mountPoints
 	faults = append(faults, err)
 	dropIn := filepath.Join(dropInDir, writableFile)
 	sandbox, _ := os.ReadFile(filepath.Join(generatorDir, dropIn)) // none is as good as an empty one
+	if string(sandbox) != configured[dropIn] {
+		faults = append(faults, a.owe())
+	}
 	faults = append(faults, a.runtimeUnits(fromLabels))
 	if a.reload {
 		if err := u.conn.ReloadContext(ctx); err != nil {
@@ -180,10 +192,7 @@ func (u *Units) Apply(ctx context.Context, w Wanted, labels []Timer, mountPoints
 	}
 	wanted := slices.Sorted(maps.Keys(configured))
 	wanted = append(wanted, slices.Sorted(maps.Keys(fromLabels))...)
-	faults = append(faults, a.stopOthers(ctx, wanted), a.start(ctx, wanted))
-	if string(sandbox) != configured[dropIn] {
-		faults = append(faults, a.letIn(ctx))
-	}
+	faults = append(faults, a.stopOthers(ctx, wanted), a.start(ctx, wanted), a.letIn(ctx))
 	return a.did, errors.Join(faults...)
 }
 
@@ -192,6 +201,9 @@ type apply struct {
 	did     Changes
 	reload  bool // units changed on disk
 	changed []string
+
+	owed   string // file that is there as long as an agent with an older sandbox may run
+	retire func(context.Context) error
 }
 
 func (a *apply) note(format string, args ...any) { a.did = append(a.did, fmt.Sprintf(format, args...)) }
@@ -275,18 +287,28 @@ func (a *apply) start(ctx context.Context, wanted []string) error {
 	return errors.Join(faults...)
 }
 
-// letIn restarts an agent that runs with an older sandbox. What it does goes on
-// in the next one.
+// owe writes down that the agent's sandbox changes, before it does: who is killed in
+// between, or cannot reach the agent, has the next call tell it.
+func (a *apply) owe() error { return durable.Write(a.owed, nil, 0o600) }
+
+// letIn has an agent that runs with an older sandbox make way for the next one when
+// it has nothing to do but what that can go on with. It is not restarted: it may be
+// in the middle of a hook.
 func (a *apply) letIn(ctx context.Context) error {
+	if _, err := os.Stat(a.owed); err != nil {
+		return nil //nolint:nilerr // nothing is owed
+	}
 	s, err := a.units.State(ctx, AgentService)
-	if err != nil || s.Active != "active" {
+	if err != nil {
 		return err
 	}
-	if _, err := a.units.conn.TryRestartUnitContext(ctx, AgentService, "replace", nil); err != nil {
-		return fmt.Errorf("restart %s, whose sandbox has changed: %w", AgentService, err)
+	if s.Active == "active" || s.Active == "activating" || s.Active == "reloading" {
+		if err := a.retire(ctx); err != nil {
+			return fmt.Errorf("have %s make way, whose sandbox has changed: %w", AgentService, err)
+		}
+		a.note("told %s to make way for the next one when it has nothing to do: its sandbox has changed", AgentService)
 	}
-	a.note("restarted %s: its sandbox has changed", AgentService)
-	return nil
+	return os.Remove(a.owed)
 }
 
 // LastGood reads what Apply kept. What is not there is empty.

@@ -141,7 +141,7 @@ func TestAChangeIsOneLine(t *testing.T) {
 func TestRandomChangesEndWhenAllIsAsItWas(t *testing.T) {
 	first := []string{"db:/data=a+", "web:/srv=b/1+", "web:/www=b/2+", "n"}
 	for seed := range uint64(300) {
-		r := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // it must repeat
+		r := rand.New(rand.NewPCG(seed, 2))
 		points := []point.Point{made(0, first...)}
 		missing := false
 		for n := range 1 + r.IntN(5) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"snapd/internal/advice"
 	"snapd/internal/config"
@@ -82,7 +83,15 @@ func (m *maker) refuseStop() error {
 		case member.AutoRemove:
 			return m.refuse(fmt.Sprintf(`container %s was started with --rm: stopped (freeze = "stop"), it would be removed, and could not be started again`, member.Name),
 				`start it without --rm, or set freeze to "freeze" or "pause"`)
+		case member.Owner != "":
+			return m.refuse(fmt.Sprintf(`container %s belongs to %s, which starts another one in its place when it stops (freeze = "stop"): two would then write to the same mounts`, member.Name, member.Owner),
+				`set freeze to "freeze" or "pause": it is then frozen for the window and stays where it is`)
 		}
+	}
+	if took := m.in.StopTook; took > 0 && took >= m.in.MaxWindow && len(m.running()) > 0 {
+		took = took.Round(100 * time.Millisecond)
+		return m.refuse(fmt.Sprintf(`stopping the members (freeze = "stop") took %v the last time, and max-window is %v: they would be down as long again, and there would be no restore point`, took, m.in.MaxWindow),
+			fmt.Sprintf(`set max-window well above %v, have the containers end at once at their stop signal and make them anew, or set freeze to "freeze"`, took))
 	}
 	return nil
 }
@@ -156,13 +165,14 @@ func (m *maker) freeze(one, asked bool) {
 	if len(named) > 0 {
 		m.lower(one, named)
 	}
+	m.lowerForProcesses(one)
 	m.coverFilesystems(one)
 	m.warnOfPaths(one)
 }
 
 // writers returns the containers outside the group that are frozen with it, and
 // those that write to the group's files and must not be frozen.
-func (m *maker) writers() (frozen, named []Member) {
+func (m *maker) writers() (frozen []Member, named []Writer) {
 	for _, w := range m.in.Writers {
 		switch {
 		case !w.Running:
@@ -170,8 +180,8 @@ func (m *maker) writers() (frozen, named []Member) {
 		case !w.Overlaps:
 			m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
 				"container %s writes to other files in the same dataset (%s) and was not frozen: only what belongs to the group is of one instant", w.Name, names(w)))
-		case w.Refuses:
-			named = append(named, w.Member)
+		case w.Refuses || w.Fault:
+			named = append(named, w)
 		default:
 			frozen = append(frozen, w.Member)
 		}
@@ -180,13 +190,54 @@ func (m *maker) writers() (frozen, named []Member) {
 }
 
 // lower says what the point is worth when containers went on writing.
-func (m *maker) lower(one bool, named []Member) {
+func (m *maker) lower(one bool, named []Writer) {
 	m.lowerTo(one)
-	m.plan.Why += fmt.Sprintf("; %s went on writing to the group's files", who(named))
+	var members []Member
 	for _, w := range named {
+		members = append(members, w.Member)
+	}
+	m.plan.Why += fmt.Sprintf("; %s went on writing to the group's files", who(members))
+	for _, w := range named {
+		if w.Fault {
+			continue // warned of already
+		}
 		m.plan.Warnings = append(m.plan.Warnings, fmt.Sprintf(
 			"container %s is not in the group, writes to its files and says that it must not be frozen: add it to the group, or mount the files read-only there", w.Name))
 	}
+}
+
+// lowerForProcesses says what the point is worth when processes of the host, which
+// nothing freezes, can write to the group's files.
+func (m *maker) lowerForProcesses(one bool) {
+	var writing []string
+	for _, p := range m.in.Processes {
+		if !m.frozenOnAll(p.Datasets) {
+			writing = append(writing, p.Name)
+		}
+	}
+	if len(writing) == 0 {
+		return
+	}
+	m.lowerTo(one)
+	m.plan.Why += "; " + Open(writing)
+	m.plan.Warnings = append(m.plan.Warnings, Open(writing)+", and nothing freezes that: add its unit to the group, or end it before a point is taken")
+}
+
+// Open says of processes, by their names, that they may write to a group's files.
+func Open(processes []string) string {
+	if len(processes) == 1 {
+		return processes[0] + " has files of the group open for writing"
+	}
+	return Some(processes) + " have files of the group open for writing"
+}
+
+// Some lists up to three of many.
+func Some(names []string) string {
+	const most = 3
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 func (m *maker) lowerTo(one bool) {

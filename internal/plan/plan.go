@@ -6,6 +6,7 @@ package plan
 
 import (
 	"slices"
+	"time"
 
 	"snapd/internal/config"
 	"snapd/internal/fs"
@@ -21,8 +22,12 @@ type Input struct {
 	Members     []Member
 	Others      []Member // containers of the members' projects outside the group: chains of dependencies lead through them
 	Writers     []Writer
+	Processes   []Process       // outside of all members and writers, with files of the group open for writing
 	Filesystems []fs.Filesystem // mounted on the datasets
 	Warnings    []string        // from resolving the datasets; passed on
+
+	MaxWindow time.Duration // how long the members may be frozen or stopped
+	StopTook  time.Duration // how long stopping them took when a window was given up for it; 0 when none was
 }
 
 // Dataset is one dataset of the group.
@@ -41,6 +46,7 @@ type Member struct {
 	Paused     bool     // before the window, by a user or another program
 	Cgroup     bool     // has a cgroup in the v2 tree
 	AutoRemove bool     // it vanishes when it stops
+	Owner      string   // what starts another one in its place when it stops, "" when nothing does
 	Project    string   // of Docker Compose; units have one of their own
 	Service    string   // within the project
 	DependsOn  []string // services of the same project that must not be frozen before it is
@@ -55,6 +61,13 @@ type Writer struct {
 	Datasets []fs.Dataset
 	Overlaps bool // it writes to the group's own files, not merely to others in the same dataset
 	Refuses  bool // it must not be frozen on behalf of others
+	Fault    bool // it cannot be frozen; Input.Warnings say why
+}
+
+// Process is one of the host that is no member and cannot be frozen.
+type Process struct {
+	Name     string // for people, with its number
+	Datasets []fs.Dataset
 }
 
 // Ways to freeze a member.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"snapd/internal/advice"
 	"snapd/internal/config"
@@ -253,5 +254,52 @@ func TestMake(t *testing.T) {
 				t.Errorf("warnings %q, want %q", p.Warnings, c.warnings)
 			}
 		})
+	}
+}
+
+// TestStopThatCannotWork: refused before anything is stopped.
+func TestStopThatCannotWork(t *testing.T) {
+	in := func(took time.Duration, change ...func(*Member)) Input {
+		return Input{
+			Group: "shop", Freeze: config.FreezeStop, Datasets: []Dataset{data("a", "db")}, Members: []Member{member("db", change...)},
+			MaxWindow: 5 * time.Second, StopTook: took,
+		}
+	}
+	owned := func(m *Member) { m.Owner = "the Swarm service shop_db" }
+	for _, c := range []struct {
+		name     string
+		in       Input
+		why, do  string
+		otherway config.Freeze
+	}{
+		{"of an orchestrator", in(0, owned), "belongs to the Swarm service shop_db, which starts another one", `set freeze to "freeze"`, config.FreezeGroup},
+		{"too slow the last time", in(11500 * time.Millisecond), "took 11.5s the last time, and max-window is 5s", "set max-window well above 11.5s", config.FreezeGroup},
+	} {
+		_, err := Make(c.in)
+		if err == nil || !strings.Contains(err.Error(), c.why) || !strings.Contains(advice.Of(err), c.do) {
+			t.Errorf("%s: %v; %s", c.name, err, advice.Of(err))
+		}
+		c.in.Freeze = c.otherway
+		if p, err := Make(c.in); err != nil || len(p.Freeze) != 1 || p.Freeze[0].How != ByCgroup {
+			t.Errorf("%s, as the advice says: %+v, %v", c.name, p, err)
+		}
+	}
+	patient := in(11500 * time.Millisecond)
+	patient.MaxWindow = 15 * time.Second
+	for _, ok := range []Input{in(0), in(4 * time.Second), patient, in(0, owned, stopped), in(time.Minute, stopped)} {
+		if _, err := Make(ok); err != nil {
+			t.Errorf("refused: %v", err)
+		}
+	}
+}
+
+// TestAWriterThatCannotBeFrozen lowers what the point claims.
+func TestAWriterThatCannotBeFrozen(t *testing.T) {
+	w := writer("odd", true, false)
+	w.Fault = true
+	in := Input{Freeze: config.FreezeGroup, Datasets: []Dataset{data("a", "db")}, Members: []Member{member("db")}, Writers: []Writer{w}, Warnings: []string{"odd cannot be frozen"}}
+	p, err := Make(in)
+	if err != nil || p.Consistency != point.Crash || len(p.Freeze) != 1 || p.Freeze[0].Name != "db" || !slices.Equal(p.Warnings, in.Warnings) || !strings.Contains(p.Why, "odd went on writing") {
+		t.Errorf("got %+v, %v", p, err)
 	}
 }

@@ -55,6 +55,10 @@ type Point struct {
 	Dropped  []string         `json:"dropped,omitempty"`  // repositories that retention removed it from
 	Verified *time.Time       `json:"verified,omitempty"` // when every byte of it was last checked
 
+	// Hidden says that something was left out of this copy, and who may see it. It is
+	// never recorded.
+	Hidden string `json:"hidden,omitempty"`
+
 	// States is what a look at the repositories says of it; none when it is
 	// well. It is never recorded.
 	States []State `json:"states,omitempty"`

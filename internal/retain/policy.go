@@ -26,6 +26,8 @@ type Candidate struct {
 	Time  time.Time
 	Order int64     // place among those of its repository; clocks can be wrong, this cannot. 0: only the time is known
 	Has   []Dataset // whole, for ApplyEach
+	// Torn says that it cannot be restored: it is damaged, or a part is gone.
+	Torn bool
 }
 
 // Decision says what becomes of a point and why.
@@ -57,7 +59,9 @@ func (p Policy) rules() []rule {
 
 // Apply decides on the points of one group, in the order newest first. Of
 // each period the newest point stays. The newest point always stays, and so
-// does every one that lies in the future of now: that clock was wrong.
+// does every one that lies in the future of now: that clock was wrong. One that
+// cannot be restored takes the place of none that can: it stays as long as it
+// would without its damage, beside those that stay if it were not there.
 func Apply(policy Policy, points []Candidate, now time.Time) ([]Decision, error) {
 	if policy == (Policy{}) {
 		return nil, ErrEmpty
@@ -74,24 +78,34 @@ func Apply(policy Policy, points []Candidate, now time.Time) ([]Decision, error)
 		}
 	}
 	// Those of the future use up no rule: they are not what a rule is about.
-	var past []int
+	var past, whole []int
 	for i, d := range out {
-		if !d.Keep {
-			past = append(past, i)
+		if d.Keep {
+			continue
+		}
+		past = append(past, i)
+		if !sorted[i].Torn {
+			whole = append(whole, i)
 		}
 	}
-	for _, r := range policy.rules() {
-		r.mark(past, sorted, out)
-	}
-	if len(past) > 0 && !out[past[0]].Keep {
-		out[past[0]].Keep, out[past[0]].Reason = true, "newest"
-	}
+	policy.mark(whole, sorted, out)
+	policy.mark(past, sorted, out)
 	return out, nil
 }
 
-func (r rule) mark(past []int, sorted []Candidate, out []Decision) {
+// mark keeps, of some of the points, what the rules keep of these, and the newest.
+func (p Policy) mark(some []int, sorted []Candidate, out []Decision) {
+	for _, r := range p.rules() {
+		r.mark(some, sorted, out)
+	}
+	if len(some) > 0 && !out[some[0]].Keep {
+		out[some[0]].Keep, out[some[0]].Reason = true, "newest"
+	}
+}
+
+func (r rule) mark(some []int, sorted []Candidate, out []Decision) {
 	used, seen := 0, map[string]bool{}
-	for _, i := range past {
+	for _, i := range some {
 		slot := ""
 		if r.slot != nil {
 			// A clock that was put back makes a period come twice.
@@ -111,6 +125,9 @@ func (r rule) mark(past []int, sorted []Candidate, out []Decision) {
 		out[i].Reason = fmt.Sprintf("%s %d of %d", r.name, used, r.count)
 		if slot != "" {
 			out[i].Reason += " (" + slot + ")"
+		}
+		if sorted[i].Torn {
+			out[i].Reason += ", but it cannot be restored"
 		}
 	}
 }

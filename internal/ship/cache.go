@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"snapd/internal/durable"
 	"snapd/internal/point"
@@ -52,6 +53,12 @@ type Seen struct {
 	Event  *Link    `json:"event"`  // the newest event that was verified, null if none
 	Put    int64    `json:"put"`    // number of the newest point that this host itself put or adopted
 	Damage []Damage `json:"damage"` // found here, and not yet noted in the ledger
+	// Suspect are keys of points and events that were read once, and later were
+	// found damaged or gone: every look asks for them, until they verify.
+	Suspect []string `json:"suspect,omitempty"`
+	// Listed is the newest time of an object, by the store's clock, when all were
+	// listed last. What is known and was changed later is read again.
+	Listed time.Time `json:"listed,omitzero"`
 }
 
 const (

@@ -60,11 +60,20 @@ func (v *View) settleNumbers() {
 	v.Problems = slices.Clone(v.met)
 	v.readLedger()
 	v.findHighest()
+	v.Problems = slices.DeleteFunc(v.Problems, func(p Problem) bool { // a prune has dropped what lay there
+		n, ok := parseNumbered(prefixPoints, p.Object)
+		_, gone := v.explained[n]
+		return ok && gone
+	})
 	v.checkNumbers()
 }
 
 func (v *View) problem(kind ProblemKind, object, format string, args ...any) {
 	v.Problems = append(v.Problems, Problem{Object: object, Problem: fmt.Sprintf(format, args...), Points: []point.ID{}, Kind: kind})
+}
+
+func (v *View) hasProblem(object string) bool {
+	return slices.ContainsFunc(v.Problems, func(p Problem) bool { return p.Object == object })
 }
 
 // readLedger goes through the events in their order.
@@ -135,18 +144,20 @@ func (v *View) choosePoints() {
 	numbers := slices.Sorted(maps.Keys(v.points))
 	valid := make(map[point.ID]int64, len(numbers))
 	kept := numbers[:0]
+	var gone []PointRecord
 	for _, n := range numbers {
 		p := v.points[n]
-		if _, gone := v.explained[n]; gone {
+		if _, explained := v.explained[n]; explained {
 			continue
 		}
 		if v.absent[n] {
-			v.lost = append(v.lost, *p)
+			gone = append(gone, *p)
 			continue
 		}
 		valid[p.ID] = n
 		kept = append(kept, n)
 	}
+	v.chooseLost(gone, valid)
 	v.Points = make([]PointRecord, 0, len(valid))
 	v.byID = make(map[point.ID]int, len(valid))
 	for _, n := range kept {
@@ -157,6 +168,20 @@ func (v *View) choosePoints() {
 		}
 		v.byID[p.ID] = len(v.Points)
 		v.Points = append(v.Points, *p)
+	}
+}
+
+// chooseLost sorts the records that do not verify any more. One that was damaged,
+// and whose point was put again, is a lower record like others: a prune drops it,
+// since what it said is known.
+func (v *View) chooseLost(gone []PointRecord, valid map[point.ID]int64) {
+	for _, p := range gone {
+		if !v.junk[p.Number] || valid[p.ID] < p.Number {
+			v.lost = append(v.lost, p)
+			continue
+		}
+		v.superseded = append(v.superseded, p)
+		v.Problems = slices.DeleteFunc(v.Problems, func(o Problem) bool { return o.Object == pointKey(p.Number) })
 	}
 }
 
@@ -211,7 +236,7 @@ func (v *View) checkNumbers() {
 		v.problem(KindOldGaps, prefixPoints, "version 1 kept no record of removals: %d numbers are not explained; a prune asks for each and writes it down", len(v.old))
 	}
 	for n := int64(1); n < v.top; n++ {
-		if _, there := v.events[n]; !there && !v.passedOver(n) {
+		if _, there := v.events[n]; !there && !v.passedOver(n) && !v.hasProblem(eventKey(n)) {
 			v.problem(KindMissing, eventKey(n), "event number %d is missing: it cannot be read", n)
 		}
 	}
@@ -248,7 +273,7 @@ func (v *View) checkLinks() {
 		}
 		if e, ok := v.events[l.Number]; ok && e.digest != l.Digest {
 			v.problem(KindRolledBack, eventKey(l.Number), "event number %d: damaged: it is not the one that %s names", l.Number, who)
-		} else if !ok && l.Number > v.top {
+		} else if !ok && l.Number > v.top && !v.hasProblem(eventKey(l.Number)) { // said once, however many name it
 			v.problem(KindRolledBack, eventKey(l.Number), "rolled back: %s was put after event number %d, which is gone", who, l.Number)
 		}
 	}

@@ -61,14 +61,14 @@ func (r *Repository) beginLease(ctx context.Context, stream, base point.ID, host
 		Stream: stream, Base: optional(base), Host: host,
 	}}
 	var older []string
-	if last := rec.leased(); last > 0 {
+	if last := rec.leased(); last > 0 || rec.continued() {
 		var err error
 		if older, err = r.leaseKeys(ctx, stream); err != nil {
 			return nil, err
 		}
 		// A listing may hide what the record knows of.
 		l.doc.Count = last
-		if key := leaseKey(stream, last); !slices.Contains(older, key) {
+		if key := leaseKey(stream, last); last > 0 && !slices.Contains(older, key) {
 			older = append(older, key)
 		}
 		for _, key := range older {
@@ -88,7 +88,7 @@ func (l *lease) put(ctx context.Context) error {
 	l.repo.held.take(l.doc.Stream) // until it is known which one lies there
 	doc := l.doc
 	doc.Time = time.Now().UTC() // informs, and decides nothing
-	step := 1
+	step, older := 1, false
 	for range leaseTries {
 		doc.Count += step
 		step *= 2
@@ -103,13 +103,16 @@ func (l *lease) put(ctx context.Context) error {
 		l.record.leasing(doc.Count)
 		_, err = putOnce(ctx, l.repo.store, key, object)
 		if errors.Is(err, ErrExists) {
+			older = true
 			continue // of an earlier attempt, and no listing showed it
 		}
 		if err != nil {
 			return fmt.Errorf("put the lease of stream %s: %w", doc.Stream, err)
 		}
 		l.doc = doc
-		l.repo.held.set(doc.Stream, doc.Count)
+		if !older { // else EndLease lists them
+			l.repo.held.set(doc.Stream, doc.Count)
+		}
 		return nil
 	}
 	return fmt.Errorf("put the lease of stream %s: %w up to number %d", doc.Stream, ErrExists, doc.Count)

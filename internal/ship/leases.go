@@ -86,3 +86,25 @@ func (r *Repository) lease(ctx context.Context, listed Lease) (Lease, error) {
 	}
 	return Lease{}, err
 }
+
+// RemoveLeases deletes leases that do not verify: Leases named them as problems.
+// Each is read once more before. A host that is uploading puts its next lease
+// all the same.
+func (r *Repository) RemoveLeases(ctx context.Context, keys []string) error {
+	if err := r.checkWritable(); err != nil {
+		return fmt.Errorf("remove leases: %w", err)
+	}
+	_, problems, err := r.Leases(ctx)
+	if err != nil {
+		return fmt.Errorf("remove leases: %w", err)
+	}
+	for _, p := range problems {
+		if !slices.Contains(keys, p.Object) {
+			continue
+		}
+		if err := r.store.Delete(ctx, p.Object); err != nil {
+			return fmt.Errorf("remove lease %s: %w", p.Object, err)
+		}
+	}
+	return nil
+}

@@ -28,10 +28,10 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 	if seen.Point == nil && seen.Event == nil {
 		look = Whole // nothing to probe upwards from
 	}
-	v := &View{cache: cache, look: look, absent: map[int64]bool{}, junk: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}}
+	v := &View{cache: cache, look: look, absent: map[int64]bool{}, junk: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}, broken: map[int64]bool{}}
 	l := &looker{
 		repo: r, v: v, listed: map[string]Object{}, streams: map[point.ID][]StreamRef{},
-		sealed: map[int64]string{}, asked: map[string]bool{}, badEvents: map[int64]error{}, badPoints: map[int64]error{},
+		sealed: map[int64]string{}, asked: map[string]bool{}, badEvents: map[int64]error{}, badPoints: map[int64]error{}, doubts: newDoubts(seen),
 	}
 	v.points, v.events, v.found = cache.known()
 	if err := l.run(ctx); err != nil {
@@ -45,7 +45,7 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 	}
 	v.tellHidden(r.hidden)
 	// A cache that cannot be written costs the next look time, not this one.
-	if err := errors.Join(cache.flush(), cache.noteSeen(v.newestPoint(), v.newestEvent())); err != nil {
+	if err := errors.Join(cache.flush(), cache.noteSeen(v.newestPoint(), v.newestEvent()), cache.noteDoubts(l.doubts.bad, l.doubts.good, l.newestListed())); err != nil {
 		v.Notes = append(v.Notes, err.Error())
 	}
 	return v, nil
@@ -63,6 +63,7 @@ type looker struct {
 	late    bool                     // something was found after the facts were settled
 
 	mu        sync.Mutex
+	doubts    doubts
 	badEvents map[int64]error
 	badPoints map[int64]error
 }
@@ -119,7 +120,7 @@ func (l *looker) readEvents(ctx context.Context) error {
 	for n := int64(1); n <= top; n++ {
 		_, known := v.events[n]
 		_, listed := l.listed[eventKey(n)]
-		if !known || v.look == Whole && (!listed || n == top) {
+		if !known || l.doubts.suspect[eventKey(n)] || v.look == Whole && (!listed || n == top) {
 			due = append(due, n)
 		}
 	}
@@ -128,7 +129,7 @@ func (l *looker) readEvents(ctx context.Context) error {
 		l.mu.Lock()
 		_, known := v.events[n]
 		l.mu.Unlock()
-		if known && (v.look == Known || listed && n != top) {
+		if known && !l.doubtful(eventKey(n), 0) && (v.look == Known || listed && n != top) {
 			return nil
 		}
 		return l.event(ctx, n)
@@ -181,9 +182,13 @@ func (l *looker) event(ctx context.Context, n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known, before := l.v.events[n]
+	if before {
+		l.judged(key, err)
+	}
 	switch {
 	case err != nil:
 		l.badEvents[n] = err
+		l.v.broken[n] = before
 	case before && known.digest != e.digest:
 		l.badEvents[n] = fmt.Errorf("event number %d: %w: it is not the one that was read before", n, ErrDamaged)
 	default:
@@ -231,9 +236,10 @@ func (l *looker) readPoints(ctx context.Context) error {
 		}
 		_, listed := l.listed[pointKey(n)]
 		l.mu.Lock()
-		_, known := v.points[n]
+		rec, known := v.points[n]
+		doubtful := known && l.doubtful(pointKey(n), rec.size)
 		l.mu.Unlock()
-		if known && n != newest && (listed || v.look == Known) {
+		if known && n != newest && (listed || v.look == Known) && !doubtful {
 			return nil
 		}
 		return l.point(ctx, n)
@@ -299,6 +305,9 @@ func (l *looker) point(ctx context.Context, n int64) error {
 	if err == nil && before && known.Digest != digest {
 		err = fmt.Errorf("point number %d: %w: it is not the one that was read before", n, ErrDamaged)
 	}
+	if before {
+		l.judged(key, err)
+	}
 	if err != nil {
 		l.badPoints[n] = err
 		l.v.absent[n] = before
@@ -340,6 +349,11 @@ func (l *looker) report() {
 	}
 	for _, n := range slices.Sorted(maps.Keys(l.badEvents)) {
 		tell(eventKey(n), l.badEvents[n])
+		if v.broken[n] = v.broken[n] && !v.passedOver(n); !v.broken[n] {
+			delete(v.broken, n)
+		} else if errors.Is(l.badEvents[n], ErrNotFound) {
+			v.met = append(v.met, Problem{Object: eventKey(n), Problem: fmt.Sprintf("event number %d is missing: it was read before, and is gone", n), Points: []point.ID{}, Kind: KindMissing})
+		}
 	}
 	for _, n := range slices.Sorted(maps.Keys(l.badPoints)) {
 		if _, gone := v.explained[n]; !gone {

@@ -311,27 +311,8 @@ func (p *prune) event() (*eventBody, error) {
 // stays, although it is on record as gone. The host that put it has seen that
 // record and ships anew: two prunes may run, so that one cannot promise for both.
 func (p *prune) lookAgain(ctx context.Context) error {
-	v := p.view
-	news := false
-	for n, junk := v.Highest()+1, 0; junk < maxJunk; n++ {
-		doc, digest, size, err := p.repo.fetchPoint(ctx, n)
-		if errors.Is(err, ErrNotFound) {
-			break
-		}
-		if isDamage(err) {
-			junk++
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		rec := doc.record(digest, size)
-		v.points[n] = &rec
-		p.repo.remember(v.cache, doc, digest, size)
-		news = true
-	}
-	if news {
-		v.settle()
+	if err := p.repo.newPoints(ctx, p.view); err != nil {
+		return err
 	}
 	return p.mark()
 }

@@ -124,6 +124,8 @@ type record struct {
 	name string
 	done []done // from before, by number of the segment
 
+	begun bool // by an earlier attempt, which may have put its lease
+
 	states map[int]string // of the last of them
 	keys   []string       // at which it may have been committed before
 	lease  int            // the highest count of a lease that may have been put
@@ -180,7 +182,7 @@ func (r *Records) resume(stream point.ID) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("continue ship record: %w", err)
 	}
-	rec := &record{name: f.Name(), file: f, synced: time.Now()}
+	rec := &record{name: f.Name(), file: f, synced: time.Now(), begun: true}
 	if err := rec.lock(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -226,6 +228,9 @@ func (r *record) remember(l recordLine) {
 	delete(r.states, len(r.done)-1-statesKept)
 	r.done[l.N] = done{plain: l.Plain, object: l.Object, etag: shortETag(l.ETag), plainBytes: uint32(l.PlainBytes), storedBytes: uint32(l.StoredBytes)}
 }
+
+// continued tells whether an earlier attempt may have left a lease.
+func (r *record) continued() bool { return r != nil && r.begun }
 
 // resumed tells whether an earlier attempt achieved anything.
 func (r *record) resumed() bool { return r != nil && len(r.done) > 0 }

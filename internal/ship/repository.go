@@ -67,6 +67,9 @@ type CreateOptions struct {
 	Encryption string // EncryptionAge or EncryptionNone
 	Now        time.Time
 	SliceBytes int // 16 MiB if 0; small ones are for tests
+	// ID is that of a repository that lies here and whose description is gone,
+	// see FindRemains. A new one if "".
+	ID string
 }
 
 // Create makes a repository, and is the only thing that ever does. ErrExists
@@ -78,10 +81,13 @@ func Create(ctx context.Context, s Store, o CreateOptions) (*Repository, error) 
 	if o.SliceBytes == 0 {
 		o.SliceBytes = defaultSlice
 	}
-	var id [16]byte
-	rand.Read(id[:])
+	if o.ID == "" {
+		var id [16]byte
+		rand.Read(id[:])
+		o.ID = hex.EncodeToString(id[:])
+	}
 	doc := repositoryDoc{
-		header:     header{Format: formatVersion, Type: typeRepository, Repository: hex.EncodeToString(id[:])},
+		header:     header{Format: formatVersion, Type: typeRepository, Repository: o.ID},
 		Created:    o.Now.UTC().Truncate(time.Second),
 		Encryption: o.Encryption,
 		Signer:     o.Signer.Public().String(),
@@ -120,7 +126,9 @@ func putOnce(ctx context.Context, s Store, key string, object []byte) (there []b
 		return nil, err
 	}
 	var buf bytes.Buffer
-	if ferr := fetch(ctx, s, key, maxSigned, &buf); ferr != nil {
+	if ferr := fetch(ctx, s, key, maxSigned, &buf); errors.Is(ferr, ErrDamaged) {
+		return []byte{}, err // too long, or no file: nothing of ours, and no reason to stop
+	} else if ferr != nil {
 		return nil, errors.Join(err, ferr)
 	}
 	if bytes.Equal(buf.Bytes(), object) {
@@ -186,13 +194,17 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 		}
 		if errors.Is(err, ErrNotFound) {
 			return nil, advice.With(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
-				"check bucket and prefix for a mistake; if they are right and nothing was ever shipped there, run: snapd init")
+				"check the address for a mistake, and whether its disk is mounted; if it is right and nothing was ever shipped there, run: snapd init")
 		}
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	var doc repositoryDoc
 	if err := open(o.Trusted, object.Bytes(), typeRepository, "", keyRepository, &doc); err != nil {
-		return nil, foreign(err, object.Bytes(), o.Trusted)
+		err = foreign(err, object.Bytes(), o.Trusted)
+		if errors.Is(err, ErrDamaged) {
+			err = advice.With(err, "put the object %q back from another version or a copy of it: nothing else there can be opened before, and nothing else is changed", keyRepository)
+		}
+		return nil, err
 	}
 	if err := checkHeader(doc.header, typeRepository, doc.Repository); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)

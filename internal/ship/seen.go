@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"snapd/internal/durable"
 	"snapd/internal/point"
@@ -58,6 +59,48 @@ func (c *Cache) forgetDamage(streams map[point.ID]bool) error {
 	}
 	return c.note(func(s *Seen) {
 		s.Damage = slices.DeleteFunc(s.Damage, func(d Damage) bool { return streams[d.Stream] })
+	})
+}
+
+// NoteSuspect remembers which points and events were found damaged or gone, of
+// those that were read before: what is known of them from then proves nothing
+// now. Other keys are passed over.
+func (c *Cache) NoteSuspect(keys []string) error {
+	return c.noteDoubts(slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !c.remembers(key) }), nil, time.Time{})
+}
+
+// remembers tells whether a point or event was read before.
+func (c *Cache) remembers(key string) bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n, ok := parseNumbered(prefixPoints, key); ok {
+		_, there := c.points[n]
+		return there
+	}
+	n, ok := parseNumbered(prefixLedger, key)
+	_, there := c.events[n]
+	return ok && there
+}
+
+// noteDoubts remembers what a look found of keys that are known, and the time of
+// the newest object that it listed, zero if it did not list.
+func (c *Cache) noteDoubts(bad, good []string, listed time.Time) error {
+	seen := c.Seen()
+	news := listed.After(seen.Listed) ||
+		slices.ContainsFunc(bad, func(key string) bool { return !slices.Contains(seen.Suspect, key) }) ||
+		slices.ContainsFunc(good, func(key string) bool { return slices.Contains(seen.Suspect, key) })
+	if c == nil || !news {
+		return nil
+	}
+	return c.note(func(s *Seen) {
+		s.Suspect = slices.DeleteFunc(slices.Clone(s.Suspect), func(key string) bool { return slices.Contains(good, key) || slices.Contains(bad, key) })
+		s.Suspect = append(s.Suspect, bad...)
+		if listed.After(s.Listed) {
+			s.Listed = listed
+		}
 	})
 }
 

@@ -132,7 +132,7 @@ func (r *Repository) uploadOnce(ctx context.Context, head Head, from Sender, rec
 	s, err := u.run(ctx, from)
 	end := rec.close
 	if errors.Is(err, errSpoilt) {
-		end = rec.discard
+		end = func() error { return errors.Join(r.EndLease(ctx, ref.ID), rec.discard()) } // nothing will go on with it
 	}
 	cerr := end()
 	if err != nil {

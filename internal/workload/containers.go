@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +21,8 @@ import (
 const atOnce = 8
 
 // Containers lists all containers, running or not, by name. Those that vanish
-// while they are being looked at are not in it.
+// while they are being looked at are not in it. What is wrong with one of them is
+// its Fault, and keeps no other back.
 func (e *Engine) Containers(ctx context.Context) ([]Container, error) {
 	list, err := call(ctx, e, "list containers", func(ctx context.Context) ([]container.Summary, error) {
 		return e.api.ContainerList(ctx, container.ListOptions{All: true})
@@ -31,31 +30,34 @@ func (e *Engine) Containers(ctx context.Context) ([]Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	volumes, err := e.volumes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	images, err := e.imageLabels(ctx, list)
-	if err != nil {
-		return nil, err
-	}
 	mount, err := cgroup.Mount()
 	if err != nil && !errors.Is(err, cgroup.ErrNone) {
 		return nil, err
 	}
+	limited, cancel := context.WithTimeout(ctx, 2*e.timeout) // also when many of them hang
+	defer cancel()
+	volumes, noVolumes := e.volumes(limited)
+	images := e.imageLabels(limited, list)
 	found := make([]*Container, len(list))
-	err = each(len(list), func(i int) error {
-		c, err := e.inspect(ctx, list[i].ID, volumes)
-		if err != nil || c == nil {
-			return err
+	_ = each(len(list), func(i int) error { // what is wrong with one is its Fault
+		c, err := e.inspect(limited, list[i].ID, volumes)
+		if err != nil {
+			c = listed(list[i], volumes, err)
 		}
-		c.ImageLabels, c.ImageGone = images[list[i].ImageID].labels, images[list[i].ImageID].gone
+		if c == nil {
+			return nil
+		}
+		image := images[list[i].ImageID]
+		c.ImageLabels, c.ImageGone = image.labels, image.gone
 		c.compose()
+		if c.Fault == nil {
+			c.Fault = cmp.Or(image.err, c.lackOf(noVolumes), c.locate(mount))
+		}
 		found[i] = c
-		return c.locate(mount)
+		return nil
 	})
-	if err != nil {
-		return nil, err
+	if err := ctx.Err(); err != nil {
+		return nil, e.explain("inspect containers", err)
 	}
 	var out []Container
 	for _, c := range found {
@@ -107,11 +109,12 @@ func (e *Engine) volumes(ctx context.Context) (map[string]*volume.Volume, error)
 
 type imageLabels struct {
 	labels map[string]string
-	gone   bool
+	gone   bool // also when it could not be looked at
+	err    error
 }
 
 // imageLabels reads the labels of every image that a container was made from.
-func (e *Engine) imageLabels(ctx context.Context, list []container.Summary) (map[string]imageLabels, error) {
+func (e *Engine) imageLabels(ctx context.Context, list []container.Summary) map[string]imageLabels {
 	var ids []string
 	for _, c := range list {
 		ids = append(ids, c.ImageID)
@@ -119,7 +122,7 @@ func (e *Engine) imageLabels(ctx context.Context, list []container.Summary) (map
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	found := make([]imageLabels, len(ids))
-	err := each(len(ids), func(i int) error {
+	_ = each(len(ids), func(i int) error { // of each, it is the fault of the containers made from it
 		_, err := call(ctx, e, "inspect image "+ids[i], func(ctx context.Context) (struct{}, error) {
 			image, err := e.api.ImageInspect(ctx, ids[i])
 			if errdefs.IsNotFound(err) {
@@ -131,13 +134,16 @@ func (e *Engine) imageLabels(ctx context.Context, list []container.Summary) (map
 			}
 			return struct{}{}, err
 		})
-		return err
+		if err != nil {
+			found[i] = imageLabels{gone: true, err: err}
+		}
+		return nil
 	})
 	out := map[string]imageLabels{}
 	for i, id := range ids {
 		out[id] = found[i]
 	}
-	return out, err
+	return out
 }
 
 // inspect returns nil for a container that does not exist any more.
@@ -153,9 +159,10 @@ func (e *Engine) inspect(ctx context.Context, id string, volumes map[string]*vol
 	if err != nil {
 		return nil, err
 	}
-	c := &Container{ID: in.ID, Name: strings.TrimPrefix(in.Name, "/"), Image: in.Image, Definition: raw}
+	c := &Container{ID: in.ID, Name: strings.TrimPrefix(in.Name, "/"), Image: in.Image, Definition: raw, StopTimeout: stopPatience(in), Restarts: in.RestartCount}
 	if in.State != nil {
-		c.Running, c.Paused, c.Pid = in.State.Running, in.State.Paused, in.State.Pid
+		c.Running, c.Paused = runs(in.State)
+		c.Pid, c.Restarting = in.State.Pid, in.State.Restarting
 		if at, err := time.Parse(time.RFC3339Nano, in.State.StartedAt); err == nil && at.Year() > 1 {
 			c.StartedAt = at
 		}
@@ -205,30 +212,6 @@ func (c *Container) subpaths(asked []mount.Mount) {
 			c.Mounts[i].Subpath = m.VolumeOptions.Subpath
 		}
 	}
-}
-
-// locate finds the cgroup of a running container through its first process,
-// whose cgroup must carry the container's id.
-func (c *Container) locate(mount string) error {
-	if !c.Running || c.Pid <= 0 {
-		return nil
-	}
-	in, err := cgroup.Of(c.Pid)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // it has just ended; package freeze will see that
-	}
-	if err != nil {
-		return fmt.Errorf("read the cgroup of container %s: %w", c.Name, err)
-	}
-	if !in.Carries(c.ID) {
-		return fmt.Errorf("container %s: process %d is not in a cgroup of that container: %w, for its containers run on another host, in a virtual machine, or in a cgroup namespace of their own", c.Name, c.Pid, ErrUnsupported)
-	}
-	path := cgroup.Cut(in.V2, c.ID)
-	if mount == "" || path == "" {
-		return nil
-	}
-	c.Cgroup, err = cgroup.Dir(mount, path)
-	return err
 }
 
 // Labels that Docker Compose puts on containers.

@@ -24,6 +24,9 @@ var (
 	ErrHangs = errors.New("the container engine does not answer")
 	// ErrUnsupported means an engine that snapd does not handle.
 	ErrUnsupported = errors.New("this container engine is not supported")
+	// ErrElsewhere means that a container's process is not where the engine has
+	// put it.
+	ErrElsewhere = errors.New("it was moved to another one, or runs on another host, in a virtual machine or in a cgroup namespace of its own")
 )
 
 // DefaultTimeout bounds every call to the engine that names no other limit. An

@@ -75,6 +75,9 @@ func (g *grouping) readLabels() {
 				Why: "the image it was made from is gone, so that it cannot be told which labels are the user's and which the image's",
 				Do:  "pull the image again and make the container anew, or name the container in the configuration and remove the labels",
 			}
+			if c.Fault != nil {
+				g.broken[i].Why, g.broken[i].Do = c.Fault.Error(), advice.Of(c.Fault)
+			}
 			continue
 		}
 		labels, err := config.ParseLabels(c.Labels, c.ImageLabels)
@@ -227,8 +230,8 @@ func (g *grouping) complete(d *draft) (Group, bool) {
 	under, agree := g.joinLabels(d)
 	group := Group{Group: g.cfg.Group(d.name, settings.Over(under))}
 	group.Members = g.withCommands(d)
-	mounts, found := g.mounts(d, settings.Volumes)
-	group.Mounts, group.LeftOut = mounts, d.leftOut
+	mounts, excluded, found := g.mounts(d, settings)
+	group.Mounts, group.Excluded, group.LeftOut = mounts, excluded, d.leftOut
 	return group, ok && agree && found
 }
 

@@ -249,7 +249,7 @@ func TestMountPoints(t *testing.T) {
 	if err := os.Symlink("/proc/self/status", link); err != nil {
 		t.Fatal(err)
 	}
-	got, err := MountPoints([]string{link, "/proc", "/proc/not/there", "relative", "/"})
+	got, err := MountPoints(t.Context(), []string{link, "/proc", "/proc/not/there", "relative", "/"})
 	if err != nil || !slices.Equal(got, []string{"/", "/proc"}) {
 		t.Errorf("got %q, %v", got, err)
 	}

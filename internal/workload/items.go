@@ -16,7 +16,6 @@ type Item struct {
 // Labels of what containers come and go for.
 const (
 	composeOneOff = "com.docker.compose.oneoff"
-	swarmService  = "com.docker.swarm.service.name"
 	swarmStack    = "com.docker.stack.namespace"
 )
 

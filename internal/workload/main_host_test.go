@@ -23,7 +23,12 @@ import (
 // One engine serves all tests of the package.
 var docker *dockertest.Docker
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if name := os.Getenv(mapVariable); name != "" {
+		os.Exit(mapAndWait(name))
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) (code int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)

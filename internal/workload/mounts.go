@@ -10,26 +10,57 @@ import (
 
 // mounts chooses what of the members' mounts belongs to the group: what the
 // configuration names, otherwise for each container what its own label names,
-// otherwise all. A name that fits nothing is a problem.
-func (g *grouping) mounts(d *draft, configured []string) ([]Use, bool) {
-	var out []Use
-	ok := true
+// otherwise all, without what is excluded in the same way. A name that fits
+// nothing is a problem.
+func (g *grouping) mounts(d *draft, of config.Settings) (out, excluded []Use, ok bool) {
+	volumes := g.naming(d, "volumes", of.Volumes, func(s config.Settings) []string { return s.Volumes })
+	exclude := g.naming(d, "exclude", of.Exclude, func(s config.Settings) []string { return s.Exclude })
+	for _, i := range d.members {
+		c := g.containers[i]
+		for _, m := range c.Mounts {
+			use := Use{Container: c.ID, Mount: m}
+			switch {
+			case exclude.fits(i, c, m):
+				excluded = append(excluded, use)
+			case volumes.none(i) || volumes.fits(i, c, m):
+				out = append(out, use)
+			default:
+				d.leftOut = append(d.leftOut, use)
+			}
+		}
+	}
+	return out, excluded, volumes.ok && exclude.ok
+}
+
+// naming is what a key or label says of the mounts of the members.
+type naming struct {
+	names map[int][]string // by member
+	ok    bool
+}
+
+func (n naming) none(member int) bool { return len(n.names[member]) == 0 }
+
+func (n naming) fits(member int, c Container, m Mount) bool {
+	_, fits := fitting(c, m, n.names[member])
+	return fits
+}
+
+// naming reads a list of mounts: the configuration's, or else for each member
+// what its own label says. Those that fit nothing are problems.
+func (g *grouping) naming(d *draft, key string, configured []string, label func(config.Settings) []string) naming {
+	n := naming{names: map[int][]string{}, ok: true}
 	fitted := map[string]bool{}
 	var all []string
 	for _, i := range d.members {
 		c := g.containers[i]
 		wanted := configured
 		if wanted == nil {
-			wanted = g.labels[i].Settings.Volumes
+			wanted = label(g.labels[i].Settings)
 		}
+		n.names[i] = wanted
 		mine := map[string]bool{}
 		for _, m := range c.Mounts {
-			name, fits := fitting(c, m, wanted)
-			if len(wanted) == 0 || fits {
-				out = append(out, Use{Container: c.ID, Mount: m})
-			} else {
-				d.leftOut = append(d.leftOut, Use{Container: c.ID, Mount: m})
-			}
+			name, _ := fitting(c, m, wanted)
 			fitted[name], mine[name] = true, true
 			all = append(all, mountNames(c, m)...)
 		}
@@ -38,9 +69,9 @@ func (g *grouping) mounts(d *draft, configured []string) ([]Use, bool) {
 		}
 		for _, name := range wanted {
 			if !mine[name] {
-				ok = false
+				n.ok = false
 				g.problem(Problem{
-					Group: d.name, Container: c.Name, Label: config.LabelPrefix + "volumes",
+					Group: d.name, Container: c.Name, Label: config.LabelPrefix + key,
 					Why: fmt.Sprintf("%q is none of its own mounts", name),
 					Do:  "name a volume or the path in the container where it is mounted" + meant(name, ownNames(c)),
 				})
@@ -49,15 +80,24 @@ func (g *grouping) mounts(d *draft, configured []string) ([]Use, bool) {
 	}
 	for _, name := range configured {
 		if !fitted[name] {
-			ok = false
+			n.ok = false
 			g.problem(Problem{
-				Group: d.name, Label: "group." + d.name + ".volumes",
+				Group: d.name, Label: "group." + d.name + "." + key,
 				Why: fmt.Sprintf("no container of the group mounts %q", name),
 				Do:  "name a volume, or the path in a container where it is mounted" + meant(name, all),
 			})
 		}
 	}
-	return out, ok
+	return n
+}
+
+// nameFor is how a user names the mount best: one without a name of its own is
+// another one when its container is made anew, at the same path.
+func (m Mount) nameFor() string {
+	if m.Volume == "" || containerID.MatchString(m.Volume) {
+		return m.Target
+	}
+	return m.Volume
 }
 
 // fitting returns which of the wanted names means the mount.

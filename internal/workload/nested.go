@@ -23,19 +23,13 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 		case m.ReadOnly:
 			r.note("%s: what is mounted read-only at %s below it is left out", who, m.Point)
 			continue
+		case proc.Remote(m.Type): // and not looked at
+			uncovered[m.Type] = append(uncovered[m.Type], m.Point)
+			continue
 		}
-		path, err := r.names.path(spotOf(m), m.Point)
+		err := r.addNested(ctx, m, user)
 		if err == nil {
-			var place fs.Place
-			if place, err = r.locate(ctx, path); err == nil {
-				where, _, _, lookErr := r.names.look(path)
-				if lookErr == nil {
-					r.keep(place, path, user)
-					r.spots = append(r.spots, owned{where, place.Dataset})
-					continue
-				}
-				err = lookErr
-			}
+			continue
 		}
 		if !errors.Is(err, fs.ErrNotMine) && !errors.Is(err, errHidden) {
 			r.warn(NotCovered+"what is mounted at %s, below %s: %v", m.Point, who, err)
@@ -46,6 +40,24 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 	for _, kind := range sortedKeys(uncovered) {
 		r.warn(NotCovered+"%s, mounted below %s, because it is %s", some(uncovered[kind]), who, kindOf(kind))
 	}
+}
+
+// addNested adds the dataset that is mounted below something of the group.
+func (r *resolver) addNested(ctx context.Context, m proc.Mount, user string) error {
+	path, err := r.names.path(ctx, spotOf(m), m.Point)
+	if err != nil {
+		return err
+	}
+	place, err := r.locate(ctx, path)
+	if err != nil {
+		return err
+	}
+	at, err := r.names.look(ctx, path)
+	if err == nil {
+		r.own(at, place.Dataset, path)
+		r.keep(place, path, user)
+	}
+	return err
 }
 
 // How warnings begin and end that others sort by.

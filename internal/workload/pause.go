@@ -43,7 +43,15 @@ func (e *Engine) State(ctx context.Context, id string) (running, paused bool, er
 	case in.State == nil:
 		return false, false, fmt.Errorf("container engine at %s: inspect container %s: it says nothing about its state", e.host, id)
 	}
-	return in.State.Running, in.State.Paused, nil
+	running, paused = runs(in.State)
+	return running, paused, nil
+}
+
+// runs tells whether a container has a process. The engine says that one that it
+// is about to start again runs; it can be neither paused nor stopped then.
+func runs(s *container.State) (running, paused bool) {
+	running = s.Running && !s.Restarting && !s.Dead
+	return running, running && s.Paused
 }
 
 // Stop ends a container as its own settings say, and returns when it has
@@ -80,13 +88,18 @@ func (e *Engine) stopPatience(ctx context.Context, id string) (time.Duration, er
 		return 0, nil
 	case err != nil:
 		return 0, e.explain("inspect container "+id, err)
-	case in.Config == nil || in.Config.StopTimeout == nil:
-		return stopDefault, nil
+	}
+	return stopPatience(in), nil
+}
+
+func stopPatience(in container.InspectResponse) time.Duration {
+	if in.Config == nil || in.Config.StopTimeout == nil {
+		return stopDefault
 	}
 	if asked := time.Duration(*in.Config.StopTimeout) * time.Second; asked >= 0 {
-		return min(asked, stopMost), nil
+		return min(asked, stopMost)
 	}
-	return stopMost, nil
+	return stopMost
 }
 
 // Start starts a container again. One that runs, or exists no more, is no

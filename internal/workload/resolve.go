@@ -20,6 +20,8 @@ import (
 // Host is what Resolve looks at besides the group.
 type Host struct {
 	Containers []Container // all of this host, to find writers outside the group
+	Looks      *Looks      // how it looks at paths; nil means in a way of its own
+	Swaps      []proc.Swap // what the kernel swaps to; a subvolume with such a file has no snapshot
 }
 
 // Resolved says where everything of a group lies.
@@ -29,6 +31,8 @@ type Resolved struct {
 	Writers  []Writer        // running containers outside the group that write to these datasets
 	Warnings []string        // what a point of this group does not cover, and why
 	Notes    []string        // what users should know of paths, such as what is left out because it need not be covered
+	Reach    *Reach          // finds who else writes to the group's files
+	Ended    []string        // IDs of members that have ended since they were listed
 }
 
 // ResolvedPlace is one dataset of the group. Path is of the first of Paths.
@@ -53,19 +57,28 @@ type Writer struct {
 // everything else that of the host. What no driver can snapshot is refused;
 // the error says which one, why, and what to do.
 func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolved, error) {
-	n, err := readNamespaces()
+	if err := g.Faults(); err != nil {
+		return Resolved{}, err
+	}
+	n, err := readNamespaces(h.Looks)
 	if err != nil {
 		return Resolved{}, err
 	}
-	r := resolver{group: g, drivers: drivers, names: n, tables: map[int]proc.Table{}}
+	r := resolver{group: g, drivers: drivers, names: n, tables: map[int]proc.Table{}, located: map[spot]location{}}
+	r.resting()
 	for _, u := range g.Mounts {
-		c, ok := g.Member(u.Container)
+		c, ok := r.group.Member(u.Container)
 		if !ok {
 			continue
 		}
 		r.item = itemOf(c, u.Mount)
 		if err := r.mount(ctx, c, u.Mount); err != nil {
 			return Resolved{}, err
+		}
+	}
+	for _, u := range g.Excluded {
+		if c, ok := g.Member(u.Container); ok {
+			r.note("%s of container %s is left out, as exclude says", u.Mount, c.Name)
 		}
 	}
 	for _, p := range g.Paths {
@@ -77,6 +90,9 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 	if len(r.out.Places) == 0 {
 		return r.out, r.nothing()
 	}
+	if err := r.swapFiles(ctx, h.Swaps); err != nil {
+		return Resolved{}, err
+	}
 	r.nestedDatasets(ctx)
 	if err := r.leftOut(ctx); err != nil {
 		return Resolved{}, err
@@ -87,6 +103,7 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 	slices.SortFunc(r.out.Places, func(a, b ResolvedPlace) int {
 		return cmp.Or(cmp.Compare(a.Dataset.Driver, b.Dataset.Driver), cmp.Compare(a.Dataset.Name, b.Dataset.Name))
 	})
+	r.out.Reach = &Reach{resolver: r}
 	return r.out, nil
 }
 
@@ -96,6 +113,7 @@ type resolver struct {
 	drivers []fs.Driver
 	names   namespaces
 	tables  map[int]proc.Table // of containers, by process
+	located map[spot]location  // what was looked up of other containers' mounts
 	spots   []owned            // of everything that belongs to the group
 	item    *Item              // that is being looked at
 	out     Resolved
@@ -105,6 +123,13 @@ type resolver struct {
 type owned struct {
 	spot
 	dataset fs.Dataset
+	path    string      // of the host, that leads there
+	inodes  proc.Device // what stat says of the dataset's files: Btrfs has a number for each subvolume
+}
+
+// own adds a spot of the group, which the path leads to.
+func (r *resolver) own(at thing, d fs.Dataset, path string) {
+	r.spots = append(r.spots, owned{spot: at.spot, dataset: d, path: path, inodes: at.inodes})
 }
 
 func (r *resolver) warn(format string, args ...any) {
@@ -125,6 +150,9 @@ func (r *resolver) nothing() error {
 
 // table of a container's process, checked to be still the container's.
 func (r *resolver) table(c Container) (proc.Table, error) {
+	if c.seen != nil {
+		return c.seen, nil
+	}
 	if t, ok := r.tables[c.Pid]; ok {
 		return t, nil
 	}
@@ -139,72 +167,95 @@ func (r *resolver) table(c Container) (proc.Table, error) {
 	return t, nil
 }
 
+// item is one thing of a group, as messages name it.
+type item struct {
+	text    string
+	exclude string // by what the key exclude would name it, "" for a path of the configuration
+	source  string // of a bind mount
+}
+
+func (i item) String() string { return i.text }
+
 // mount finds where one mount of one member lies and adds it.
 func (r *resolver) mount(ctx context.Context, c Container, m Mount) error {
-	who := fmt.Sprintf("%s of container %s", m, c.Name)
+	who := item{text: fmt.Sprintf("%s of container %s", m, c.Name), exclude: m.nameFor()}
+	if m.Kind == Bind {
+		who.source = m.Source
+	}
 	switch {
-	case m.Kind == Tmpfs:
+	case m.Kind == Tmpfs || m.FSType == "tmpfs":
 		r.note("%s is memory and not kept", who)
 		return nil
 	case !m.Writable:
 		r.note("%s is read-only there", who)
+		return nil
+	case ofTheHost(who.source):
+		r.note("%s belongs to this host and is left out", who)
 		return nil
 	case network(m.FSType):
 		return r.refuse(who, m.FSType)
 	case m.Kind != Volume && m.Kind != Bind:
 		return advice.With(fmt.Errorf("%s: snapd does not know how to find mounts of this kind", who), "%s", r.leaveOut(who))
 	}
-	if !c.Running || c.Pid <= 0 {
+	var t proc.Table
+	if c.Running && c.Pid > 0 {
+		var err error
+		if t, err = r.table(c); gone(err) {
+			r.hasEnded(c)
+		} else if err != nil {
+			return err
+		}
+	}
+	if t == nil {
 		if m.FSType != "" {
 			return advice.With(fmt.Errorf("%s: it is mounted only while a container uses it", who), "start the container, or %s", r.leaveOut(who))
 		}
 		return r.hostPath(ctx, who, m.Source, c.Name)
 	}
-	t, err := r.table(c)
-	if err != nil {
-		return err
-	}
 	target := filepath.Clean(m.Target)
 	entry, found := t.At(target)
 	if !found {
 		// Docker follows symbolic links of the image, such as /var/run.
-		if entry, found = r.bySource(t, m.Source); !found {
+		if entry, found = r.bySource(ctx, t, m.Source); !found {
 			return advice.With(fmt.Errorf("%s: the container's process does not have it mounted at %s; a runtime that hides its mounts (gVisor, Kata) is not supported", who, target), "%s", r.leaveOut(who))
 		}
 		target = entry.Point
 	}
-	if kernelMade(entry.Type) {
+	switch {
+	case kernelMade(entry.Type):
 		r.note("%s belongs to the kernel (%s)", who, entry.Type)
 		return nil
+	case reason(entry.Type) != "": // known without a look at it, which may hang
+		return r.refuse(who, entry.Type)
+	case r.replaced(ctx, c, target, entry, m.Source):
+		r.warn("%s: the file was replaced after the container was started: the container still has the old one, and the snapshot has the new one; start the container anew", who)
+		return r.hostPath(ctx, who, m.Source, c.Name)
 	}
-	path, err := r.names.path(spotOf(entry), m.Source)
+	path, err := r.names.path(ctx, spotOf(entry), m.Source)
 	if err != nil {
-		if reason(entry.Type) != "" {
-			return r.refuse(who, entry.Type)
-		}
 		return fmt.Errorf("%s: %w", who, err)
 	}
 	if err := r.add(ctx, who, path, c.Name); err != nil {
 		return err
 	}
-	r.nestedMounts(ctx, t, target, who, c.Name, func(mountpoint string) bool {
+	r.nestedMounts(ctx, t, target, who.text, c.Name, func(mountpoint string) bool {
 		return slices.ContainsFunc(c.Mounts, func(o Mount) bool { return filepath.Clean(o.Target) == mountpoint })
 	})
 	return nil
 }
 
 // bySource finds the mount of a container that is of the host's path source.
-func (r *resolver) bySource(t proc.Table, source string) (proc.Mount, bool) {
-	real, err := filepath.EvalSymlinks(source)
+func (r *resolver) bySource(ctx context.Context, t proc.Table, source string) (proc.Mount, bool) {
+	real, err := r.names.real(ctx, source)
 	if err != nil {
 		return proc.Mount{}, false
 	}
-	want, _, _, err := r.names.look(real)
+	want, err := r.names.look(ctx, real)
 	if err != nil {
 		return proc.Mount{}, false
 	}
 	for _, v := range slices.Backward(t) {
-		if spotOf(v) == want {
+		if spotOf(v) == want.spot {
 			return v, true
 		}
 	}
@@ -212,20 +263,27 @@ func (r *resolver) bySource(t proc.Table, source string) (proc.Mount, bool) {
 }
 
 func (r *resolver) plainPath(ctx context.Context, path string) error {
-	return r.hostPath(ctx, pathOfGroup+path, path, "")
+	return r.hostPath(ctx, item{text: "path " + path}, path, "")
 }
 
 // hostPath adds a path of the host and what is mounted below it.
-func (r *resolver) hostPath(ctx context.Context, who, path, user string) error {
+func (r *resolver) hostPath(ctx context.Context, who item, path, user string) error {
 	if path == "" {
 		return advice.With(fmt.Errorf("%s: the engine does not say where it lies on this host", who), "%s", r.leaveOut(who))
 	}
-	real, err := filepath.EvalSymlinks(path)
+	real, err := r.names.real(ctx, path)
+	if errors.Is(err, os.ErrNotExist) && noData(who.source) {
+		r.note("%s belongs to this host and is left out", who)
+		return nil
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		if user == "" {
 			return advice.With(fmt.Errorf("%s does not exist", who), "make it, mount what it lies on (a pool of ZFS may only want zpool import), or %s", r.leaveOut(who))
 		}
 		return advice.With(fmt.Errorf("%s: %s does not exist", who, path), "make it, mount what it lies on, or %s", r.leaveOut(who))
+	}
+	if remote, yes := errors.AsType[*errRemote](err); yes {
+		return r.refuse(who, remote.mount.Type)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", who, err)
@@ -233,30 +291,30 @@ func (r *resolver) hostPath(ctx context.Context, who, path, user string) error {
 	if err := r.add(ctx, who, real, user); err != nil {
 		return err
 	}
-	r.nestedMounts(ctx, r.names.host, real, who, user, func(string) bool { return false })
+	r.nestedMounts(ctx, r.names.host, real, who.text, user, func(string) bool { return false })
 	return nil
 }
 
 // add finds the dataset of a path without symbolic links.
-func (r *resolver) add(ctx context.Context, who, path, user string) error {
-	where, m, mode, err := r.names.look(path)
+func (r *resolver) add(ctx context.Context, who item, path, user string) error {
+	at, err := r.names.look(ctx, path)
 	if err != nil {
 		return fmt.Errorf("%s: %w", who, err)
 	}
-	if mode == unix.S_IFBLK && strings.HasPrefix(who, pathOfGroup) {
-		return r.device(ctx, who, path, m)
+	if at.mode == unix.S_IFBLK && who.exclude == "" {
+		return r.device(ctx, who, path, at.mount)
 	}
-	if mode != unix.S_IFDIR && mode != unix.S_IFREG {
+	if at.mode != unix.S_IFDIR && at.mode != unix.S_IFREG {
 		r.note("%s is a socket, a device or a pipe", who)
 		return nil
 	}
-	if kernelMade(m.Type) {
-		r.note("%s belongs to the kernel (%s)", who, m.Type)
+	if kernelMade(at.mount.Type) {
+		r.note("%s belongs to the kernel (%s)", who, at.mount.Type)
 		return nil
 	}
 	place, err := r.locate(ctx, path)
 	if errors.Is(err, fs.ErrNotMine) {
-		return r.refuse(who, m.Type)
+		return r.refuse(who, at.mount.Type)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: find the dataset of %s: %w", who, path, err)
@@ -264,16 +322,16 @@ func (r *resolver) add(ctx context.Context, who, path, user string) error {
 	if place.Path != "." && place.Path != "" {
 		r.note("%s is only a part of %s %s, and the snapshot has the whole of it", who, place.Dataset.Driver, place.Dataset.Name)
 	}
+	r.own(at, place.Dataset, path)
 	r.keep(place, path, user)
 	r.lies(place, path)
-	r.spots = append(r.spots, owned{where, place.Dataset})
 	return nil
 }
 
 // device adds a block device that the configuration names by its node, such as
 // the disk of a virtual machine. It must lie where the kernel makes nodes: of
 // one elsewhere a driver could take the filesystem that the node lies on.
-func (r *resolver) device(ctx context.Context, who, path string, m proc.Mount) error {
+func (r *resolver) device(ctx context.Context, who item, path string, m proc.Mount) error {
 	var place fs.Place
 	err := fs.ErrNotMine
 	if m.Type == "devtmpfs" {
@@ -291,8 +349,19 @@ func (r *resolver) device(ctx context.Context, who, path string, m proc.Mount) e
 	return nil
 }
 
-// locate asks every driver whether the path is on its storage.
+// locate asks every driver whether the path, which has no symbolic links, is on
+// its storage.
 func (r *resolver) locate(ctx context.Context, path string) (fs.Place, error) {
+	m, err := r.names.near(path)
+	if err != nil {
+		return fs.Place{}, fmt.Errorf("%w: %w", fs.ErrNotMine, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, locateLimit)
+	defer cancel()
+	return look(ctx, r.names.looks, locateLimit, m.Device, path, func() (fs.Place, error) { return r.ask(ctx, path) })
+}
+
+func (r *resolver) ask(ctx context.Context, path string) (fs.Place, error) {
 	for _, d := range r.drivers {
 		place, err := d.Locate(ctx, path)
 		if err == nil || !errors.Is(err, fs.ErrNotMine) {

@@ -169,7 +169,6 @@ func TestResolveRefuses(t *testing.T) {
 		idle  bool
 		want  string
 	}{
-		{"tmpfs", dockertest.Mount{Source: tmp, Target: "/data"}, false, "it lies on tmpfs, which is memory and is not kept"},
 		{"overlay", dockertest.Mount{Source: overlay, Target: "/data"}, false, "it lies on overlay, which is made of layers"},
 		{"plain ext4", dockertest.Mount{Volume: "res-plain", Target: "/data"}, false, "snapd snapshots Btrfs, ZFS and LVM only"},
 		{"nfs", dockertest.Mount{Volume: "res-nfs", Target: "/n"}, true, "volume res-nfs of container res-refused cannot be snapshotted: it lies on nfs, which lives on another host"},
@@ -188,7 +187,7 @@ func TestResolveRefuses(t *testing.T) {
 				runContainer(t, spec)
 			}
 			_, err := resolve(t, e, "res-refused", "")
-			if !errors.Is(err, workload.ErrNoStorage) || !strings.Contains(err.Error(), c.want) || !strings.Contains(advice.Of(err), "snapd.volumes") {
+			if !errors.Is(err, workload.ErrNoStorage) || !strings.Contains(err.Error(), c.want) || !strings.Contains(advice.Of(err), "snapd.exclude") {
 				t.Errorf("got %v", err)
 			}
 		})

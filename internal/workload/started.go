@@ -39,6 +39,9 @@ func (e *Engine) Started(ctx context.Context, before []Container) ([]Container, 
 	found := make([]*Container, len(fresh))
 	err = each(len(fresh), func(i int) (err error) {
 		found[i], err = e.inspect(ctx, fresh[i], volumes)
+		if known[fresh[i]].Fault != nil {
+			err = nil // said already, to those whom it concerns
+		}
 		return err
 	})
 	if err != nil {

@@ -11,14 +11,18 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/config"
+	"snapd/internal/proc"
 )
 
 // Container is one container of this host, running or not.
 type Container struct {
 	ID, Name, Image     string
-	Running, Paused     bool
+	Running, Paused     bool              // one that the engine starts again and again does not run in between
+	Restarting          bool              // the engine is about to start it again, after it has ended by itself
+	Restarts            int               // how often the engine has done so
 	StartedAt           time.Time         // of its first process; zero when it never ran
 	AutoRemove          bool              // --rm: it vanishes when it stops
+	StopTimeout         time.Duration     // how long it may take to end before the engine kills it
 	Pid                 int               // of its first process, 0 when it does not run
 	Labels, ImageLabels map[string]string // of the container; of the image it was made from
 	ImageGone           bool              // its image was removed, so it is not known which labels came from there
@@ -29,7 +33,18 @@ type Container struct {
 	Cgroup              string          // absolute directory in the cgroup v2 tree, "" when there is none
 	Commands            config.Commands // what is run in it for a restore point; known of members of groups only
 	Definition          json.RawMessage // what inspect says: it has environments, so it belongs into encrypted parts only
+
+	seen   proc.Table // its mounts when it was started, of one that may have ended since
+	passed bool       // it was started while a Follower listened, and does not run now
+	// Fault is why it cannot be looked at or frozen, nil when it can. Its other
+	// fields are then what is known all the same. Groups that it belongs to are
+	// refused, and those that it writes to are warned.
+	Fault error
 }
+
+// ErrChanged is wrapped when a container is not what it was when it was listed,
+// for example started anew since. Listing it again helps.
+var ErrChanged = errors.New("changed since it was listed")
 
 // Kinds of mounts.
 const (
@@ -67,6 +82,8 @@ type Group struct {
 	Members []Container // by name
 	Mounts  []Use       // what of the members' mounts belongs to the group, before it is known where it lies
 	LeftOut []Use       // the others
+
+	Excluded []Use // what would, if exclude did not name it
 }
 
 // Use is one mount of one member.

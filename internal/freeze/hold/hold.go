@@ -7,12 +7,13 @@ package hold
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"snapd/internal/quote"
 )
 
 // Target is a container that runs, and the user as which commands run in it.
@@ -226,5 +227,5 @@ func lastWords(text string) string {
 	if s == "" {
 		return "it printed nothing"
 	}
-	return fmt.Sprintf("it said: %s", s)
+	return quote.Said(s)
 }

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountTable are the mounts of Btrfs that the host has.
+// mountTable are the mounts of Btrfs that the host has, without those whose way
+// leads through what another host or a program answers for: it could hang.
 type mountTable struct{ proc.Table }
 
 func hostMounts() (mountTable, error) {
@@ -22,7 +23,13 @@ func hostMounts() (mountTable, error) {
 }
 
 func ofBtrfs(all proc.Table) mountTable {
-	return mountTable{all.Only(func(m proc.Mount) bool { return m.Type == "btrfs" })}
+	return mountTable{all.Only(func(m proc.Mount) bool {
+		if m.Type != "btrfs" {
+			return false
+		}
+		_, remote := all.Remote(m.Point)
+		return !remote
+	})}
 }
 
 // of finds the mount through which f was opened.

@@ -205,7 +205,10 @@ func openObject(root *os.Root, key string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !named.Mode().IsRegular() {
+	if !named.Mode().IsRegular() && !named.IsDir() {
+		return nil, fmt.Errorf("%w: it is no file", ship.ErrDamaged) // a link or a pipe: it is there, and no object
+	}
+	if named.IsDir() {
 		return nil, fmt.Errorf("%w: it is no file", ship.ErrNotFound)
 	}
 	f, err := root.Open(key)

@@ -16,7 +16,6 @@ import (
 	"snapd/internal/ship/shiptest"
 
 	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
 func put(t *testing.T, s *s3.Store, key, body string) {
@@ -118,30 +117,14 @@ func TestBucketsWithoutLocks(t *testing.T) {
 	}
 }
 
-// limited gives keys that may do only what a policy says.
-func limited(t *testing.T, m *shiptest.MinIO, actions string) s3.Options {
-	t.Helper()
-	keys, err := credentials.NewSTSAssumeRole(m.Endpoint(), credentials.STSAssumeRoleOptions{
-		AccessKey: m.AccessKey, SecretKey: m.SecretKey,
-		Policy: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":[` + actions + `],"Resource":["arn:aws:s3:::*"]}]}`,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := keys.GetWithContext(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s3.Options{Endpoint: m.Endpoint(), AccessKey: v.AccessKeyID, SecretKey: v.SecretAccessKey, SessionToken: v.SessionToken}
-}
-
 // TestWithoutTheRightToExtend: the right that lacks is named.
 func TestWithoutTheRightToExtend(t *testing.T) {
 	m := shiptest.StartMinIO(t)
 	m.Bucket(t, "locked", true)
 	m.Lock(t, "locked", "GOVERNANCE", 30)
-	o := limited(t, m, `"s3:PutObject","s3:GetObject","s3:ListBucket","s3:DeleteObject","s3:GetObjectRetention","s3:GetBucketObjectLockConfiguration","s3:GetBucketVersioning"`)
-	o.Bucket, o.Prefix = "locked", "p"
+	v := m.Limited(t, "s3:PutObject", "s3:GetObject", "s3:ListBucket", "s3:DeleteObject", "s3:GetObjectRetention", "s3:GetBucketObjectLockConfiguration", "s3:GetBucketVersioning")
+	o := options(m, "locked", "p")
+	o.AccessKey, o.SecretKey, o.SessionToken = v.AccessKeyID, v.SecretAccessKey, v.SessionToken
 	s, err := s3.New(o)
 	if err != nil {
 		t.Fatal(err)

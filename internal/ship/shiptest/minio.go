@@ -2,6 +2,7 @@ package shiptest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -150,6 +151,29 @@ func (m *MinIO) Bucket(t *testing.T, name string, objectLock bool) {
 	if err := c.MakeBucket(t.Context(), name, minio.MakeBucketOptions{ObjectLocking: objectLock}); err != nil {
 		t.Fatalf("make bucket %s: %v", name, err)
 	}
+}
+
+// Limited gives keys that may do only these actions, such as "s3:PutObject".
+func (m *MinIO) Limited(t *testing.T, actions ...string) credentials.Value {
+	t.Helper()
+	policy, err := json.Marshal(map[string]any{
+		"Version":   "2012-10-17",
+		"Statement": []any{map[string]any{"Effect": "Allow", "Resource": []string{"arn:aws:s3:::*"}, "Action": actions}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := credentials.NewSTSAssumeRole(m.Endpoint(), credentials.STSAssumeRoleOptions{
+		AccessKey: m.AccessKey, SecretKey: m.SecretKey, Policy: string(policy),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := keys.GetWithContext(&credentials.CredContext{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
 
 // Lock sets the default retention of a bucket that was made with object lock:

@@ -37,6 +37,16 @@ func As(user string, env ...string) func(*container.Config, *container.HostConfi
 	return func(c *container.Config, _ *container.HostConfig) { c.User, c.Env = user, env }
 }
 
+// StartedAgain is a Change: the engine starts the container again when it ends.
+func StartedAgain(_ *container.Config, h *container.HostConfig) {
+	h.RestartPolicy = container.RestartPolicy{Name: container.RestartPolicyAlways}
+}
+
+// StopTimeout is a Change: the container may take so many seconds to end.
+func StopTimeout(seconds int) func(*container.Config, *container.HostConfig) {
+	return func(c *container.Config, _ *container.HostConfig) { c.StopTimeout = &seconds }
+}
+
 // Mount of a container.
 type Mount struct {
 	Volume   string // name of a volume, made if it does not exist

@@ -13,10 +13,10 @@ import (
 	"snapd/internal/ship"
 )
 
-// adopted are the repositories of the old kit that this call goes on with:
+// fromOldKit are the repositories of the old kit that this call goes on with:
 // that which the caller named, or all. Where a configuration is there, it must
 // name them.
-func (s *setup) adopted(configured []config.Repository) ([]config.Repository, error) {
+func (s *setup) fromOldKit(configured []config.Repository) ([]config.Repository, error) {
 	chosen, err := s.chosen()
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func (s *setup) adopted(configured []config.Repository) ([]config.Repository, er
 		i := slices.IndexFunc(configured, func(c config.Repository) bool { return c.URL == r.URL })
 		if i < 0 {
 			return nil, advice.With(advice.Usagef("%s is there already and does not name %s", s.File, r.URL),
-				"name that repository in it, or move the file away, then adopt again")
+				"name that repository in it, or move the file away, then run the same command again")
 		}
 		there := configured[i]
 		there.Signer, there.SealedSigningKey, there.Identity = r.Signer, r.SealedSigningKey, r.Identity
@@ -83,7 +83,7 @@ func (s *setup) at(r config.Repository, url ...string) config.Repository {
 	return r
 }
 
-// signingKeyFile is where the key of an adopted repository goes: one file,
+// signingKeyFile is where the key of such a repository goes: one file,
 // unless the repositories have several.
 func (s *setup) signingKeyFile(r config.Repository, all []config.Repository) string {
 	name := "signing.key"
@@ -93,17 +93,17 @@ func (s *setup) signingKeyFile(r config.Repository, all []config.Repository) str
 	return filepath.Join(filepath.Dir(s.File), name)
 }
 
-// adoptedSigner opens the signing key in the kit; nil when it holds none.
-func (s *setup) adoptedSigner(r config.Repository) (*ship.Signer, error) {
+// kitSigner opens the signing key in the kit; nil when it holds none.
+func (s *setup) kitSigner(r config.Repository) (*ship.Signer, error) {
 	if r.SealedSigningKey == "" {
 		return nil, nil //nolint:nilnil // said when the repository was asked, with an address to go on at
 	}
 	return openSigner(r, s.identities)
 }
 
-// proveAdopted tries the old kit, with the identities that were named beside
+// proveOldKit tries the old kit, with the identities that were named beside
 // it, before a configuration relies on it.
-func (s *setup) proveAdopted(ctx context.Context) error {
+func (s *setup) proveOldKit(ctx context.Context) error {
 	made := &KitMade{File: s.KitFile}
 	for _, p := range s.places {
 		r := p.Repository
