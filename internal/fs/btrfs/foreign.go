@@ -2,9 +2,6 @@ package btrfs
 
 import (
 	"encoding/binary"
-	"fmt"
-	"os"
-	"unsafe"
 
 	"snapd/internal/fs/btrfs/btrfsstream"
 )
@@ -16,25 +13,8 @@ const (
 	rootItemParent = 263
 )
 
-// isReadOnlySnapshot tells whether subvolume id of the filesystem of f is
-// read-only and was made from another one: what snapper, btrbk and their like
-// keep. It needs no path to it, so that what is mounted over it is no matter.
-func isReadOnlySnapshot(f *os.File, id uint64) (bool, error) {
-	const headerSize = 32 // btrfs_ioctl_search_header
-	args := searchArgs{
-		treeID: rootTreeID, minObjectID: id, maxObjectID: id, minType: rootItemKey, maxType: rootItemKey,
-		maxOffset: ^uint64(0), maxTransID: ^uint64(0), items: 1,
-	}
-	if err := ioctl(f, iocTreeSearch, unsafe.Pointer(&args)); err != nil {
-		return false, fmt.Errorf("read what subvolume %d of %s is: %w", id, f.Name(), err)
-	}
-	if args.items == 0 {
-		return false, nil // it was deleted just now
-	}
-	length := binary.NativeEndian.Uint32(args.buf[28:])
-	return readOnlySnapshot(args.buf[headerSize : headerSize+length]), nil
-}
-
+// readOnlySnapshot tells whether a root item is of a read-only subvolume that was
+// made from another one: what snapper, btrbk and their like keep.
 func readOnlySnapshot(rootItem []byte) bool {
 	var parent btrfsstream.UUID
 	if len(rootItem) < rootItemParent+len(parent) {
