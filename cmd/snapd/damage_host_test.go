@@ -286,10 +286,20 @@ func (h *quietHost) plainly(text string) string {
 	}
 	text = strings.ReplaceAll(text, h.dir, "")
 	for _, change := range [][2]string{
-		{`[0-9a-f]{63,64}`, "DIGEST"}, {`(/[0-9]{8})-[0-9a-f]{16}`, "$1-HASH"}, {`\b[0-9a-hjkmnp-tv-z]{16}\b`, "ID"}, {`"[0-9a-f]{32} `, `"REPOSITORY `},
-		{`[0-9.]+ (B|KiB)\b`, "N B"}, {`[0-9]+( bytes long, signed for )[0-9]+`, "N${1}N"}, {`than the [0-9]+ bytes`, "than the N bytes"}, {`in [0-9.]+ s\b`, "in N s"},
-		{`(meta/streams/[A-Z0-9]+)\.[^:,"\s]*`, "$1.…"}, {`RW[A-Za-z0-9+/]{54}`, "KEY"}, {`20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9:]{8}`, "TIME"}, {`snapshot [a-z0-9]{26}`, "snapshot GUID"},
-		{`  +(\S)`, "  $1"}, {`\n\s*\n`, "\n"},
+		{`[0-9a-f]{63,64}`, "DIGEST"},
+		{`(/[0-9]{8})-[0-9a-f]{16}`, "$1-HASH"},
+		{`\b[0-9a-hjkmnp-tv-z]{16}\b`, "ID"},
+		{`"[0-9a-f]{32} `, `"REPOSITORY `},
+		{`[0-9.]+ (B|KiB)\b`, "N B"},
+		{`[0-9]+( bytes long, signed for )[0-9]+`, "N${1}N"},
+		{`than the [0-9]+ bytes`, "than the N bytes"},
+		{`in [0-9.]+ s\b`, "in N s"},
+		{`(meta/streams/[A-Z0-9]+)\.[^:,"\s]*`, "$1.…"},
+		{`RW[A-Za-z0-9+/]{54}`, "KEY"},
+		{`20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9:]{8}`, "TIME"},
+		{`snapshot [a-z0-9]{26}`, "snapshot GUID"},
+		{`  +(\S)`, "  $1"},
+		{`\n\s*\n`, "\n"},
 	} {
 		text = regexp.MustCompile(change[0]).ReplaceAllString(text, change[1])
 	}

@@ -167,9 +167,25 @@ func TestNothingHarmfulIsPrinted(t *testing.T) {
 		{"run", "shop"}, {"snapshot", "shop"}, {"ship"}, {"prune"}, {"list"}, {"list", nasty}, {"show", nasty}, {"status"},
 	}
 	here := [][]string{
-		{"doctor"}, {"verify", nasty}, {"repair", nasty}, {"restore", nasty, "--to", "btrfs:" + dir}, {"drop", nasty}, {"pin", nasty},
-		{"unpin", nasty}, {"accept", nasty}, {"adopt", nasty}, {"init", "--kit", filepath.Join(dir, "kit")}, {"thaw"}, {"serve"},
-		{nasty}, {"list", "--" + nasty}, {"status"}, {"run", nasty}, {"list"}, {"version"}, {"--help"},
+		{"doctor"},
+		{"verify", nasty},
+		{"repair", nasty},
+		{"restore", nasty, "--to", "btrfs:" + dir},
+		{"drop", nasty},
+		{"pin", nasty},
+		{"unpin", nasty},
+		{"accept", nasty},
+		{"adopt", nasty},
+		{"init", "--kit", filepath.Join(dir, "kit")},
+		{"thaw"},
+		{"serve"},
+		{nasty},
+		{"list", "--" + nasty},
+		{"status"},
+		{"run", nasty},
+		{"list"},
+		{"version"},
+		{"--help"},
 	}
 	for _, json := range []bool{false, true} {
 		for _, words := range answered {

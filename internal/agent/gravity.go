@@ -22,6 +22,18 @@ func gravity(warning string) int {
 	return 1
 }
 
+// byGravity parts the warnings of a point, of a version that did not sort them too.
+func byGravity(warnings []string) (grave, rest []string) {
+	for _, w := range warnings {
+		if gravity(w) == 0 {
+			grave = append(grave, w)
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	return grave, rest
+}
+
 // whatToDoAbout is what a user does about a warning of a point, "" when it says all.
 func whatToDoAbout(group, warning string) string {
 	if strings.HasPrefix(warning, workload.NotCovered) && strings.HasSuffix(warning, workload.OfItsOwn) {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -178,17 +179,34 @@ func holdMark() (string, error) {
 	return holdPrefix + self, err
 }
 
-// endOrphans ends commands that keep a lock for a snapd that was killed. The
-// engine has closed their input when that happened; this is for those that did
-// not heed it, and for an engine that hangs.
+// hookPrefix begins the mark of hooks, hookEnd separates what tells them apart.
+const hookPrefix, hookEnd = "hook-", "+"
+
+// hookMark is the mark of one run of a hook: of this process, so that a later one
+// sees whether that was killed, and unlike any other.
+func hookMark() (string, error) {
+	self, err := workload.SelfMark()
+	return hookPrefix + self + hookEnd + rand.Text(), err
+}
+
+// orphaned tells whether a mark is of a hold or hook whose snapd was killed.
+func orphaned(mark string) bool {
+	if self, ours := strings.CutPrefix(mark, holdPrefix); ours {
+		return workload.MarkOfDead(self)
+	}
+	self, ours := strings.CutPrefix(mark, hookPrefix)
+	self, _, whole := strings.Cut(self, hookEnd)
+	return ours && whole && workload.MarkOfDead(self)
+}
+
+// endOrphans ends commands that keep a lock, and hooks that run, for a snapd that
+// was killed. The engine has closed their input when that happened; this is for
+// those that did not heed it, and for an engine that hangs.
 func (a *Agent) endOrphans() []string {
-	ended, err := workload.EndMarked(func(mark string) bool {
-		self, ours := strings.CutPrefix(mark, holdPrefix)
-		return ours && workload.MarkOfDead(self)
-	})
+	ended, err := workload.EndMarked(orphaned)
 	var out []string
 	for _, pid := range ended {
-		out = append(out, fmt.Sprintf("process %d, which kept a lock for a killed snapd, was ended", pid))
+		out = append(out, fmt.Sprintf("process %d, which kept a lock or ran a hook for a killed snapd, was ended", pid))
 		a.warn("", "%s", out[len(out)-1])
 	}
 	if err != nil {

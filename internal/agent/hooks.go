@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -99,7 +98,11 @@ func (h *hooks) before(ctx context.Context) error {
 			h.a.warn(h.group.Name, "%s", h.warnings[len(h.warnings)-1])
 			continue
 		}
-		hook := hold.Hook{Target: target(c), Args: c.Commands.Before, Mark: "hook-" + rand.Text()}
+		mark, err := hookMark()
+		if err != nil {
+			return err
+		}
+		hook := hold.Hook{Target: target(c), Args: c.Commands.Before, Mark: mark}
 		if len(c.Commands.After) > 0 {
 			p := &hold.Promise{
 				Group: h.group.Name, Made: h.a.Now(), ID: c.ID, Name: c.Name, User: string(c.Commands.User),

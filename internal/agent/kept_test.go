@@ -25,10 +25,10 @@ func TestPointsOfAGroupWithoutContainers(t *testing.T) {
 			b.Config.Groups["shop"] = gone
 		},
 		"the engine hangs": func() {
-			b.Options.Engine = func(context.Context) (*workload.Engine, error) { return nil, errors.New("the engine does not answer") }
+			b.Engine = func(context.Context) (*workload.Engine, error) { return nil, errors.New("the engine does not answer") }
 		},
 	} {
-		before, engine := b.Config.Groups["shop"], b.Options.Engine
+		before, engine := b.Config.Groups["shop"], b.Engine
 		broken()
 		if name == "the project is gone" {
 			st, err := b.Status(t.Context())
@@ -43,7 +43,7 @@ func TestPointsOfAGroupWithoutContainers(t *testing.T) {
 		if pruned, err := b.Prune(t.Context(), []string{"shop"}, true); err != nil || len(pruned.Keep) == 0 {
 			t.Errorf("%s: prune: %+v, %v", name, pruned, err)
 		}
-		b.Config.Groups["shop"], b.Options.Engine = before, engine
+		b.Config.Groups["shop"], b.Engine = before, engine
 	}
 	if v := b.view("main"); len(v.Points) != 2 {
 		t.Errorf("%d points were shipped, want 2", len(v.Points))

@@ -76,7 +76,7 @@ func (s *setup) finishKit(ctx context.Context) error {
 	}
 	if !s.wantsKit() {
 		if k.Commands = s.CardCommands; s.Show == nil || len(k.Repositories) == 0 || s.faults() != nil {
-			return nil // a card must not name a key that signed nothing
+			return nil //nolint:nilerr // a card must not name a key that signed nothing
 		}
 		return s.Show(config.FormatCard(k), false)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // lookLimit bounds each look through the processes of this host.
-const lookLimit = 5 * time.Second
+const lookLimit = 20 * time.Second
 
 // promises tells whether the plan says that nothing writes in the window. Where
 // all filesystems are frozen nothing can.

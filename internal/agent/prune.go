@@ -97,11 +97,7 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 		if err != nil {
 			err = fmt.Errorf("prune repository %s: %w", name, err)
 			faults = append(faults, err)
-			for _, g := range groups {
-				if slices.Contains(g.Repositories, name) {
-					failed[g.Name] = errors.Join(failed[g.Name], err)
-				}
-			}
+			joinFor(failed, groups, name, err)
 			continue
 		}
 		views[name] = view
@@ -124,6 +120,15 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 		faults = append(faults, fmt.Errorf("group %s has points neither here nor in a repository: %w", o.Former, ErrNotThere))
 	}
 	return out, errors.Join(faults...)
+}
+
+// joinFor adds a fault to those of the groups that ship to a repository.
+func joinFor(failed map[string]error, groups []workload.Group, repository string, err error) {
+	for _, g := range groups {
+		if slices.Contains(g.Repositories, repository) {
+			failed[g.Name] = errors.Join(failed[g.Name], err)
+		}
+	}
 }
 
 // pruneGroups are the groups that a prune is about.

@@ -116,9 +116,7 @@ func strangers(known []GroupStatus, points []point.Point) []GroupStatus {
 		if slices.ContainsFunc(known, func(g GroupStatus) bool { return g.Group == p.Group }) {
 			continue
 		}
-		i := slices.IndexFunc(out, func(s GroupStatus) bool { return s.Group == p.Group })
-		if i < 0 {
-			i = len(out)
+		if !slices.ContainsFunc(out, func(s GroupStatus) bool { return s.Group == p.Group }) {
 			out = append(out, GroupStatus{Group: p.Group, Attention: []string{
 				"no configuration and no container makes this group now: no new restore points are taken, and those that are there stay until a person prunes the group by name",
 			}})
@@ -130,10 +128,9 @@ func strangers(known []GroupStatus, points []point.Point) []GroupStatus {
 	return out
 }
 
-func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []point.Point, known map[string]found) GroupStatus {
-	st := GroupStatus{Group: g.Name, Attention: []string{}}
-	var newest *point.Point
-	waiting := 0
+// newestOf fills in the times of a group's points; it returns the newest point, nil
+// if there is none, and how many have yet to be shipped.
+func (a *Agent) newestOf(g workload.Group, points []point.Point, st *GroupStatus) (newest *point.Point, waiting int) {
 	for _, p := range points {
 		if p.Group != g.Name || isFuture(p.Time, a.Now()) {
 			continue // one of the future would be the newest for as long
@@ -155,6 +152,12 @@ func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []poin
 			st.NewestVerified = &p.Time
 		}
 	}
+	return newest, waiting
+}
+
+func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []point.Point, known map[string]found) GroupStatus {
+	st := GroupStatus{Group: g.Name, Attention: []string{}}
+	newest, waiting := a.newestOf(g, points, &st)
 	say := func(format string, args ...any) { st.Attention = append(st.Attention, fmt.Sprintf(format, args...)) }
 	st.Failed = a.failures(g.Name)
 	for _, f := range st.Failed {
@@ -170,12 +173,8 @@ func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []poin
 	if st.Late = a.lateBy(ctx, g, newest.Time); st.Late != nil {
 		say("%s", st.Late)
 	}
-	gravestFirst(newest.Warnings) // older versions did not
-	rest := slices.IndexFunc(newest.Warnings, func(w string) bool { return gravity(w) > 0 })
-	if rest < 0 {
-		rest = len(newest.Warnings)
-	}
-	st.Attention = append(st.Attention, newest.Warnings[:rest]...)
+	grave, rest := byGravity(newest.Warnings)
+	st.Attention = append(st.Attention, grave...)
 	st.Attention = append(st.Attention, a.keptFor(g.Name, points, *newest)...)
 	if len(g.Repositories) == 0 {
 		say("no repository: its restore points lie on this host only")
@@ -187,7 +186,7 @@ func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []poin
 	if st.NewestShipped != nil && st.NewestVerified == nil && !looked {
 		say("nothing was ever verified: run snapd verify")
 	}
-	st.Attention = append(st.Attention, newest.Warnings[rest:]...)
+	st.Attention = append(st.Attention, rest...)
 	return st
 }
 

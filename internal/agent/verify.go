@@ -102,7 +102,7 @@ func (a *Agent) verifyIn(ctx context.Context, name string, o VerifyOptions, out 
 	// Verify reads the repository for itself: of a large one this look would take
 	// as much memory again.
 	before := view.Problems
-	view, points = nil, nil //nolint:ineffassign,wastedassign,staticcheck // so that they can be collected
+	view, points = nil, nil //nolint:ineffassign,wastedassign // so that they can be collected
 	v, problems, err := repo.Verify(ctx, ship.VerifyOptions{Points: ids, Deep: o.Deep, Check: o.Check}, func(p ship.Progress) {
 		a.Report(Event{Kind: Progress, Text: "verify " + name, Bytes: p.StoredBytes})
 	})

@@ -51,13 +51,14 @@ func (s *Server) accept(ctx context.Context, makeWay context.CancelCauseFunc, l 
 			continue
 		}
 		c, err := l.AcceptUnix()
-		switch looked = isTimeout(err); {
-		case err == nil:
-			s.take(c, l, feed)
-		case looked:
-		case errors.Is(err, net.ErrClosed):
-			return err
-		default: // no descriptors are left, for example: it passes
+		looked = isTimeout(err)
+		if err == nil {
+			s.take(c, l, feed) //nolint:contextcheck // it never waits
+		} else if !looked {
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			// No descriptors are left, for example: it passes.
 			s.refusals.note(ownFaults, "accept a call: "+err.Error())
 			s.pause(ctx, false)
 		}

@@ -55,7 +55,7 @@ func TestBeTheWitness(t *testing.T) {
 	for {
 		begin := time.Now()
 		select {
-		case <-over:
+		case <-over: //nolint:errcheck // that it is over is what it tells
 			fmt.Printf("late by %d\n", late)
 			return
 		case <-time.After(2 * time.Millisecond):

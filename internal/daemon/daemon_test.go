@@ -127,7 +127,7 @@ func TestAHangingConfigurationFeedsTheWatchdog(t *testing.T) {
 func TestCallsOfOneDaemonTellWhenTheyCanGoOn(t *testing.T) {
 	d, _ := newDaemon(t, func() (*config.Config, error) { return &config.Config{}, nil })
 	var taken []func()
-	d.Options.Agent = func(conf *config.Config, _ agent.Report) (agent.Options, error) {
+	d.Agent = func(conf *config.Config, _ agent.Report) (agent.Options, error) {
 		dir := t.TempDir()
 		return agent.Options{Config: conf, State: dir, Run: dir, Now: time.Now}, nil
 	}

@@ -59,7 +59,7 @@ type disk struct {
 // openDisk opens the directory and makes sure that it is where that very
 // filesystem is mounted.
 func openDisk(f Filesystem) (_ *disk, err error) {
-	fd, err := unix.Open(f.Dir, unix.O_RDONLY|unix.O_NOATIME|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(f.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: f.Dir, Err: err}
 	}
@@ -271,7 +271,7 @@ func (d journalDisk) recover() (Outcome, error) {
 	}
 	var faults error
 	for _, dir := range dirs {
-		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_NOATIME|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			faults = errors.Join(faults, &os.PathError{Op: "open", Path: dir, Err: err})
 			continue

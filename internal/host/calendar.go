@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"snapd/internal/run"
 )
 
 // elapsePatience bounds one question to systemd-analyze.
@@ -23,7 +25,7 @@ func Elapses(ctx context.Context, calendar string, after time.Time, n int) ([]ti
 	ctx, cancel := context.WithTimeout(ctx, elapsePatience)
 	defer cancel()
 	base := after.UTC().Format("2006-01-02 15:04:05 UTC")
-	out, err := exec.CommandContext(ctx, "systemd-analyze", "calendar", "--iterations="+strconv.Itoa(n), "--base-time="+base, "--", calendar).Output()
+	out, err := run.Output(ctx, "systemd-analyze", "calendar", "--iterations="+strconv.Itoa(n), "--base-time="+base, "--", calendar)
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, fmt.Errorf("%w: systemd-analyze is not installed", ErrNoSystemd)
 	}

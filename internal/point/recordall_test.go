@@ -1,27 +1,25 @@
-package point_test
+package point
 
 import (
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
-
-	"snapd/internal/point"
 )
 
 // TestAllIsReadAnewWhereItChanged: also by another process, and what a caller
 // does with a point changes none that the next one gets.
 func TestAllIsReadAnewWhereItChanged(t *testing.T) {
 	dir := t.TempDir()
-	open := func() *point.Record {
-		r, err := point.OpenRecord(dir)
+	open := func() *Record {
+		r, err := OpenRecord(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
 	r, other := open(), open()
-	all := func(want int) []point.Point {
+	all := func(want int) []Point {
 		t.Helper()
 		points, err := r.All()
 		if err != nil || len(points) != want {
@@ -29,9 +27,9 @@ func TestAllIsReadAnewWhereItChanged(t *testing.T) {
 		}
 		return points
 	}
-	p := point.Point{
-		ID: point.NewID(time.Now()), Group: "shop", Shipped: []point.Shipped{{Repository: "main", Dataset: "a"}, {Repository: "other", Dataset: "a"}},
-		Datasets: []point.Dataset{{Dataset: "a", Paths: []string{"/srv/a b"}}}, Numbers: map[string]int64{"main": 7},
+	p := Point{
+		ID: NewID(time.Now()), Group: "shop", Shipped: []Shipped{{Repository: "main", Dataset: "a"}, {Repository: "other", Dataset: "a"}},
+		Datasets: []Dataset{{Dataset: "a", Paths: []string{"/srv/a b"}}}, Numbers: map[string]int64{"main": 7},
 	}
 	old := time.Now().Add(-time.Hour)
 	put := func() {

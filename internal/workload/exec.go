@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/cgroup"
 	"snapd/internal/proc"
 
@@ -210,16 +211,31 @@ func (s *Session) Started(ctx context.Context) error {
 	return nil
 }
 
+// killPatience is how long Kill waits for the engine to say which process a command
+// is: one that comes before the engine has started it would end nothing, and the
+// command would run afterwards.
+const killPatience = 5 * time.Second
+
+// errMayRun says that a command may be running still.
+var errMayRun = errors.New("the engine has not said whether it started it: it may run still")
+
 // Kill ends the command and what it started, without asking the engine: those
 // of its process group, if it is still the same and in the container, and those
-// that have its mark.
+// that have its mark. Of a command that the engine has not started yet it waits
+// for that.
 func (s *Session) Kill() error {
-	_, err := endMarked(func(pid int, mark string) bool { return mark == s.mark && s.carries(pid) })
-	select {
-	case <-s.known:
-		return errors.Join(err, s.process.kill(s.carries))
-	default: // the engine has not said yet which process it is
-		return err
+	deadline := time.After(killPatience)
+	for {
+		_, err := endMarked(func(pid int, mark string) bool { return mark == s.mark && s.carries(pid) })
+		select {
+		case <-s.known:
+			return errors.Join(err, s.process.kill(s.carries))
+		case <-s.ended:
+			return err
+		case <-deadline:
+			return errors.Join(err, advice.With(fmt.Errorf("end a command in container %s: %w", s.container, errMayRun), "run: snapd thaw, once the engine answers"))
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
@@ -255,9 +271,7 @@ func (p process) kill(ours func(pid int) bool) error {
 		if !p.leads(pid) || !ours(pid) {
 			continue
 		}
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			errs = errors.Join(errs, fmt.Errorf("end process %d: %w", pid, err))
-		}
+		errs = errors.Join(errs, proc.Kill(pid, func() bool { return p.leads(pid) && ours(pid) }))
 	}
 	return errs
 }

@@ -12,8 +12,6 @@ import (
 
 	"snapd/internal/cgroup"
 	"snapd/internal/proc"
-
-	"golang.org/x/sys/unix"
 )
 
 // markName is the variable by which the processes of a Command are known:
@@ -52,11 +50,12 @@ func endMarked(doomed func(pid int, mark string) bool) ([]int, error) {
 		if mark == "" || !doomed(pid, mark) {
 			continue
 		}
-		if now, err := proc.Look(pid); err != nil || now.Start != p.Start {
-			continue
+		same := func() bool {
+			now, err := proc.Look(pid)
+			return err == nil && now.Start == p.Start
 		}
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			errs = errors.Join(errs, fmt.Errorf("end process %d: %w", pid, err))
+		if err := proc.Kill(pid, same); err != nil {
+			errs = errors.Join(errs, err)
 			continue
 		}
 		ended = append(ended, pid)

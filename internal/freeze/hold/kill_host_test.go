@@ -104,7 +104,7 @@ func TestTheNextCallEndsALockThatNobodyKeeps(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, time.Second, "it has ended", func() bool { return clientsIn(t, id) == 0 })
-	if !strings.Contains(strings.Join(b.warnings, " "), "which kept a lock for a killed snapd") {
+	if !strings.Contains(strings.Join(b.warnings, " "), "which kept a lock or ran a hook for a killed snapd") {
 		t.Errorf("no warning says so: %v", b.warnings)
 	}
 }

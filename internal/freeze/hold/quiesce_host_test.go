@@ -173,7 +173,7 @@ func TestPasswordsThatAreFound(t *testing.T) {
 func TestTheRecipeOfAHoldCommand(t *testing.T) {
 	b := newBench(t)
 	m := b.newMaria()
-	b.Config = "[group.maria]\ncontainers = [\"maria\"]\nhold-timeout = \"3s\"\n[group.maria.container.maria]\n" +
+	b.Config = "[group.maria]\ncontainers = [\"maria\"]\nhold-timeout = \"10s\"\n[group.maria.container.maria]\n" +
 		`hold = '''sh -c '{ echo "SET SESSION lock_wait_timeout = 2, wait_timeout = 15; FLUSH TABLES WITH READ LOCK; SELECT 1;"; cat; } | MYSQL_PWD="$MARIADB_ROOT_PASSWORD" mariadb -u root --batch --skip-column-names --unbuffered --skip-reconnect'` + "'''\n"
 	w := m.write(allTables...)
 	eventually(t, 20*time.Second, "the writer writes", func() bool { n, _, _ := w.state(); return n > 20 })
