@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"snapd/internal/freeze"
@@ -24,6 +25,7 @@ const (
 func (t *taking) ready(ctx context.Context) error {
 	for try := 1; ; try++ {
 		since := len(t.undo)
+		t.lastTry = try == tries
 		err := t.readyOnce(ctx)
 		if err == nil || !changed(err) || try == tries || ctx.Err() != nil {
 			return err
@@ -72,6 +74,9 @@ func (t *taking) lookAgain(ctx context.Context) (err error) {
 func (t *taking) resolve(ctx context.Context) (err error) {
 	if t.found, err = t.Agent.resolve(ctx, t.scene, t.group); err != nil {
 		return err
+	}
+	if len(t.found.ended) > 0 && !t.lastTry { // perhaps only to be started anew
+		return fmt.Errorf("container %s ended meanwhile: %w", strings.Join(t.found.ended, ", "), workload.ErrChanged)
 	}
 	if t.scene.engine != nil && t.found.promises() {
 		t.follower = t.scene.engine.Follow(ctx, t.scene.since)

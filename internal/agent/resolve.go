@@ -30,6 +30,7 @@ type resolved struct {
 	disks    []freeze.Filesystem  // that are frozen after them
 	stood    []freeze.Stood       // once the window is over
 	resting  []workload.Container // members that did not run
+	ended    []string             // names of those that have ended since they were listed
 	warnings []string
 	notes    []string // what users should know of paths, such as what is left out because it need not be covered
 }
@@ -63,6 +64,7 @@ func (a *Agent) resolve(ctx context.Context, s *scene, g workload.Group) (*resol
 	known := map[string]freeze.Member{}
 	for _, c := range g.Members {
 		if slices.Contains(found.Ended, c.ID) {
+			r.ended = append(r.ended, c.Name)
 			c.Running, c.Pid, c.Cgroup = false, 0, ""
 		}
 		in.Members = append(in.Members, planned(c))

@@ -96,6 +96,7 @@ type taking struct {
 	unclosed error // the window's journal is still there
 	recorded bool
 	before   []string // the warnings of the last point
+	lastTry  bool     // a member that changes now is not looked up again
 
 	follower  *workload.Follower // nil when nothing was promised or there is no engine
 	watch     *workload.Watch    // nil when nothing was promised
