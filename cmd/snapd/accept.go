@@ -38,14 +38,14 @@ kept. Pin its last point, which accept names, to keep that.`,
 }
 
 func (c *cli) showAccepted(x agent.Accepted) {
-	c.say(fmt.Sprintf("accepted group %s as it is in point %s", printable(x.Group), x.Point))
+	c.say(fmt.Sprintf("accepted group %s as it is in point %s", x.Group, x.Point))
 	for _, ch := range x.Changed {
-		c.say("  " + printable(ch.String()))
+		c.say("  " + ch.String())
 	}
 	if x.Before != "" {
 		c.say(fmt.Sprintf("  point %s is the last one before that: snapd pin %s keeps it", x.Before, x.Before))
 	}
 	for _, g := range x.Gone {
-		c.say(printable(fmt.Sprintf("  %s %s is kept for its own sake no longer: the last point that has it is %s", g.Driver, g.Dataset, g.Last)))
+		c.say(fmt.Sprintf("  %s %s is kept for its own sake no longer: the last point that has it is %s", g.Driver, g.Dataset, g.Last))
 	}
 }

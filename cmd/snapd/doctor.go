@@ -1,7 +1,8 @@
 package main
 
 import (
-	"fmt"
+	"cmp"
+	"slices"
 	"strings"
 
 	"snapd/internal/doctor"
@@ -36,18 +37,37 @@ func (c *cli) doctorCommand() *cobra.Command {
 				Checks []doctor.Check `json:"checks"`
 			}{checks}
 			if !c.json {
-				for _, k := range checks {
-					c.showCheck(k)
-				}
+				c.showChecks(checks)
 			}
 			return doctor.Failed(checks)
 		},
 	}
 }
 
-func (c *cli) showCheck(k doctor.Check) {
-	fmt.Fprintf(c.stdout, "%-4s  %-20s %s\n", strings.ToUpper(string(k.Level)), printable(k.Check), printable(k.Why))
-	if k.Do != "" {
-		fmt.Fprintf(c.stdout, "      %-20s do: %s\n", "", printable(k.Do))
+// showChecks prints a line a fact, the gravest first. What to do stands once
+// below facts that follow each other.
+func (c *cli) showChecks(checks []doctor.Check) {
+	const indent = 6 + 21 // of the third column
+	rank := map[doctor.Level]int{doctor.Fail: 0, doctor.Warn: 1, doctor.OK: 2}
+	sorted := slices.SortedStableFunc(slices.Values(named(checks)), func(a, b doctor.Check) int { return cmp.Compare(rank[a.Level], rank[b.Level]) })
+	for i, k := range sorted {
+		c.print(indent, "%-4s  %-20s %s", strings.ToUpper(string(k.Level)), k.Check, joined(k.Why))
+		if same := i+1 < len(sorted) && sorted[i+1].Check == k.Check && sorted[i+1].Do == k.Do; k.Do != "" && !same {
+			c.print(indent+4, "      %-20s do: %s", "", k.Do)
+		}
 	}
+}
+
+// named are checks whose names say all: one of a part of what was checked before
+// begins with spaces, and may be printed elsewhere.
+func named(checks []doctor.Check) []doctor.Check {
+	out, whole := slices.Clone(checks), ""
+	for i, k := range checks {
+		if part, ok := strings.CutPrefix(k.Check, "  "); ok {
+			out[i].Check = whole + ": " + part
+		} else {
+			whole = strings.TrimPrefix(k.Check, "repository ")
+		}
+	}
+	return out
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 
 	"snapd/internal/advice"
@@ -39,9 +38,9 @@ repository answers.`,
 			switch {
 			case err != nil:
 			case o.DryRun:
-				fmt.Fprintf(c.stdout, "Nothing was removed: this was a dry run. It would free %s.\n", size(dropped.Bytes))
+				c.print(2, "Nothing was removed: this was a dry run. It would free %s.", size(dropped.Bytes))
 			default:
-				fmt.Fprintf(c.stdout, "freed %s\n", size(dropped.Bytes))
+				c.print(2, "freed %s", size(dropped.Bytes))
 			}
 			return err
 		},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 
 	"snapd/internal/advice"
@@ -50,9 +49,15 @@ func (c *cli) end(ctx context.Context, called *cobra.Command, err error) int {
 	if c.json {
 		c.printDocument(fault)
 	} else if fault != nil {
-		fmt.Fprintf(c.stderr, "%s: %s\n", fault.What, strings.ReplaceAll(fault.Why, "\n", "\n  "))
+		for i, line := range strings.Split(fault.Why, "\n") {
+			if i == 0 {
+				c.errs("%s: %s", fault.What, line)
+				continue
+			}
+			c.errs("  %s", line) // what looks like a line of ours is not where one can be
+		}
 		if fault.Do != "" {
-			fmt.Fprintf(c.stderr, "What to do: %s\n", fault.Do)
+			c.errs("What to do: %s", fault.Do)
 		}
 	}
 	if err == nil {
@@ -90,7 +95,7 @@ func (c *cli) printDocument(fault *agent.Fault) {
 	enc := json.NewEncoder(c.stdout)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(document); err != nil {
-		fmt.Fprintf(c.stderr, "print the result: %v\n", err)
+		c.errs("print the result: %v", err)
 	}
 }
 

@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"snapd/internal/advice"
@@ -106,7 +106,7 @@ func (c *cli) init(ctx context.Context, w initFlags, encryptionSaid bool) error 
 		o.Show = c.showKit
 		say = func(text string) { // standard output is the kit's
 			if !c.json {
-				fmt.Fprintln(c.stderr, text)
+				c.errs("%s", text)
 			}
 		}
 	}
@@ -120,7 +120,9 @@ func (c *cli) init(ctx context.Context, w initFlags, encryptionSaid bool) error 
 	}
 	if made.Kit != nil {
 		for _, p := range made.Kit.Proved {
-			say("tried  " + strings.Join(p.Lines(), "\ntried  "))
+			for _, line := range p.Lines() {
+				say("tried  " + line)
+			}
 		}
 		if made.Kit.File != "" && !o.FromKit {
 			say("Take " + made.Kit.File + " away from this host: a kit that is lost with its host restores nothing.")
@@ -140,9 +142,9 @@ func (c *cli) showKit(text string, recovery bool) error {
 		out = c.stderr
 	}
 	if recovery {
-		fmt.Fprintln(c.stderr, "The recovery kit. It is printed this once: keep it, and away from this host.")
+		c.errs("The recovery kit. It is printed this once: keep it, and away from this host.")
 	}
-	if _, err := fmt.Fprintf(out, "%s", text); err != nil {
+	if _, err := io.WriteString(out, text); err != nil { // its lines are those of the file
 		return fmt.Errorf("print the recovery kit: %w", err)
 	}
 	return nil

@@ -38,7 +38,7 @@ verify and that no record needs. Exit status 4 means that something is left.`,
 				return err
 			}
 			for _, id := range repaired.Healed {
-				fmt.Fprintf(c.stdout, "healed %s\n", id)
+				c.print(2, "healed %s", id)
 			}
 			switch {
 			case err != nil:
@@ -61,9 +61,9 @@ func repairLine(s agent.Repair) string {
 	flag := map[agent.RepairKind]string{agent.RepairAccept: "--accept-loss", agent.RepairRemove: "--remove-junk"}[s.Action]
 	line := fmt.Sprintf("%-6s %s: ", s.Action, s.Repository)
 	if s.Object != "" {
-		line += printable(s.Object) + ": "
+		line += s.Object + ": "
 	}
-	line += printable(s.Text)
+	line += s.Text
 	if len(s.Points) > 0 {
 		line += " (points " + joinIDs(s.Points) + ")"
 	}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"snapd/internal/agent"
 
 	"github.com/spf13/cobra"
@@ -46,9 +44,9 @@ On another host:  snapd --kit kit.txt restore latest --to btrfs:/srv/restored`,
 			}{restored}
 			if !c.json {
 				for _, r := range restored {
-					fmt.Fprintf(c.stdout, "restored %s to %s:%s (%s in %.1f s)\n", printable(r.Dataset), r.Driver, printable(r.Target), size(r.Bytes), r.Seconds)
+					c.print(2, "restored %s to %s:%s (%s in %.1f s)", r.Dataset, r.Driver, r.Target, size(r.Bytes), r.Seconds)
 					if r.Checked != "" {
-						fmt.Fprintf(c.stdout, "  its filesystem: %s\n", r.Checked)
+						c.print(2, "  its filesystem: %s", r.Checked)
 					}
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"snapd/internal/advice"
+	"snapd/internal/show"
 	"snapd/internal/workload"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,7 @@ type cli struct {
 	now            func() time.Time
 	args           []string
 	stdout, stderr io.Writer
+	width          int // of standard output's terminal, in characters; 0: it is none
 	json           bool
 	where          where
 	screen         *screen
@@ -42,7 +44,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func newCLI(args []string, stdout, stderr io.Writer) *cli {
 	s := newScreen(stderr, time.Now)
-	c := &cli{now: time.Now, args: args, stdout: results{s, stdout}, stderr: results{s, stderr}, screen: s}
+	c := &cli{now: time.Now, args: args, stdout: results{s, show.Writer(stdout)}, stderr: results{s, show.Writer(stderr)}, width: terminalWidth(stdout), screen: s}
 	c.where.looks = workload.NewLooks()
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"snapd/internal/agent"
+	"snapd/internal/show"
 
 	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
@@ -18,9 +19,10 @@ import (
 // lasts over a second, and warnings always.
 type screen struct {
 	mu       sync.Mutex
-	w        io.Writer
+	w        io.Writer // the bar's, which moves the cursor; all else goes through a show.Writer
 	now      func() time.Time
 	terminal bool
+	width    int // of the terminal, in characters; 0: it is none
 	bar      *progressbar.ProgressBar
 	name     string
 	total    int64
@@ -29,7 +31,7 @@ type screen struct {
 
 func newScreen(w io.Writer, now func() time.Time) *screen {
 	f, ok := w.(*os.File)
-	return &screen{w: w, now: now, terminal: ok && term.IsTerminal(int(f.Fd())), said: map[string]bool{}}
+	return &screen{w: w, now: now, width: terminalWidth(w), terminal: ok && term.IsTerminal(int(f.Fd())), said: map[string]bool{}}
 }
 
 func (s *screen) report(e agent.Event) {
@@ -54,9 +56,10 @@ func (s *screen) warn(e agent.Event) {
 	}
 	s.said[text] = true
 	s.clear()
-	fmt.Fprintf(s.w, "warning: %s\n", text)
+	out := show.Writer(s.w)
+	printLine(out, s.width, 2, "warning: "+joined(text))
 	if do := whatToDoAbout(e); do != "" {
-		fmt.Fprintf(s.w, "  to do: %s\n", do)
+		printLine(out, s.width, 4, "  to do: "+joined(do))
 	}
 }
 
@@ -81,7 +84,7 @@ func (s *screen) newBar() *progressbar.ProgressBar {
 	}
 	return progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(&later{w: s.w, now: s.now, from: s.now().Add(time.Second)}), // so that rates are right from the first
-		progressbar.OptionSetDescription(s.name),
+		progressbar.OptionSetDescription(show.Text(s.name)),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionUseIECUnits(true),
 		progressbar.OptionShowTotalBytes(true),

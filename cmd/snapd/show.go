@@ -40,7 +40,7 @@ func (c *cli) showCommand() *cobra.Command {
 
 func (c *cli) showPoint(p point.Point) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(c.stdout, "%-12s %s\n", name, printable(fmt.Sprintf(format, args...)))
+		c.print(2, "%-12s %s", name, fmt.Sprintf(format, args...))
 	}
 	line("point", "%s", p.ID)
 	line("group", "%s", p.Group)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"snapd/internal/agent"
@@ -33,18 +32,47 @@ func (c *cli) statusCommand() *cobra.Command {
 			now := c.now()
 			var rows [][]string
 			for _, g := range st.Groups {
-				rows = append(rows, []string{g.Group, ago(g.NewestLocal, now), ago(g.NewestShipped, now), ago(g.NewestVerified, now), strings.Join(g.Attention, "; ")})
+				rows = append(rows, []string{g.Group, ago(g.NewestLocal, now), ago(g.NewestShipped, now), ago(g.NewestVerified, now), below(len(g.Attention))})
 			}
 			for _, line := range st.Attention {
-				fmt.Fprintln(c.stdout, "ATTENTION:", printable(line))
+				c.print(2, "ATTENTION: %s", joined(line))
 			}
 			c.table([]string{"GROUP", "NEWEST HERE", "SHIPPED", "VERIFIED", "ATTENTION"}, rows)
+			c.showAttention(st.Groups)
 			c.showRepositories(st.Repositories)
 			if len(rows) == 0 {
 				c.say("No groups: name one in the configuration, or label a container with snapd.enable=true.")
 			}
 			return nil
 		},
+	}
+}
+
+// below points to the lines of a group.
+func below(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return plural(n, "line", "lines") + " below"
+}
+
+// mostLines is how many lines a group gets. What comes last is the least grave.
+const mostLines = 15
+
+// showAttention says what there is about each group, a line a fact.
+func (c *cli) showAttention(groups []agent.GroupStatus) {
+	for _, g := range groups {
+		if len(g.Attention) == 0 {
+			continue
+		}
+		c.print(0, "")
+		for i, line := range g.Attention {
+			if i == mostLines {
+				c.print(2, "%s: %d more: snapd --json status has them all", g.Group, len(g.Attention)-i)
+				break
+			}
+			c.print(2, "%s: %s", g.Group, joined(line))
+		}
 	}
 }
 
@@ -62,7 +90,7 @@ func (c *cli) showRepositories(all []agent.RepositoryStatus) {
 		}
 		rows[i] = []string{r.Repository, ago(r.Looked, now), ago(r.Verified, now), fmt.Sprint(len(r.Problems)), orphans}
 	}
-	fmt.Fprintln(c.stdout)
+	c.print(0, "")
 	c.table([]string{"REPOSITORY", "LOOKED AT", "VERIFIED", "UNEXPLAINED", "ORPHANS"}, rows)
 }
 
@@ -88,11 +116,4 @@ func ago(t *time.Time, now time.Time) string {
 		return fmt.Sprintf("%d h ago", int(d.Hours()))
 	}
 	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
-}
-
-// say tells people something that is not the result.
-func (c *cli) say(text string) {
-	if !c.json {
-		fmt.Fprintln(c.stdout, text)
-	}
 }

@@ -6,32 +6,23 @@ import (
 	"text/tabwriter"
 
 	"snapd/internal/point"
+	"snapd/internal/show"
 )
 
-// table prints rows under a heading, in columns. Nothing that came from
-// outside can move the cursor: control characters are quoted.
+// table prints rows under a heading, in columns.
 func (c *cli) table(heading []string, rows [][]string) {
 	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, strings.Join(heading, "\t"))
 	for _, row := range rows {
 		clean := make([]string, len(row))
 		for i, cell := range row {
-			if clean[i] = printable(cell); cell == "" {
+			if clean[i] = show.Text(cell); cell == "" {
 				clean[i] = "-" // else the column would end here
 			}
 		}
 		fmt.Fprintln(w, strings.Join(clean, "\t"))
 	}
 	_ = w.Flush() // a closed standard output is noticed by the program that closed it
-}
-
-func printable(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
-		return s // nearly every cell, and a list has ten thousands of them
-	}
-	quoted := fmt.Sprintf("%q", s)
-	plain := quoted[1 : len(quoted)-1]
-	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(plain)
 }
 
 func plural(n int, one, many string) string {

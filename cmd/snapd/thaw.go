@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 )
 
@@ -23,10 +21,10 @@ func (c *cli) thawCommand() *cobra.Command {
 			}{thawed}
 			if !c.json {
 				for _, t := range thawed {
-					fmt.Fprintln(c.stdout, "recovered:", printable(t))
+					c.print(2, "recovered: %s", t)
 				}
 				if len(thawed) == 0 && err == nil {
-					fmt.Fprintln(c.stdout, "Nothing was left frozen, suspended or locked.")
+					c.print(2, "Nothing was left frozen, suspended or locked.")
 				}
 			}
 			return err

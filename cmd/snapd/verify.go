@@ -36,19 +36,19 @@ end; that needs an identity. Exit status 4 means damage was found.`,
 				if n := len(p.Points); n > 0 {
 					needed = fmt.Sprintf(" (needed by %s: %s)", plural(n, "point", "points"), joinIDs(p.Points))
 				}
-				fmt.Fprintf(c.stdout, "DAMAGED %s %s: %s%s\n", p.Repository, p.Object, printable(p.Problem), needed)
+				c.print(2, "DAMAGED %s %s: %s%s", p.Repository, p.Object, p.Problem, needed)
 			}
 			for _, o := range verified.Orphans {
-				fmt.Fprintf(c.stdout, "orphans in %s: %s, %s, of no restore point, such as %s\n", o.Repository, plural(o.Objects, "object", "objects"), size(o.Bytes), printable(strings.Join(o.Examples, ", ")))
+				c.print(2, "orphans in %s: %s, %s, of no restore point, such as %s", o.Repository, plural(o.Objects, "object", "objects"), size(o.Bytes), strings.Join(o.Examples, ", "))
 			}
 			for _, note := range verified.Notes {
-				fmt.Fprintln(c.stdout, "note:", printable(note))
+				c.print(2, "note: %s", note)
 			}
 			n := verified.Checked
 			if err != nil && n.Points == 0 && len(verified.Problems) == 0 {
 				return err // nothing was looked at, which is no "0 problems"
 			}
-			fmt.Fprintf(c.stdout, "checked %s, %s, %s, %s: %s\n", plural(n.Points, "point", "points"), plural(n.Streams, "stream", "streams"),
+			c.print(2, "checked %s, %s, %s, %s: %s", plural(n.Points, "point", "points"), plural(n.Streams, "stream", "streams"),
 				plural(n.Segments, "segment", "segments"), size(n.Bytes), plural(len(verified.Problems), "problem", "problems"))
 			return err
 		},

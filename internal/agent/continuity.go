@@ -33,6 +33,7 @@ func (t *taking) compare(ctx context.Context) error {
 	if err != nil {
 		t.warnOfError(p.Group, err)
 	}
+	t.before = last.Warnings
 	p.Items, p.Changed = plan.Changes(last, *p, t.acceptedOf(p.Group).accepts)
 	return nil
 }

@@ -95,7 +95,8 @@ type taking struct {
 	failed   error // of the window; the point may be worth something all the same
 	unclosed error // the window's journal is still there
 	recorded bool
-	lastTry  bool // a member that changes now is not looked up again
+	before   []string // the warnings of the last point
+	lastTry  bool     // a member that changes now is not looked up again
 
 	follower  *workload.Follower // nil when nothing was promised or there is no engine
 	watch     *workload.Watch    // nil when nothing was promised
@@ -204,9 +205,8 @@ func (t *taking) describe(ctx context.Context) error {
 }
 
 func (t *taking) record(context.Context) error {
-	for _, w := range t.point.Warnings {
-		t.warn(t.group.Name, "%s", w)
-	}
+	gravestFirst(t.point.Warnings)
+	t.tellNew()
 	if err := t.Agent.record.Put(t.point); err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ type GroupStatus struct {
 	NewestShipped  *time.Time `json:"newest_shipped"`
 	NewestVerified *time.Time `json:"newest_verified"`
 	NewestDrilled  *time.Time `json:"newest_drilled"`
-	Attention      []string   `json:"attention"`
+	Attention      []string   `json:"attention"`        // a fact each, the gravest first
 	Failed         []Failure  `json:"failed,omitempty"` // steps that failed last, and were not done since
 	Late           *Late      `json:"late,omitempty"`   // by its schedule
 
@@ -83,7 +83,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 			out.Groups = append(out.Groups, GroupStatus{Group: p.Group, Failed: a.failures(p.Group)})
 			keptTimes(&out.Groups[i], points, a.Config.Group(p.Group, a.Config.Groups[p.Group]).Repositories)
 		}
-		out.Groups[i].Attention = append(out.Groups[i].Attention, p.String())
+		out.Groups[i].Attention = slices.Insert(out.Groups[i].Attention, 0, p.String())
 	}
 	out.Groups = append(out.Groups, strangers(out.Groups, points)...)
 	a.tellFound(&out, points, known)
@@ -173,6 +173,8 @@ func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []poin
 	if st.Late = a.lateBy(ctx, g, newest.Time); st.Late != nil {
 		say("%s", st.Late)
 	}
+	grave, rest := byGravity(newest.Warnings)
+	st.Attention = append(st.Attention, grave...)
 	st.Attention = append(st.Attention, a.keptFor(g.Name, points, *newest)...)
 	if len(g.Repositories) == 0 {
 		say("no repository: its restore points lie on this host only")
@@ -184,9 +186,7 @@ func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []poin
 	if st.NewestShipped != nil && st.NewestVerified == nil && !looked {
 		say("nothing was ever verified: run snapd verify")
 	}
-	for _, w := range newest.Warnings {
-		say("%s", w)
-	}
+	st.Attention = append(st.Attention, rest...)
 	return st
 }
 

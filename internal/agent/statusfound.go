@@ -51,7 +51,7 @@ func (t *findings) repository(name string, f found, looked bool) {
 	}
 	t.perGroup(f.Damaged, func(g *GroupStatus, group string, ids []point.ID) {
 		g.Damaged = union(g.Damaged, ids)
-		g.Attention = append(g.Attention, fmt.Sprintf("%s damaged in %s (%s): snapd ship %s ships anew what has its snapshot here", plural(len(ids), "restore point is", "restore points are"), name, few(ids), group))
+		g.Attention = slices.Insert(g.Attention, 0, fmt.Sprintf("%s damaged in %s (%s): snapd ship %s ships anew what has its snapshot here", plural(len(ids), "restore point is", "restore points are"), name, few(ids), group))
 	})
 	t.perGroup(f.Lost, func(g *GroupStatus, group string, ids []point.ID) {
 		g.Lost = union(g.Lost, ids)
@@ -59,7 +59,7 @@ func (t *findings) repository(name string, f found, looked bool) {
 		if len(ids) == 1 {
 			whose = "its"
 		}
-		g.Attention = append(g.Attention, fmt.Sprintf("%s gone from %s without a signed record of %s removal (%s): snapd ship %s ships anew what has its snapshot here", plural(len(ids), "restore point is", "restore points are"), name, whose, few(ids), group))
+		g.Attention = slices.Insert(g.Attention, 0, fmt.Sprintf("%s gone from %s without a signed record of %s removal (%s): snapd ship %s ships anew what has its snapshot here", plural(len(ids), "restore point is", "restore points are"), name, whose, few(ids), group))
 	})
 	for _, p := range f.Future {
 		t.future(p)

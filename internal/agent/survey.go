@@ -16,10 +16,11 @@ type Survey struct {
 // SurveyedGroup is one of its groups.
 type SurveyedGroup struct {
 	workload.Group
-	Err      error  // why no restore point could be taken; what follows is empty then
-	Datasets int    // how many a point would have
-	Why      string // what would be frozen and why
-	Warnings []string
+	Err      error    // why no restore point could be taken; what follows is empty then
+	Datasets int      // how many a point would have
+	Why      string   // what would be frozen and why
+	Warnings []string // the gravest first
+	Dos      []string // what to do about each of them, "" when that is not known
 	Notes    []string // what users should know of paths, such as what is left out because it need not be covered
 }
 
@@ -41,6 +42,10 @@ func (a *Agent) Survey(ctx context.Context) (Survey, error) {
 			found.Err = err
 		} else {
 			found.Datasets, found.Why, found.Warnings, found.Notes = len(r.datasets), r.plan.Why, r.warnings, r.notes
+			gravestFirst(found.Warnings)
+			for _, w := range found.Warnings {
+				found.Dos = append(found.Dos, whatToDoAbout(g.Name, w))
+			}
 		}
 		out.Groups = append(out.Groups, found)
 	}

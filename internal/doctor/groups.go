@@ -1,9 +1,9 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +28,7 @@ func (d doctor) groups(ctx context.Context) []Check {
 		out = append(out, Check{Check: "labels", Why: p.String(), Do: p.Do})
 	}
 	for _, g := range s.Groups {
-		out = append(out, checkGroup(g))
+		out = append(out, checkGroup(g)...)
 	}
 	if len(s.Groups) == 0 {
 		out = append(out, Check{
@@ -39,24 +39,31 @@ func (d doctor) groups(ctx context.Context) []Check {
 	return out
 }
 
-func checkGroup(g agent.SurveyedGroup) Check {
+// checkGroup says a fact a line: first how the group is taken, then what it does
+// not cover and the like, the gravest first.
+func checkGroup(g agent.SurveyedGroup) []Check {
 	name := "group " + g.Name
 	if g.Err != nil {
-		return ill(name, g.Err)
+		return []Check{ill(name, g.Err)}
 	}
-	text := fmt.Sprintf("%s; %s%s", plural(g.Datasets, "dataset", "datasets"), g.Why, willAgree(g.Group))
-	warnings, do := g.Warnings, "if that is not what you want: snapd show latest:"+g.Name+" says what a point covers"
+	out := []Check{well(name, "%s; %s%s", plural(g.Datasets, "dataset", "datasets"), g.Why, willAgree(g.Group))}
 	if slow, longest := slowToStop(g.Group); len(slow) > 0 {
-		warnings = append(slices.Clone(warnings), fmt.Sprintf("%s may take up to %v to stop, and max-window is %v: there is no restore point then", strings.Join(slow, ", "), longest, g.MaxWindow))
-		do = fmt.Sprintf("set max-window above %v, or give the containers a shorter stop timeout (stop_grace_period in Compose)", longest)
+		out = append(out, Check{
+			Check: name, Level: Warn,
+			Why: fmt.Sprintf("%s may take up to %v to stop, and max-window is %v: there is no restore point then", strings.Join(slow, ", "), longest, g.MaxWindow),
+			Do:  fmt.Sprintf("set max-window above %v, or give the containers a shorter stop timeout (stop_grace_period in Compose)", longest),
+		})
 	}
-	if len(warnings) > 0 {
-		return Check{Check: name, Level: Warn, Why: text + "; " + strings.Join(warnings, "; "), Do: do}
+	for i, w := range g.Warnings {
+		out = append(out, Check{
+			Check: name, Level: Warn, Why: w,
+			Do: cmp.Or(g.Dos[i], "if that is not what you want: snapd show latest:"+g.Name+" says what a point covers"),
+		})
 	}
-	if len(g.Notes) > 0 {
-		text += "; notes: " + strings.Join(g.Notes, "; ")
+	for _, n := range g.Notes {
+		out = append(out, well(name, "note: %s", n))
 	}
-	return well(name, "%s", text)
+	return out
 }
 
 // slowToStop names the members that the engine may leave more time to stop than

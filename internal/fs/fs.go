@@ -33,6 +33,7 @@ type Place struct {
 	Dataset Dataset
 	Path    string   // below the dataset's root, "." for the root itself, never starting with a slash
 	Nested  []string // host paths below the given path that are datasets of their own and therefore not in a snapshot of this one
+	Foreign []string // such paths that are not among Nested, because they are read-only snapshots that other programs keep
 }
 
 // Filesystem is one that this host has mounted on a dataset that is a block

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"snapd/internal/show"
+
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
@@ -32,10 +34,20 @@ type journalHandler struct {
 func (*journalHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
 
 func (h *journalHandler) Handle(_ context.Context, r slog.Record) error {
-	fields := map[string]string{"SYSLOG_IDENTIFIER": "snapd-agent"}
+	message, fields := h.entry(r)
+	if err := journal.Send(message, priority(r.Level), fields); err != nil {
+		_, err = fmt.Fprintf(h.fallback, "<%d>%s\n", priority(r.Level), show.Text(r.Message))
+		return err
+	}
+	return nil
+}
+
+// entry is what the journal gets of a record. Lines stay: they are one entry.
+func (h *journalHandler) entry(r slog.Record) (message string, fields map[string]string) {
+	fields = map[string]string{"SYSLOG_IDENTIFIER": "snapd-agent"}
 	add := func(a slog.Attr) bool {
 		if v := a.Value.String(); v != "" {
-			fields[fieldName(a.Key)] = v
+			fields[fieldName(a.Key)] = show.Lines(v)
 		}
 		return true
 	}
@@ -43,11 +55,7 @@ func (h *journalHandler) Handle(_ context.Context, r slog.Record) error {
 		add(a)
 	}
 	r.Attrs(add)
-	if err := journal.Send(r.Message, priority(r.Level), fields); err != nil {
-		_, err = fmt.Fprintf(h.fallback, "<%d>%s\n", priority(r.Level), r.Message)
-		return err
-	}
-	return nil
+	return show.Lines(r.Message), fields
 }
 
 func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/show"
+
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +32,7 @@ func Reloading() {
 
 // Status shows a text in systemctl status.
 func Status(text string) {
-	notify("STATUS=" + strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\n", "; "))
+	notify("STATUS=" + show.Text(strings.ReplaceAll(text, "\n", "; ")))
 }
 
 // Watchdog is how often Alive must be called, 0 when systemd does not watch.

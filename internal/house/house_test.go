@@ -23,6 +23,7 @@ func mayImport() map[string][]string {
 		"internal/advice":        {},
 		"internal/proc":          {},
 		"internal/durable":       {},
+		"internal/show":          {},
 		"internal/quote":         {},
 		"internal/config":        {},
 		"internal/plan":          {"config", "point", "fs"},
@@ -65,8 +66,8 @@ func ofStorage(name string) (allowed []string, is bool) {
 
 // everywhere lists the leaves that every package may import: how advice
 // travels, what this host's tables say, how something is written durably, what is
-// quoted of others.
-func everywhere() []string { return []string{"advice", "proc", "durable", "quote"} }
+// quoted of others, and how their text is shown.
+func everywhere() []string { return []string{"advice", "proc", "durable", "quote", "show"} }
 
 // onlyHere lists foreign modules that one place alone knows.
 func onlyHere() map[string][]string {

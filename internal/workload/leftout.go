@@ -43,9 +43,9 @@ func (r *resolver) leftOut(ctx context.Context) error {
 		case err == nil && slices.ContainsFunc(r.out.Places, func(p ResolvedPlace) bool { return sameDataset(p.Dataset, place.Dataset) }):
 			r.note("%s is left out, and lies in %s %s, of which the snapshot has the whole", who, place.Dataset.Driver, place.Dataset.Name)
 		case held == nil:
-			r.warn("left out: %s, of which cannot be told how much it holds", who)
+			r.warn(LeftOut+"%s, of which cannot be told how much it holds", who)
 		default:
-			r.warn("left out: %s, which holds %s", who, held)
+			r.warn(LeftOut+"%s, which holds %s", who, held)
 		}
 	}
 	return r.databases(ctx)
@@ -76,7 +76,7 @@ func (r *resolver) databases(ctx context.Context) error {
 		case slices.ContainsFunc(r.group.Mounts, func(u Use) bool { return u.Container == c.ID }):
 			faults = append(faults, advice.With(fmt.Errorf("the database of container %s, in %s, %w: it lies in %s", c.Name, c.DataDir, ErrLeftOut, where), "%s", do))
 		default: // a user has left out all of the container
-			r.warn("left out: the database of container %s, in %s: it lies in %s", c.Name, c.DataDir, where)
+			r.warn(LeftOut+"the database of container %s, in %s: it lies in %s", c.Name, c.DataDir, where)
 		}
 	}
 	return errors.Join(faults...)

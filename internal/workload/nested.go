@@ -32,13 +32,13 @@ func (r *resolver) nestedMounts(ctx context.Context, t proc.Table, below, who, u
 			continue
 		}
 		if !errors.Is(err, fs.ErrNotMine) && !errors.Is(err, errHidden) {
-			r.warn("%s: what is mounted at %s below it is not covered: %v", who, m.Point, err)
+			r.warn(NotCovered+"what is mounted at %s, below %s: %v", m.Point, who, err)
 			continue
 		}
 		uncovered[m.Type] = append(uncovered[m.Type], m.Point)
 	}
 	for _, kind := range sortedKeys(uncovered) {
-		r.warn("%s: not covered, because it is %s: %s", who, kindOf(kind), some(uncovered[kind]))
+		r.warn(NotCovered+"%s, mounted below %s, because it is %s", some(uncovered[kind]), who, kindOf(kind))
 	}
 }
 
@@ -60,20 +60,39 @@ func (r *resolver) addNested(ctx context.Context, m proc.Mount, user string) err
 	return err
 }
 
-// nestedDatasets says which datasets lie below the group's paths and are in
-// no snapshot of it.
+// How warnings begin and end that others sort by.
+const (
+	NotCovered = "not covered: "         // begins one about what no point of the group has
+	LeftOut    = "left out: "            // begins one about what a user has left out
+	OfItsOwn   = " a dataset of its own" // ends one about a dataset that a user can add
+)
+
+// mostNested is how many datasets below the group's paths are named.
+const mostNested = 10
+
+// nestedDatasets says which datasets lie below the group's paths and are in no
+// snapshot of it, a line each. The snapshots of other programs are no data that
+// is missing, and are only counted: a host has thousands of them.
 func (r *resolver) nestedDatasets(ctx context.Context) {
+	var missing, foreign []string
 	for _, p := range r.out.Places {
-		var missing []string
 		for _, nested := range p.Nested {
 			if !strings.Contains(nested+"/", "/"+fs.BtrfsDir+"/") && !r.covered(ctx, nested) {
-				missing = append(missing, nested)
+				missing = addNew(missing, nested)
 			}
 		}
-		if len(missing) > 0 {
-			r.warn("not covered, because they are datasets of their own below %s: %s; add those that matter to paths in [group.%s]",
-				p.Paths[0], some(missing), r.group.Name)
+		foreign = addNew(foreign, p.Foreign...)
+	}
+	slices.Sort(missing)
+	for i, path := range missing {
+		if i == mostNested {
+			r.warn(NotCovered+"%d more below its paths, each"+OfItsOwn, len(missing)-i)
+			break
 		}
+		r.warn(NotCovered+"%s,"+OfItsOwn, path)
+	}
+	if n := len(foreign); n > 0 {
+		r.note("snapshots that other programs keep below its paths, and that no point has: %d", n)
 	}
 }
 

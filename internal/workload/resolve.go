@@ -379,7 +379,7 @@ func (r *resolver) keep(place fs.Place, path, user string) {
 		i = len(r.out.Places) - 1
 	}
 	p := &r.out.Places[i]
-	p.Paths, p.Nested = addNew(p.Paths, path), addNew(p.Nested, place.Nested...)
+	p.Paths, p.Nested, p.Foreign = addNew(p.Paths, path), addNew(p.Nested, place.Nested...), addNew(p.Foreign, place.Foreign...)
 	if user != "" {
 		p.Users = addNew(p.Users, user)
 	}

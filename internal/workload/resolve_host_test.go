@@ -134,7 +134,7 @@ func TestResolveNested(t *testing.T) {
 	if len(got) != 3 || !slices.Contains(got, data) || !slices.Contains(got, wanted) || !has(got, "second") && !has(got, "mounted") {
 		t.Errorf("datasets %q", got)
 	}
-	if !has(r.Warnings, "tmpfs, which is memory and is not kept: /data/memory") || !has(r.Warnings, nested) || has(r.Warnings, wanted) {
+	if !has(r.Warnings, "not covered: /data/memory, mounted below") || !has(r.Warnings, "tmpfs, which is memory and is not kept") || !has(r.Warnings, nested) || has(r.Warnings, wanted) {
 		t.Errorf("warnings %q", r.Warnings)
 	}
 	if err := docker.Remove(t.Context(), id); err != nil {

@@ -246,6 +246,7 @@ func removeQgroup(dir *os.File, id uint64) error {
 // reference from the outer one.
 const (
 	rootTreeID  = 1
+	rootItemKey = 132
 	rootRefKey  = 156
 	searchSpace = 4096 - 104
 )
@@ -306,4 +307,22 @@ func innerSubvolumes(f *os.File, id uint64) ([]inner, error) {
 			args.minOffset = child + 1
 		}
 	}
+}
+
+// isReadOnlySnapshot is readOnlySnapshot of subvolume id on the filesystem of f.
+// It needs no path to it, so that what is mounted over it is no matter.
+func isReadOnlySnapshot(f *os.File, id uint64) (bool, error) {
+	const headerSize = 32 // btrfs_ioctl_search_header
+	args := searchArgs{
+		treeID: rootTreeID, minObjectID: id, maxObjectID: id, minType: rootItemKey, maxType: rootItemKey,
+		maxOffset: ^uint64(0), maxTransID: ^uint64(0), items: 1,
+	}
+	if err := ioctl(f, iocTreeSearch, unsafe.Pointer(&args)); err != nil {
+		return false, fmt.Errorf("read what subvolume %d of %s is: %w", id, f.Name(), err)
+	}
+	if args.items == 0 {
+		return false, nil // it was deleted just now
+	}
+	length := binary.NativeEndian.Uint32(args.buf[28:])
+	return readOnlySnapshot(args.buf[headerSize : headerSize+length]), nil
 }

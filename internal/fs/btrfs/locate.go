@@ -125,15 +125,17 @@ func locate(f *os.File, base, hostPath string) (fs.Place, error) {
 		return fs.Place{}, err
 	}
 	dataset.Name = mounts.hostPath(m, fromTop(f.Name(), m, inside), st.Dev)
-	nested, err := nestedBelow(f, id, path.Join(inside, base), hostPath)
-	if err != nil {
+	var below nested
+	if err := below.look(f, id, path.Join(inside, base), hostPath); err != nil {
 		return fs.Place{}, err
 	}
+	slices.Sort(below.own)
+	slices.Sort(below.foreign)
 	where := path.Join(inside, base)
 	if where == "" {
 		where = "."
 	}
-	return fs.Place{Dataset: dataset, Path: where, Nested: nested}, nil
+	return fs.Place{Dataset: dataset, Path: where, Nested: below.own, Foreign: below.foreign}, nil
 }
 
 // describe makes a dataset, without its name, of the subvolume of f.
@@ -153,13 +155,18 @@ func describe(f *os.File, id uint64) (fs.Dataset, error) {
 	return fs.Dataset{Driver: fs.Btrfs, GUID: guid.String(), Domain: identity{fsid, id}.String()}, nil
 }
 
-// nestedBelow lists the host paths of all subvolumes below hostPath, which is
-// inside (a path below the root) subvolume id. Ours are left out.
-func nestedBelow(f *os.File, id uint64, inside, hostPath string) ([]string, error) {
-	var nested []string
+// nested are the host paths of subvolumes below a path.
+type nested struct {
+	own     []string
+	foreign []string // read-only snapshots that other programs keep
+}
+
+// look adds all subvolumes below hostPath, which is inside (a path below the
+// root) subvolume id. Ours are left out.
+func (n *nested) look(f *os.File, id uint64, inside, hostPath string) error {
 	children, err := innerSubvolumes(f, id)
 	if err != nil {
-		return nil, explain(err)
+		return explain(err)
 	}
 	for _, c := range children {
 		if _, ours := proc.CutDir(c.path, fs.BtrfsDir); ours && id == topLevelID {
@@ -173,12 +180,18 @@ func nestedBelow(f *os.File, id uint64, inside, hostPath string) ([]string, erro
 			continue
 		}
 		at := path.Join(hostPath, rest)
-		deeper, err := nestedBelow(f, c.id, "", at)
+		foreign, err := isReadOnlySnapshot(f, c.id)
 		if err != nil {
-			return nil, err
+			return explain(err)
 		}
-		nested = append(append(nested, at), deeper...)
+		if foreign {
+			n.foreign = append(n.foreign, at)
+		} else {
+			n.own = append(n.own, at)
+		}
+		if err := n.look(f, c.id, "", at); err != nil {
+			return err
+		}
 	}
-	slices.Sort(nested)
-	return nested, nil
+	return nil
 }

@@ -43,6 +43,9 @@ type Memory struct {
 	StreamNotes, ReceiverNotes []string
 	// Room is how many bytes restores may have to targets below a directory.
 	Room map[string]int64
+	// Foreign are the names of datasets that are read-only snapshots of other
+	// programs.
+	Foreign map[string]bool
 	// Fault is called at the beginning of a method of Driver with its name, and
 	// of Take, Apply and Finish. What it returns is what they return. May be nil.
 	Fault func(call string) error
@@ -185,7 +188,7 @@ func (m *Memory) Locate(ctx context.Context, path string) (fs.Place, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var found *memoryDataset
-	var nested []string
+	var nested, foreign []string
 	for _, d := range m.datasets {
 		switch {
 		case d.gone:
@@ -193,6 +196,8 @@ func (m *Memory) Locate(ctx context.Context, path string) (fs.Place, error) {
 			if found == nil || len(d.Name) > len(found.Name) {
 				found = d
 			}
+		case isBelow(d.Name, path) && m.Foreign[d.Name]:
+			foreign = append(foreign, d.Name)
 		case isBelow(d.Name, path):
 			nested = append(nested, d.Name)
 		}
@@ -202,7 +207,8 @@ func (m *Memory) Locate(ctx context.Context, path string) (fs.Place, error) {
 	}
 	rest, err := filepath.Rel(found.Name, path)
 	slices.Sort(nested)
-	return fs.Place{Dataset: found.Dataset, Path: rest, Nested: nested}, err
+	slices.Sort(foreign)
+	return fs.Place{Dataset: found.Dataset, Path: rest, Nested: nested, Foreign: foreign}, err
 }
 
 // isBelow tells whether a path is a directory or lies in it.
