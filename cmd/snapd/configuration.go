@@ -81,7 +81,7 @@ func (w *where) options(conf *config.Config, report agent.Report) (agent.Options
 		Open:         w.open,
 		Inhibit:      inhibit,
 		Units:        units,
-		Elapses:      systemd.Elapses,
+		Elapses:      nextElapses,
 		TimerTrouble: systemd.Trouble,
 		Looks:        w.looks,
 		Guard:        true,

@@ -1,4 +1,4 @@
-package host
+package main
 
 import (
 	"slices"
@@ -25,7 +25,7 @@ Normalized form: *-*-* *:00:00
 	if got := elapses("  Original form: 2020-01-01\nNormalized form: 2020-01-01 00:00:00\n    Next elapse: never\n"); len(got) != 0 {
 		t.Errorf("one that never comes again: %v", got)
 	}
-	if _, err := Elapses(t.Context(), "--help", at(1), 2); err == nil {
+	if _, err := nextElapses(t.Context(), "--help", at(1), 2); err == nil {
 		t.Error("an option passed for a calendar expression")
 	}
 }

@@ -1,4 +1,4 @@
-package host
+package main
 
 import (
 	"context"
@@ -9,25 +9,23 @@ import (
 	"strings"
 	"time"
 
-	"snapd/internal/run"
+	systemd "snapd/internal/host"
+	programs "snapd/internal/run"
 )
 
 // elapsePatience bounds one question to systemd-analyze.
 const elapsePatience = 5 * time.Second
 
-// Elapses says when a calendar expression (systemd.time(7)) elapses the next n
-// times after a moment, by systemd's own arithmetic. ErrNoSystemd is wrapped where
+// nextElapses says when a calendar expression (systemd.time(7)) elapses the next n
+// times after a moment, by systemd's own arithmetic. systemd.ErrNoSystemd is wrapped where
 // its program is not installed. Fewer are given when it elapses less often.
-func Elapses(ctx context.Context, calendar string, after time.Time, n int) ([]time.Time, error) {
-	if !plainCalendar.MatchString(calendar) {
-		return nil, fmt.Errorf("%q is not a calendar expression", calendar)
-	}
+func nextElapses(ctx context.Context, calendar string, after time.Time, n int) ([]time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, elapsePatience)
 	defer cancel()
 	base := after.UTC().Format("2006-01-02 15:04:05 UTC")
-	out, err := run.Output(ctx, "systemd-analyze", "calendar", "--iterations="+strconv.Itoa(n), "--base-time="+base, "--", calendar)
+	out, err := programs.Output(ctx, "systemd-analyze", "calendar", "--iterations="+strconv.Itoa(n), "--base-time="+base, "--", calendar)
 	if errors.Is(err, exec.ErrNotFound) {
-		return nil, fmt.Errorf("%w: systemd-analyze is not installed", ErrNoSystemd)
+		return nil, fmt.Errorf("%w: systemd-analyze is not installed", systemd.ErrNoSystemd)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask systemd-analyze when %q elapses: %w", calendar, err)
