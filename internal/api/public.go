@@ -52,6 +52,7 @@ func hideAll(texts []string, hide func(string) string) []string {
 }
 
 func publicPoints(points []point.Point, who Caller) []point.Point {
+	points = slices.Clone(points)
 	for i := range points {
 		points[i] = public(points[i], who)
 	}

@@ -150,10 +150,11 @@ func (v *verify) streams(ctx context.Context) error {
 	if v.o.Deep {
 		g.SetLimit(1) // a stream that is decrypted takes memory, and all processors
 	}
-	for _, id := range sortedIDs(v.needs) {
-		if _, bad := v.bad[id]; bad {
-			continue
-		}
+	unread := slices.DeleteFunc(sortedIDs(v.needs), func(id point.ID) bool {
+		_, bad := v.bad[id]
+		return bad
+	})
+	for _, id := range unread {
 		g.Go(func() error {
 			if ctx.Err() != nil {
 				return ctx.Err()
