@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -183,27 +185,35 @@ func holdMark() (string, error) {
 const hookPrefix, hookEnd = "hook-", "+"
 
 // hookMark is the mark of one run of a hook: of this process, so that a later one
-// sees whether that was killed, and unlike any other.
-func hookMark() (string, error) {
+// sees whether that was killed, of those that share its locks, and unlike any other.
+func (a *Agent) hookMark() (string, error) {
 	self, err := workload.SelfMark()
-	return hookPrefix + self + hookEnd + rand.Text(), err
+	return hookPrefix + self + hookEnd + a.kin() + hookEnd + rand.Text(), err
 }
 
-// orphaned tells whether a mark is of a hold or hook whose snapd was killed.
-func orphaned(mark string) bool {
+// kin is one text for all processes of snapd that share their locks.
+func (a *Agent) kin() string {
+	sum := sha256.Sum256([]byte(a.Run))
+	return hex.EncodeToString(sum[:4])
+}
+
+// orphaned tells whether a mark is of a hold, or of a hook of ours, whose snapd was
+// killed.
+func (a *Agent) orphaned(mark string) bool {
 	if self, ours := strings.CutPrefix(mark, holdPrefix); ours {
 		return workload.MarkOfDead(self)
 	}
 	self, ours := strings.CutPrefix(mark, hookPrefix)
-	self, _, whole := strings.Cut(self, hookEnd)
-	return ours && whole && workload.MarkOfDead(self)
+	self, rest, _ := strings.Cut(self, hookEnd)
+	kin, _, whole := strings.Cut(rest, hookEnd)
+	return ours && whole && kin == a.kin() && workload.MarkOfDead(self)
 }
 
 // endOrphans ends commands that keep a lock, and hooks that run, for a snapd that
 // was killed. The engine has closed their input when that happened; this is for
 // those that did not heed it, and for an engine that hangs.
 func (a *Agent) endOrphans() []string {
-	ended, err := workload.EndMarked(orphaned)
+	ended, err := workload.EndMarked(a.orphaned)
 	var out []string
 	for _, pid := range ended {
 		out = append(out, fmt.Sprintf("process %d, which kept a lock or ran a hook for a killed snapd, was ended", pid))

@@ -98,7 +98,7 @@ func (h *hooks) before(ctx context.Context) error {
 			h.a.warn(h.group.Name, "%s", h.warnings[len(h.warnings)-1])
 			continue
 		}
-		mark, err := hookMark()
+		mark, err := h.a.hookMark()
 		if err != nil {
 			return err
 		}
