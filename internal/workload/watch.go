@@ -20,7 +20,7 @@ import (
 type Watch struct {
 	reach *Reach
 	fd    int
-	marks []int // descriptors, one on each filesystem
+	paths []string // one on each filesystem: an open descriptor would keep it from being unmounted
 }
 
 // Watch prepares a watch; the caller closes it. Nothing is watched before Begin.
@@ -38,30 +38,23 @@ func (r *Reach) Watch() (*Watch, error) {
 			continue
 		}
 		have[s.dev] = true
-		// It was found to be a directory or a file when the group was looked up.
-		mark, err := unix.Open(s.path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, errors.Join(&os.PathError{Op: "watch who writes to", Path: s.path, Err: err}, w.Close())
-		}
-		w.marks = append(w.marks, mark)
+		w.paths = append(w.paths, s.path)
 	}
 	return w, nil
 }
 
 // Close may be called twice.
 func (w *Watch) Close() error {
-	for _, fd := range append(w.marks, w.fd) {
-		_ = unix.Close(fd)
-	}
-	w.marks, w.fd = nil, -1
+	_ = unix.Close(w.fd)
+	w.fd = -1
 	return nil
 }
 
 // Begin and End enclose the snapshots. They are called in the window: a few
 // microseconds each.
 func (w *Watch) Begin() error {
-	for _, mark := range w.marks {
-		if err := unix.FanotifyMark(w.fd, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, unix.FAN_MODIFY, mark, ""); err != nil {
+	for _, path := range w.paths {
+		if err := unix.FanotifyMark(w.fd, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM|unix.FAN_MARK_DONT_FOLLOW, unix.FAN_MODIFY, unix.AT_FDCWD, path); err != nil {
 			return os.NewSyscallError("fanotify_mark", err)
 		}
 	}
