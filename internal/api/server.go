@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// headerPatience is how long a connection may say nothing.
-	headerPatience = 10 * time.Second
+	// headerPatience is how long a connection may say nothing: on a busy host a
+	// caller that has connected can wait long for its turn. How many of them one user
+	// has is limited apart.
+	headerPatience = time.Minute
 	// maxHeader bounds what comes before a request, in bytes.
 	maxHeader = 4 << 10
 	// most is how many connections of root are served at once; those beyond wait
