@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
 
-	systemd "snapd/internal/host"
 	programs "snapd/internal/run"
 )
 
@@ -17,16 +14,12 @@ import (
 const elapsePatience = 5 * time.Second
 
 // nextElapses says when a calendar expression (systemd.time(7)) elapses the next n
-// times after a moment, by systemd's own arithmetic. systemd.ErrNoSystemd is wrapped where
-// its program is not installed. Fewer are given when it elapses less often.
+// times after a moment, by systemd's own arithmetic. Fewer are given when it elapses less often.
 func nextElapses(ctx context.Context, calendar string, after time.Time, n int) ([]time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, elapsePatience)
 	defer cancel()
 	base := after.UTC().Format("2006-01-02 15:04:05 UTC")
 	out, err := programs.Output(ctx, "systemd-analyze", "calendar", "--iterations="+strconv.Itoa(n), "--base-time="+base, "--", calendar)
-	if errors.Is(err, exec.ErrNotFound) {
-		return nil, fmt.Errorf("%w: systemd-analyze is not installed", systemd.ErrNoSystemd)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("ask systemd-analyze when %q elapses: %w", calendar, err)
 	}

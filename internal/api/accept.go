@@ -40,29 +40,43 @@ func (s *Server) accept(ctx context.Context, makeWay context.CancelCauseFunc, l 
 			s.pause(ctx, stopping)
 			continue
 		}
-		wait := min(s.Tick, max(left, time.Millisecond))
-		if at.active > 0 || looked && left <= 0 {
-			wait = s.Tick
-		}
-		if err := l.SetDeadline(time.Now().Add(wait)); err != nil {
+		if err := l.SetDeadline(time.Now().Add(s.wait(at.active > 0 || looked && left <= 0, left))); err != nil {
 			return err
 		}
 		if ctx.Err() != nil { // it may have come before the deadline was set
 			continue
 		}
-		c, err := l.AcceptUnix()
-		looked = isTimeout(err)
-		if err == nil {
-			s.take(c, l, feed) //nolint:contextcheck // it never waits
-		} else if !looked {
-			if errors.Is(err, net.ErrClosed) {
-				return err
-			}
-			// No descriptors are left, for example: it passes.
-			s.refusals.note(ownFaults, "accept a call: "+err.Error())
-			s.pause(ctx, false)
+		var err error
+		if looked, err = s.acceptOne(ctx, l, feed); err != nil {
+			return err
 		}
 	}
+}
+
+// wait is how long the loop waits for a connection.
+func (s *Server) wait(busy bool, left time.Duration) time.Duration {
+	if busy {
+		return s.Tick
+	}
+	return min(s.Tick, max(left, time.Millisecond))
+}
+
+// acceptOne waits for one connection and hands it on. none says that none came. An
+// error ends the loop.
+func (s *Server) acceptOne(ctx context.Context, l *net.UnixListener, feed *feed) (none bool, err error) {
+	c, err := l.AcceptUnix()
+	switch {
+	case err == nil:
+		s.take(c, l, feed) //nolint:contextcheck // it never waits
+	case isTimeout(err):
+		return true, nil
+	case errors.Is(err, net.ErrClosed):
+		return false, err
+	default: // no descriptors are left, for example: it passes
+		s.refusals.note(ownFaults, "accept a call: "+err.Error())
+		s.pause(ctx, false)
+	}
+	return false, nil
 }
 
 // take hands a connection on, unless its user has too many, or may make no call
