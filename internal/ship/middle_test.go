@@ -51,7 +51,7 @@ type sender struct {
 func (s *sender) open(at int64) io.ReadCloser {
 	end, tail := int64(len(s.data)), io.Reader(strings.NewReader(""))
 	if s.cut > 0 {
-		end, tail = s.cut, &waitThenFail{b: s.b, t: s.t, lines: 1 + int(s.cut)/slice}
+		end, tail = s.cut, &waitThenFail{b: s.b, t: s.t, lines: int(s.cut) / slice}
 	}
 	counted := io.TeeReader(bytes.NewReader(s.data[at:end]), counting(&s.read))
 	return &tracked{Reader: io.MultiReader(counted, tail), at: at}
