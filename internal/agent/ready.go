@@ -114,8 +114,8 @@ func (t *taking) openWindow(ctx context.Context) (err error) {
 	return nil
 }
 
-// shoot runs in the window. Whoever writes between the first snapshot and the
-// last one is seen.
+// shoot runs in the window. A process that writes between the first snapshot and
+// the last one is seen.
 func (t *taking) shoot() error {
 	if t.watch != nil {
 		t.unwatched = t.watch.Begin()

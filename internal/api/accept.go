@@ -67,7 +67,7 @@ func (s *Server) acceptOne(ctx context.Context, l *net.UnixListener, feed *feed)
 	c, err := l.AcceptUnix()
 	switch {
 	case err == nil:
-		s.take(c, l, feed) //nolint:contextcheck // it never waits
+		s.take(ctx, c, l, feed)
 	case isTimeout(err):
 		return true, nil
 	case errors.Is(err, net.ErrClosed):
@@ -81,7 +81,7 @@ func (s *Server) acceptOne(ctx context.Context, l *net.UnixListener, feed *feed)
 
 // take hands a connection on, unless its user has too many, or may make no call
 // anyway.
-func (s *Server) take(c *net.UnixConn, l *net.UnixListener, feed *feed) {
+func (s *Server) take(ctx context.Context, c *net.UnixConn, l *net.UnixListener, feed *feed) {
 	who, err := s.Caller(c)
 	switch {
 	case err != nil:
@@ -91,12 +91,12 @@ func (s *Server) take(c *net.UnixConn, l *net.UnixListener, feed *feed) {
 	}
 	if err != nil {
 		s.refusals.note(strangers, fmt.Sprintf("refused user %d: %v", who.UID, err))
-		turnAway(c, http.StatusForbidden, err)
+		turnAway(ctx, c, http.StatusForbidden, err)
 		return
 	}
 	if full := s.limits.connect(who, time.Now()); full != nil {
 		s.refusals.note(userOf(who), "refused a connection: "+full.Error())
-		turnAway(c, http.StatusTooManyRequests, full)
+		turnAway(ctx, c, http.StatusTooManyRequests, full)
 		return
 	}
 	s.count(who, 1)
@@ -109,13 +109,13 @@ func (s *Server) take(c *net.UnixConn, l *net.UnixListener, feed *feed) {
 
 // turnAway answers a connection that has said nothing yet, and closes it. It never
 // waits: the answer fits into the socket's own memory.
-func turnAway(c *net.UnixConn, status int, why error) {
+func turnAway(ctx context.Context, c *net.UnixConn, status int, why error) {
 	defer c.Close() //nolint:errcheck // nothing was written to it that has to arrive
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return
 	}
-	text, err := json.Marshal(line{Error: faultOf(context.Background(), why), End: true})
+	text, err := json.Marshal(line{Error: faultOf(context.WithoutCancel(ctx), why), End: true})
 	if err != nil {
 		return
 	}

@@ -148,25 +148,6 @@ func (r *resolver) nothing() error {
 	return advice.With(err, "give it a volume, a bind mount or a path that is written to")
 }
 
-// table of a container's process, checked to be still the container's.
-func (r *resolver) table(c Container) (proc.Table, error) {
-	if c.seen != nil {
-		return c.seen, nil
-	}
-	if t, ok := r.tables[c.Pid]; ok {
-		return t, nil
-	}
-	t, err := proc.Of(c.Pid)
-	if err != nil {
-		return nil, fmt.Errorf("read the mounts of container %s: %w", c.Name, err)
-	}
-	if err := c.locate(""); err != nil { // the pid may be another's by now
-		return nil, err
-	}
-	r.tables[c.Pid] = t
-	return t, nil
-}
-
 // item is one thing of a group, as messages name it.
 type item struct {
 	text    string

@@ -183,3 +183,22 @@ func mountedAt(t proc.Table, dir string) bool {
 	_, yes := t.At(dir)
 	return yes
 }
+
+// table of a container's process, checked to be still the container's.
+func (r *resolver) table(c Container) (proc.Table, error) {
+	if c.seen != nil {
+		return c.seen, nil
+	}
+	if t, ok := r.tables[c.Pid]; ok {
+		return t, nil
+	}
+	t, err := proc.Of(c.Pid)
+	if err != nil {
+		return nil, fmt.Errorf("read the mounts of container %s: %w", c.Name, err)
+	}
+	if err := c.locate(""); err != nil { // the pid may be another's by now
+		return nil, err
+	}
+	r.tables[c.Pid] = t
+	return t, nil
+}

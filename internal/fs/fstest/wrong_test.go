@@ -355,7 +355,7 @@ const wrongVariable = "SNAPD_WRONG_DRIVER"
 // be taken back.
 func TestEveryPartCanFail(t *testing.T) {
 	if os.Getenv(wrongVariable) != "" {
-		t.Skip("this is such a process")
+		return // this is such a process
 	}
 	all := wrongDrivers()
 	for _, p := range parts() {
