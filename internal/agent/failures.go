@@ -31,6 +31,7 @@ type Failure struct {
 	Times int       `json:"times"`
 	What  string    `json:"what"`
 	Do    string    `json:"do,omitempty"`
+	Taken bool      `json:"taken,omitempty"` // of a snapshot: the restore point is there, and something went wrong beside it
 }
 
 // maxFailure bounds the text that is kept, in bytes.
@@ -61,6 +62,7 @@ func (a *Agent) noteOutcome(ctx context.Context, group, step string, err error) 
 		return
 	}
 	all := a.failures(group)
+	taken := step == StepSnapshot && errors.Is(err, advice.Partial)
 	i := slices.IndexFunc(all, func(f Failure) bool { return f.Step == step })
 	switch now := a.Now().UTC(); {
 	case err == nil && i < 0:
@@ -68,9 +70,9 @@ func (a *Agent) noteOutcome(ctx context.Context, group, step string, err error) 
 	case err == nil:
 		all = slices.Delete(all, i, i+1)
 	case i < 0:
-		all = append(all, Failure{Step: step, Since: now, Time: now, Times: 1, What: short(err.Error()), Do: advice.Of(err)})
+		all = append(all, Failure{Step: step, Since: now, Time: now, Times: 1, What: short(err.Error()), Do: advice.Of(err), Taken: taken})
 	default:
-		all[i].Time, all[i].What, all[i].Do = now, short(err.Error()), advice.Of(err)
+		all[i].Time, all[i].What, all[i].Do, all[i].Taken = now, short(err.Error()), advice.Of(err), taken
 		all[i].Times++
 	}
 	if err := a.writeFailures(group, all); err != nil {
@@ -112,6 +114,9 @@ func (f Failure) String() string {
 		times = fmt.Sprintf("the last %d %ss failed, the first at %s", f.Times, f.Step, f.Since.Local().Format("2006-01-02 15:04"))
 	}
 	text := times + ": " + f.What
+	if f.Taken {
+		text = "the last restore point was taken, but: " + f.What
+	}
 	if f.Do != "" {
 		text += "; " + f.Do
 	}

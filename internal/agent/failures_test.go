@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"snapd/internal/advice"
 )
 
 // TestStatusTellsFailures: a run by a timer fails where no user looks.
@@ -46,6 +48,11 @@ func TestStatusTellsFailures(t *testing.T) {
 	_, _ = b.Ship(ctx, []string{"shop"})
 	if st := status(); st.Failed[0].Times != 1 {
 		t.Errorf("after an interrupted call: %+v", st.Failed)
+	}
+	// A point that was taken is not called failed, whatever went wrong beside it.
+	b.noteOutcome(t.Context(), "shop", StepSnapshot, advice.In(advice.Partial, errors.New("container db does not run")))
+	if st := status(); st.Failed[len(st.Failed)-1].String() != "the last restore point was taken, but: container db does not run" {
+		t.Errorf("a point and a fault beside it: %+v", st.Failed)
 	}
 	b.down["main"] = false
 	run()

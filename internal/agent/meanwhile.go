@@ -68,10 +68,7 @@ func (t *taking) intruders(ctx context.Context) ([]string, error) {
 		}
 	}
 	// A member that did not run can have run for a moment, and be down again.
-	ran, err := t.scene.engine.Ran(ctx, slices.DeleteFunc(slices.Clone(t.found.resting), func(c workload.Container) bool { return !writes(c) }), t.taken)
-	if err != nil {
-		return nil, err
-	}
+	ran, untold := t.scene.engine.Ran(ctx, slices.DeleteFunc(slices.Clone(t.found.resting), func(c workload.Container) bool { return !writes(c) }), t.taken)
 	for _, c := range ran {
 		did = append(did, startedText(c.Name))
 	}
@@ -87,7 +84,7 @@ func (t *taking) intruders(ctx context.Context) ([]string, error) {
 	}
 	found, looked := t.reached(ctx, strangers)
 	slices.Sort(did)
-	return slices.Compact(append(did, found...)), errors.Join(err, looked)
+	return slices.Compact(append(did, found...)), errors.Join(untold, err, looked)
 }
 
 func startedText(name string) string {

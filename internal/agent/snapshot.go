@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/config"
 	"snapd/internal/freeze"
 	"snapd/internal/fs"
@@ -34,7 +35,11 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 	var faults []error
 	for _, g := range groups {
 		p, err := a.takePoint(ctx, s, g)
-		a.noteOutcome(ctx, g.Name, StepSnapshot, err)
+		failed := err
+		if p.ID != "" { // taken all the same
+			failed = advice.In(advice.Partial, err)
+		}
+		a.noteOutcome(ctx, g.Name, StepSnapshot, failed)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("restore point of group %s: %w", g.Name, err))
 		}
