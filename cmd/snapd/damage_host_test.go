@@ -429,8 +429,13 @@ func TestWhatCommandsSayOfDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, part := range parts {
+		if !strings.Contains(string(want)+"\n", part) {
+			t.Errorf("what is said of damage is now\n%s", part)
+		}
+	}
 	if got != string(want) {
-		t.Errorf("what is said of damage is now\n%s", got)
+		t.Errorf("%d parts are said of damage, in %d bytes, and %s has %d bytes", len(parts), len(got), golden, len(want))
 	}
 }
 

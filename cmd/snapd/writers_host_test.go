@@ -61,8 +61,8 @@ func TestAPointIsNotCalledMoreThanItsWriterAllows(t *testing.T) {
 		{"a process that keeps its files open", "db", func(t *testing.T) {
 			w.process(t, fmt.Sprintf("exec 3<>'%s/sub/kept' 4<>'%s/sub/kept'; ", w.a, w.b)+stamps(w.a+"/sub", w.b+"/sub"))
 		}, "", []point.Consistency{point.Separate}, "(sh)"},
-		{"a process that opens them anew", "db", func(t *testing.T) { w.process(t, stamps(w.a+"/sub", w.b+"/sub")) }, "", []point.Consistency{point.Separate}, "(sh)"},
-		{"a process and a stop", "stop", func(t *testing.T) { w.process(t, stamps(w.a+"/sub", w.b+"/sub")) }, "", []point.Consistency{point.Separate}, "(sh)"},
+		{"a process that opens them anew", "db", func(t *testing.T) { w.process(t, stamps(w.a+"/sub", w.b+"/sub")) }, "", []point.Consistency{point.Separate}, "process "},
+		{"a process and a stop", "stop", func(t *testing.T) { w.process(t, stamps(w.a+"/sub", w.b+"/sub")) }, "", []point.Consistency{point.Separate}, "process "},
 		{"another engine", "db", func(t *testing.T) { w.otherEngine(t, both...) }, "", []point.Consistency{point.Separate}, "process "},
 	} {
 		t.Run(c.name, func(t *testing.T) {

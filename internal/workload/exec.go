@@ -220,23 +220,69 @@ const killPatience = 5 * time.Second
 var errMayRun = errors.New("the engine has not said whether it started it: it may run still")
 
 // Kill ends the command and what it started, without asking the engine: those
-// of its process group, if it is still the same and in the container, and those
-// that have its mark. Of a command that the engine has not started yet it waits
-// for that.
+// that have its mark, and those of their process groups and of the command's, if
+// they are still the same and in the container. Of a command that the engine has
+// not started yet it waits for that; a process with its mark shows that it has,
+// also while the engine says nothing.
 func (s *Session) Kill() error {
 	deadline := time.After(killPatience)
-	for {
-		_, err := endMarked(func(pid int, mark string) bool { return mark == s.mark && s.carries(pid) })
+	groups := map[process]bool{}
+	for pause := killPause; ; pause = killPause {
+		ended, err := endMarked(func(pid int, mark string) bool {
+			ours := mark == s.mark && s.carries(pid)
+			if ours {
+				groups[groupOf(pid)] = true
+			}
+			return ours
+		})
+		known := s.known
+		switch {
+		case len(ended) > 0:
+			// What it started in the meantime is found by another look.
+			known, pause = nil, killPause/10
+		case len(groups) > 0:
+			return errors.Join(err, s.killGroups(groups))
+		}
 		select {
-		case <-s.known:
-			return errors.Join(err, s.process.kill(s.carries))
+		case <-known:
+			return errors.Join(err, s.killGroups(groups))
 		case <-s.ended:
-			return err
+			return errors.Join(err, s.killGroups(groups))
 		case <-deadline:
 			return errors.Join(err, advice.With(fmt.Errorf("end a command in container %s: %w", s.container, errMayRun), "run: snapd thaw, once the engine answers"))
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
+}
+
+// killPause is how long Kill waits between two looks at the processes.
+const killPause = 50 * time.Millisecond
+
+// killGroups ends what has no mark any more.
+func (s *Session) killGroups(groups map[process]bool) error {
+	select {
+	case <-s.known:
+		groups[s.process] = true
+	default:
+	}
+	var errs error
+	for p := range groups {
+		errs = errors.Join(errs, p.kill(s.carries))
+	}
+	return errs
+}
+
+// groupOf is the process that leads the group of pid.
+func groupOf(pid int) process {
+	group, err := unix.Getpgid(pid)
+	if err != nil {
+		return process{}
+	}
+	p, err := proc.Look(group)
+	if err != nil {
+		return process{pid: group} // it has ended, and its number is its group's still
+	}
+	return process{pid: group, start: p.Start}
 }
 
 func (s *Session) carries(pid int) bool {

@@ -103,6 +103,7 @@ func TestExecIsKilledWithWhatItStarted(t *testing.T) {
 			}
 			if hangs {
 				suspend(t)
+				workload.NeverKnown(s) // it hung before it said which process that is
 			}
 			if err := s.Kill(); err != nil {
 				t.Error(err)
