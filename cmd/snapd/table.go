@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -11,7 +12,8 @@ import (
 
 // table prints rows under a heading, in columns.
 func (c *cli) table(heading []string, rows [][]string) {
-	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
+	out := bufio.NewWriter(c.stdout) // the table writes cell by cell
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, strings.Join(heading, "\t"))
 	for _, row := range rows {
 		clean := make([]string, len(row))
@@ -22,7 +24,7 @@ func (c *cli) table(heading []string, rows [][]string) {
 		}
 		fmt.Fprintln(w, strings.Join(clean, "\t"))
 	}
-	_ = w.Flush() // a closed standard output is noticed by the program that closed it
+	_, _ = w.Flush(), out.Flush() // a closed standard output is noticed by the program that closed it
 }
 
 func plural(n int, one, many string) string {

@@ -48,7 +48,7 @@ func (a *Agent) firstContact(o *opened) error {
 	return o.cache.NotePut(o.view.Highest())
 }
 
-func otherHost(name string, w ship.PointRecord) error {
+func otherHost(name string, w *ship.PointRecord) error {
 	err := fmt.Errorf("%w: point number %d of %s in repository %s was put by host %s, and this host does not know it",
 		ErrOtherHost, w.Number, w.Time.UTC().Format(time.RFC3339), name, w.Host)
 	return advice.With(err, "if this is the host that goes on, run: snapd adopt %s; otherwise give this machine a signing key and a prefix of its own", name)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"snapd/internal/advice"
 	"snapd/internal/point"
@@ -33,23 +34,27 @@ func (a *Agent) List(ctx context.Context, group string) ([]point.Point, error) {
 
 // everywhere are all points, and the views of the repositories that answered.
 func (a *Agent) everywhere(ctx context.Context) ([]point.Point, map[string]*ship.View, error) {
-	local := a.points()
+	// The local record is read while the first repository answers: with ten
+	// thousand points either takes a while.
+	read := make(chan []point.Point, 1)
+	go func() { read <- a.points() }()
+	record := sync.OnceValue(func() []point.Point { return <-read })
 	var faults []error
 	views := map[string]*ship.View{}
-	points := local
+	points := record
 	for _, name := range a.repositoryNames("") {
 		joined, view, err := a.joined(ctx, name, points)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("repository %s: %w", name, err))
 			continue
 		}
-		points, views[name] = joined, view
+		points, views[name] = func() []point.Point { return joined }, view
 	}
 	err := errors.Join(faults...)
-	if len(views) > 0 || len(local) > 0 {
+	if len(views) > 0 || len(record()) > 0 {
 		err = advice.In(advice.Partial, err)
 	}
-	return points, views, err
+	return points(), views, err
 }
 
 // Show returns one point by what a person wrote.
@@ -66,11 +71,12 @@ func (a *Agent) Show(ctx context.Context, wanted string) (point.Point, error) {
 }
 
 // joined adds the points of one repository to those that are known.
-func (a *Agent) joined(ctx context.Context, name string, points []point.Point) ([]point.Point, *ship.View, error) {
+func (a *Agent) joined(ctx context.Context, name string, known func() []point.Point) ([]point.Point, *ship.View, error) {
 	repo, view, cache, err := a.openToRead(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
+	points := known()
 	a.warnOf(name, view.Problems)
 	tags := a.tags(repo, points, nil)
 	return withStates(name, view, joinPoints(name, view.Points, points, tags), tags), view, cache.Close()
@@ -91,17 +97,24 @@ func (a *Agent) repositoryNames(only string) []string {
 // that both know, the local record says more; where its numbers disagree with
 // the repository, the repository is right. tags give encrypted groups their names.
 func joinPoints(name string, records []ship.PointRecord, local []point.Point, tags map[string]string) []point.Point {
-	byID := map[point.ID]point.Point{}
+	points := make([]point.Point, 0, max(len(local), len(records)))
+	at := make(map[point.ID]int, cap(points))
+	add := func(p point.Point) int {
+		points = append(points, p)
+		at[p.ID] = len(points) - 1
+		return len(points) - 1
+	}
 	for _, p := range local {
 		p.Numbers = maps.Clone(p.Numbers)
 		delete(p.Numbers, name)
-		byID[p.ID] = p
+		add(p)
 	}
 	for _, r := range records {
-		p, known := byID[r.ID]
+		i, known := at[r.ID]
 		if !known {
-			p = pointOf(r)
+			i = add(pointOf(r))
 		}
+		p := &points[i]
 		if p.Group == "" {
 			p.Group = tags[r.GroupTag]
 		}
@@ -115,16 +128,21 @@ func joinPoints(name string, records []ship.PointRecord, local []point.Point, ta
 			p.Numbers = map[string]int64{}
 		}
 		p.Numbers[name] = r.Number
-		byID[r.ID] = p
 	}
-	return slices.SortedFunc(maps.Values(byID), byIDOrder)
+	slices.SortFunc(points, byIDOrder)
+	return points
 }
 
 // tags are the names behind the tags of a repository's points, of all groups
 // that this host knows.
 func (a *Agent) tags(repo *ship.Repository, local []point.Point, groups []workload.Group) map[string]string {
 	out := map[string]string{}
+	done := map[string]bool{}
 	add := func(name string) {
+		if done[name] {
+			return // of ten thousand points
+		}
+		done[name] = true
 		if tag := repo.GroupTag(name); tag != "" {
 			out[tag] = name
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,8 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/durable"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Record is the local record of points: one file each, below a directory.
@@ -26,7 +29,7 @@ type Record struct {
 	dir string
 
 	mu   sync.Mutex
-	read map[ID]readPoint
+	read map[ID]*readPoint
 }
 
 // readPoint is a file that All has read. Files are replaced and never changed:
@@ -76,22 +79,39 @@ func (r *Record) All() ([]Point, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	read := make(map[ID]readPoint, len(entries))
-	var points []Point
-	var faults []error
+	type found struct {
+		id    ID
+		point *readPoint
+		err   error
+	}
+	all := make([]found, 0, len(entries))
 	for _, e := range entries {
 		name, whole := strings.CutSuffix(e.Name(), ".json")
-		id, err := ParseID(name)
-		if !whole || err != nil {
-			continue // being written, or not ours
+		if id, err := ParseID(name); whole && err == nil { // else it is being written, or not ours
+			all = append(all, found{id: id})
 		}
-		p, err := r.remembered(id, e)
-		if err != nil {
-			faults = append(faults, err)
+	}
+	var reading errgroup.Group
+	share := len(all)/runtime.GOMAXPROCS(0) + 1
+	for part := range slices.Chunk(all, share) {
+		reading.Go(func() error {
+			for i := range part {
+				part[i].point, part[i].err = r.remembered(part[i].id)
+			}
+			return nil
+		})
+	}
+	_ = reading.Wait() // each has its own error
+	read := make(map[ID]*readPoint, len(all))
+	points := make([]Point, 0, len(all))
+	var faults []error
+	for _, f := range all {
+		if f.err != nil {
+			faults = append(faults, f.err)
 			continue
 		}
-		read[id] = p
-		points = append(points, p.point.clone())
+		read[f.id] = f.point
+		points = append(points, f.point.point.clone())
 	}
 	r.read = read
 	slices.SortFunc(points, func(a, b Point) int { return strings.Compare(string(a.ID), string(b.ID)) })
@@ -99,8 +119,8 @@ func (r *Record) All() ([]Point, error) {
 }
 
 // remembered is a point as All read it before, or as its file says now.
-func (r *Record) remembered(id ID, e fs.DirEntry) (readPoint, error) {
-	file, err := e.Info()
+func (r *Record) remembered(id ID) (*readPoint, error) {
+	file, err := os.Lstat(r.file(id))
 	if err != nil || time.Since(file.ModTime()).Abs() < time.Second {
 		file = nil // it is gone, or could be replaced by one that looks the same
 	}
@@ -109,7 +129,7 @@ func (r *Record) remembered(id ID, e fs.DirEntry) (readPoint, error) {
 		return before, nil
 	}
 	p, err := r.Get(id)
-	return readPoint{p, file}, err
+	return &readPoint{p, file}, err
 }
 
 func sameFile(a, b os.FileInfo) bool {

@@ -94,7 +94,7 @@ func (v *View) Stream(id point.ID) (StreamRef, bool) {
 
 // Streams are those that kept points name or need, ascending by id.
 func (v *View) Streams() []StreamRef {
-	var out []StreamRef
+	out := make([]StreamRef, 0, len(v.needed))
 	for _, id := range sortedIDs(v.needed) {
 		if s, ok := v.streams[id]; ok {
 			out = append(out, s)
@@ -133,15 +133,15 @@ func (v *View) HostOf(number int64) string {
 
 // Writers are the verified points with a number above since, ascending, also
 // those that were dropped meanwhile: a caller that compares their hosts finds a
-// clone.
-func (v *View) Writers(since int64) []PointRecord {
-	var out []PointRecord
+// clone. They are shared with the view, and not to be changed.
+func (v *View) Writers(since int64) []*PointRecord {
+	var out []*PointRecord
 	for n, p := range v.points {
 		if n > since {
-			out = append(out, *p)
+			out = append(out, p)
 		}
 	}
-	slices.SortFunc(out, func(a, b PointRecord) int { return cmp.Compare(a.Number, b.Number) })
+	slices.SortFunc(out, func(a, b *PointRecord) int { return cmp.Compare(a.Number, b.Number) })
 	return out
 }
 

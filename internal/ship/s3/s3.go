@@ -262,10 +262,14 @@ func (s *Store) Stat(ctx context.Context, key string) (ship.Object, error) {
 func (s *Store) List(ctx context.Context, prefix string, each func(ship.Object) error) error {
 	noOwner := false
 	o := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, FetchOwner: &noOwner}
-	expected := context.WithValue(ctx, listingKey{}, &listing{bucket: s.bucket, prefix: o.Prefix})
+	wanted := &listing{bucket: s.bucket, prefix: o.Prefix}
+	expected := context.WithValue(ctx, listingKey{}, wanted)
 	for info := range s.core.ListObjectsIter(expected, s.bucket, o) {
 		if info.Err != nil {
 			return s.explain(ctx, "list "+prefix, info.Err)
+		}
+		if err := wanted.lists(info.Key); err != nil {
+			return s.explain(ctx, "list "+prefix, err)
 		}
 		key := strings.TrimPrefix(info.Key, s.prefix)
 		if ship.CheckKey(key) != nil {
