@@ -440,6 +440,9 @@ func (w *world) assault() {
 	}
 	key := keys[w.rng.IntN(len(keys))]
 	body := w.truth.Object(key)
+	if len(body) == 0 {
+		return // it was cut before, down to nothing
+	}
 	kinds := 5
 	if w.diet.junk {
 		kinds = 7

@@ -147,12 +147,14 @@ func (r *Repository) NoteDamage(ctx context.Context, v *View, damage []Damage) e
 	return v.cache.forgetDamage(told)
 }
 
-// notedIll are the streams that the ledger calls damaged.
+// notedIll are the streams that the ledger calls damaged, as a host reads it that
+// remembers nothing: what only this host's memory has of an event has to be noted
+// again.
 func (v *View) notedIll() map[point.ID]bool {
 	out := map[point.ID]bool{}
 	for n := int64(1); n <= v.top; n++ {
 		e, ok := v.events[n]
-		if !ok {
+		if !ok || v.broken[n] {
 			continue
 		}
 		for _, d := range e.Damage {

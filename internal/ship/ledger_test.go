@@ -281,6 +281,33 @@ func TestDamageIsRemembered(t *testing.T) {
 	verifyClean(t, b)
 }
 
+// TestDamageIsNotedAgain where the event that told of it is damaged, and only this
+// host remembers what it said.
+func TestDamageIsNotedAgain(t *testing.T) {
+	b, store, _, streams := aged(t)
+	w, c := b.host(), openCache(t, t.TempDir())
+	shiptest.FlipBit(t, store, store.Keys("data/"+string(streams[0].ID))[0])
+	verify := func() {
+		t.Helper()
+		got, _, err := w.Verify(t.Context(), ship.VerifyOptions{}, nil)
+		if err != nil || len(got.Damage) != 1 {
+			t.Fatalf("verify: %+v, %v", got, err)
+		}
+		if err := w.NoteDamage(t.Context(), look(t, w, c, ship.Whole), got.Damage); err != nil {
+			t.Fatal(err)
+		}
+	}
+	verify()
+	store.Tamper(store.Keys("meta/ledger/")[0], []byte("something else"))
+	if v := look(t, b.reader(), nil, ship.Whole); len(v.Damage()) != 0 {
+		t.Fatalf("another host knows of it all the same: %+v", v.Damage())
+	}
+	verify()
+	if v := look(t, b.reader(), nil, ship.Whole); len(v.Damage()) != 1 {
+		t.Errorf("another host does not know of it: %+v", v.Damage())
+	}
+}
+
 // TestPruneBesideACommit: a prune that ran between an upload and its point is
 // noticed by the host that puts the point.
 func TestPruneBesideACommit(t *testing.T) {
