@@ -36,12 +36,12 @@ func main() {
 		os.Exit(freeze.Guard(context.Background(), nil))
 	}
 	rounds := 40
-	if len(os.Args) == 2 {
+	if len(os.Args) >= 2 {
 		if n, err := strconv.Atoi(os.Args[1]); err == nil {
 			rounds = n
 		}
 	}
-	if err := run(context.Background(), os.Stdout, rounds); err != nil {
+	if err := run(context.Background(), os.Stdout, rounds, os.Args[min(2, len(os.Args)):]); err != nil {
 		fmt.Fprintln(os.Stderr, "window:", err)
 		os.Exit(1)
 	}
@@ -61,7 +61,7 @@ type bench struct {
 	n       int
 }
 
-func run(ctx context.Context, w io.Writer, rounds int) (err error) {
+func run(ctx context.Context, w io.Writer, rounds int, programs []string) (err error) {
 	dir, err := os.MkdirTemp("", "snapd-bench-")
 	if err != nil {
 		return err
@@ -76,6 +76,9 @@ func run(ctx context.Context, w io.Writer, rounds int) (err error) {
 	}()
 	if err := b.setUp(ctx, dir); err != nil {
 		return err
+	}
+	if len(programs) > 0 {
+		return errors.Join(b.docker.Remove(ctx, b.id), b.programs(ctx, w, rounds, programs))
 	}
 	failed := 0
 	times := map[string][]time.Duration{}

@@ -13,7 +13,6 @@ import (
 	"snapd/internal/freeze"
 	"snapd/internal/fs"
 	"snapd/internal/workload"
-	"snapd/internal/workload/dockertest"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,13 +48,11 @@ func (b *bench) many(ctx context.Context, w io.Writer, rounds, few int) (err err
 	return nil
 }
 
+func crowdName(i int) string { return fmt.Sprintf("crowd-%02d", i) }
+
 func (c *crowd) grow(ctx context.Context, n int) error {
 	for len(c.ids) < n {
-		name := fmt.Sprintf("crowd-%02d", len(c.ids))
-		id, err := c.docker.Run(ctx, dockertest.Spec{
-			Name: name, Mounts: []dockertest.Mount{{Source: filepath.Join(c.mount, "data"), Target: "/data"}},
-			Cmd: []string{"sh", "-c", write, name},
-		})
+		id, err := c.start(ctx, crowdName(len(c.ids)))
 		if err != nil {
 			return err
 		}
