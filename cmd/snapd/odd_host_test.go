@@ -61,18 +61,7 @@ func movedProcess(t *testing.T, h *host, docker *dockertest.Docker) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mounts, err := proc.Own()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range mounts { // into the top of every tree
-		if m.Type != "cgroup" && m.Type != "cgroup2" {
-			continue
-		}
-		if err := os.WriteFile(filepath.Join(m.Point, "cgroup.procs"), []byte(strconv.Itoa(in.State.Pid)), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
+	leaveCgroups(t, in.State.Pid)
 	h.points("snapshot", "well")
 	h.refused(1, []string{"snapshot", "moved"}, "container moved: process", "start the container anew")
 	if out := h.must("status"); !strings.Contains(out, "container moved: process") || !strings.Contains(out, "well") {
@@ -80,6 +69,23 @@ func movedProcess(t *testing.T, h *host, docker *dockertest.Docker) {
 	}
 	if out, _, _ := h.snapd("doctor"); !strings.Contains(out, "container moved: process") || !strings.Contains(out, "group well") {
 		t.Error("doctor does not say so")
+	}
+}
+
+// leaveCgroups moves a process into the top of every tree of cgroups.
+func leaveCgroups(t *testing.T, pid int) {
+	t.Helper()
+	mounts, err := proc.Own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mounts {
+		if m.Type != "cgroup" && m.Type != "cgroup2" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(m.Point, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
