@@ -12,12 +12,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"snapd/internal/point"
-	"snapd/internal/proc"
 	"snapd/internal/workload/dockertest"
 
 	"golang.org/x/sys/unix"
@@ -130,19 +130,22 @@ func (h *twentyGroups) oddCgroup(t *testing.T, group string) {
 	leaveCgroups(t, in.State.Pid)
 }
 
-// deadRepository is a server that accepts calls and never answers them.
+// deadRepository is on a server that is gone. It is tried again for longer than
+// all else needs on a machine that has nothing else to do.
 func (h *twentyGroups) deadRepository(t *testing.T, group string) {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err == nil {
+		err = l.Close()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
 	text, err := os.ReadFile(h.path("snapd.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	keys := bytes.Join(regexp.MustCompile(`(?m)^(recipients|signing-key-file) = .*$`).FindAll(text, -1), []byte("\n"))
-	h.configure(fmt.Sprintf("[repository.away]\nurl = \"s3://backups/host1\"\nendpoint = \"http://%s\"\nretry-for = \"20s\"\n%s", l.Addr(), keys))
+	h.configure(fmt.Sprintf("[repository.away]\nurl = \"s3://backups/host1\"\nendpoint = \"http://%s\"\nretry-for = \"8s\"\n%s", l.Addr(), keys))
 	h.container(t, group, dockertest.Spec{})
 	h.group(group, "away", fmt.Sprintf("containers = [%q]", group))
 }
@@ -161,22 +164,25 @@ func (h *twentyGroups) swapFile(t *testing.T, group string) {
 
 // took is what one run of groups took.
 type took struct {
-	whole time.Duration // the call
-	sound time.Duration // until the restore points of the sound groups were taken and shipped
-	taken int           // how many of these there are
-	says  string
+	whole, sound time.Duration // sound: until the points of the sound groups were taken and shipped
+	taken        int           // how many of these there are
+	status       int
 }
 
-func (h *twentyGroups) timed(t *testing.T, words ...string) took {
+func (h *twentyGroups) timed(t *testing.T, groups ...string) took {
 	t.Helper()
 	begun := time.Now()
-	out, errs, status := h.snapd(words...)
-	x := took{whole: time.Since(begun), says: fmt.Sprintf("%s%s[%d]", out, errs, status)}
+	_, _, status := h.snapd(append([]string{"run"}, groups...)...)
+	x := took{whole: time.Since(begun), status: status}
 	files, err := filepath.Glob(h.path("state/points/*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
 		text, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
@@ -185,38 +191,120 @@ func (h *twentyGroups) timed(t *testing.T, words ...string) took {
 		if err := json.Unmarshal(text, &p); err != nil {
 			t.Fatal(err)
 		}
-		if p.Time.Before(begun) || !slices.Contains(h.sound, p.Group) || !p.InRepository("main") {
-			continue
+		if p.Time.After(begun) && slices.Contains(h.sound, p.Group) && p.InRepository("main") {
+			x.taken++
+			x.sound = max(x.sound, info.ModTime().Sub(begun)) // it is written last when it is shipped
 		}
-		info, err := os.Stat(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		x.taken++
-		x.sound = max(x.sound, info.ModTime().Sub(begun)) // when it was last written: shipped
 	}
 	return x
 }
 
+// TestTwentyGroupsOfWhichSevenAreOdd: the thirteen are taken and shipped as if they
+// were alone, and status says in seven lines what is wrong with whom. On a machine
+// that has nothing else to do, SNAPD_TWENTY_ROUNDS=5 measures; SNAPD_BEFORE=DIR has
+// another program, DIR/snapd, show what it does on this host.
 func TestTwentyGroupsOfWhichSevenAreOdd(t *testing.T) {
-	h := newTwenty(t)
-	watch := time.AfterFunc(4*time.Minute, func() { _ = h.fuse.Close() }) // so that a failure ends too
-	defer watch.Stop()
-	h.must("run", h.sound[0])
-	for range 3 {
-		alone := h.timed(t, append([]string{"run"}, h.sound...)...)
-		all := h.timed(t, append([]string{"run"}, slices.Concat(h.odd, h.sound)...)...)
-		t.Logf("alone %v (whole %v), of twenty %v (whole %v): %.2f; %d and %d points", alone.sound, alone.whole, all.sound, all.whole, all.sound.Seconds()/alone.sound.Seconds(), alone.taken, all.taken)
+	if dir := os.Getenv("SNAPD_BEFORE"); dir != "" {
+		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	}
-	h.snapd("verify")
-	begun := time.Now()
-	h.snapd("status")
-	t.Logf("status took %v", time.Since(begun))
-	begun = time.Now()
-	h.snapd("doctor")
-	t.Logf("doctor took %v", time.Since(begun))
+	h := newTwenty(t)
+	watch := time.AfterFunc(3*time.Minute, func() { _ = h.fuse.Close() }) // so that a failure ends too
+	defer watch.Stop()
+	h.timed(t, h.sound...)
+	rounds := 1
+	if n, err := strconv.Atoi(os.Getenv("SNAPD_TWENTY_ROUNDS")); err == nil {
+		rounds = n
+	}
+	var alone, all []time.Duration
+	for range rounds {
+		x, y := h.timed(t, h.sound...), h.timed(t, slices.Concat(h.odd, h.sound)...)
+		alone, all = append(alone, x.sound), append(all, y.sound)
+		t.Logf("the thirteen alone: %v, with the odd ones: %v; the whole call %v and %v", x.sound, y.sound, x.whole, y.whole)
+		if x.taken != 13 || y.taken != 13 || x.status != 0 || y.status != exitPartial {
+			t.Errorf("%d points alone, exit status %d; %d of all, exit status %d", x.taken, x.status, y.taken, y.status)
+		}
+	}
+	slices.Sort(alone)
+	slices.Sort(all)
+	t.Logf("medians: %v and %v, %.2f times", alone[rounds/2], all[rounds/2], all[rounds/2].Seconds()/alone[rounds/2].Seconds())
+	// What else runs on this machine may take more than the odd groups do. That none
+	// waits for them is shown where it does not depend on time:
+	// TestARepositoryThatDoesNotAnswerHoldsUpItsOwnGroupsOnly.
+	if all[0] > 2*alone[rounds-1]+10*time.Second {
+		t.Error("the sound groups wait for the odd ones")
+	}
+	h.must("verify", "--repository", "main")
+	h.seven(t)
+	h.remedies(t)
 }
 
-var _ = strings.Contains
-var _ = proc.Own
-var _ = unix.Kill
+// seven lines of status say what is wrong with whom, the gravest first.
+func (h *twentyGroups) seven(t *testing.T) {
+	want := []struct{ group, says string }{
+		{"archive", "old disk/archive does not exist"},
+		{"ftp", "which a program makes up"},
+		{"mailer", "is not in a cgroup of that container"},
+		{"swapped", "the kernel swaps to"},
+		{"wiki", "snapd.keep: no such label"},
+		{"remote", "not shipped: the last"},
+		{"builder", "is started again and again"},
+	}
+	fastest := time.Hour
+	var lines []string
+	for range 3 { // whatever else this machine does
+		begun := time.Now()
+		out := h.must("status")
+		fastest = min(fastest, time.Since(begun))
+		lines = regexp.MustCompile(`(?m)^(ATTENTION|[a-z0-9-]+): .*$`).FindAllString(out, -1)
+	}
+	t.Logf("status takes %v", fastest)
+	if fastest > 2*time.Second {
+		t.Errorf("status takes %v", fastest)
+	}
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), strings.Join(lines, "\n"))
+	}
+	for i, w := range want {
+		if !strings.HasPrefix(lines[i], w.group+": ") || !strings.Contains(lines[i], w.says) || len(lines[i]) > 700 {
+			t.Errorf("line %d, want %s: … %s …:\n%s", i+1, w.group, w.says, lines[i])
+		}
+	}
+}
+
+// remedies are what doctor says to do about each.
+func (h *twentyGroups) remedies(t *testing.T) {
+	h.snapd("doctor") // as a user reads it
+	out, _, _ := h.snapd("--json", "doctor")
+	var doc struct {
+		Checks []struct {
+			Check, Why, Do string
+			OK             bool
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &doc); err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]int{}
+	for _, c := range doc.Checks {
+		for _, name := range append(slices.Clone(h.sound), h.odd...) {
+			if about := c.Check == "group "+name || c.Check == "labels" && strings.Contains(c.Why, "container "+name+":"); about && !c.OK {
+				told[name]++
+				if c.Do == "" {
+					t.Errorf("nothing to do about %+v", c)
+				}
+			}
+		}
+		if c.Check == "repository away" && !c.OK && c.Do != "" {
+			told["remote"]++
+		}
+	}
+	for _, name := range h.odd {
+		if told[name] != 1 {
+			t.Errorf("doctor says %d things of %s", told[name], name)
+		}
+		delete(told, name)
+	}
+	if len(told) > 0 {
+		t.Errorf("doctor blames %v", told)
+	}
+}

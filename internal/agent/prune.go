@@ -96,12 +96,15 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 	}
 	views := map[string]*ship.View{}
 	failed := map[string]error{} // by group
+	gone := repos.gone()
 	for name := range repos.asTheyAnswer(ctx, a.usedRepositories(groups)) {
 		p := pruneThere{agent: a, PruneOptions: o, groups: groups, out: &out}
 		view, err := p.repository(ctx, repos, name)
 		if err != nil {
 			err = fmt.Errorf("prune repository %s: %w", name, err)
-			faults = append(faults, err)
+			if !gone[name] { // else the step before has said so
+				faults = append(faults, err)
+			}
 			joinFor(failed, groups, name, err)
 			continue
 		}

@@ -105,6 +105,15 @@ func (r *repositories) failed(name string, err error) {
 	}
 }
 
+// gone are the repositories that did not answer so far.
+func (r *repositories) gone() map[string]bool {
+	out := map[string]bool{}
+	for name, o := range r.all {
+		out[name] = o.isDone() && errors.Is(o.err, ship.ErrUnavailable)
+	}
+	return out
+}
+
 func (r *repositories) forget(name string) {
 	o := r.all[name]
 	if o == nil {

@@ -109,7 +109,7 @@ func TestBeHostile(t *testing.T) {
 	h := newHostile(path, time.Now().Add(span))
 	var next atomic.Int64
 	var all sync.WaitGroup
-	for range 8 {
+	for range 32 {
 		all.Go(func() {
 			for n := next.Add(1); n <= int64(calls) && time.Now().Before(h.end); n = next.Add(1) {
 				h.call(int(n))
