@@ -44,26 +44,68 @@ func status(ctx context.Context, err error) int {
 func (c *cli) end(ctx context.Context, called *cobra.Command, err error) int {
 	var fault *agent.Fault
 	if err != nil {
-		fault = &agent.Fault{What: strings.TrimSpace(called.CommandPath()), Why: why(ctx, err), Do: whatToDo(err)}
+		fault = &agent.Fault{What: strings.TrimSpace(called.CommandPath()), Why: why(ctx, err), Do: whatToDo(err), Parts: parts(ctx, err)}
 	}
 	if c.json {
 		c.printDocument(fault)
 	} else if fault != nil {
-		for i, line := range strings.Split(fault.Why, "\n") {
-			if i == 0 {
-				c.errs("%s: %s", fault.What, line)
-				continue
-			}
-			c.errs("  %s", line) // what looks like a line of ours is not where one can be
-		}
-		if fault.Do != "" {
-			c.errs("What to do: %s", fault.Do)
-		}
+		c.printFault(fault)
 	}
 	if err == nil {
 		return exitDone
 	}
 	return status(ctx, err)
+}
+
+// parts are the errors of a call with what to do about each, nil when there is
+// one only, or nothing to say of any that is not to be said of all.
+func parts(ctx context.Context, err error) []agent.FaultPart {
+	all := advice.Parts(err)
+	if len(all) < 2 || ctx.Err() != nil {
+		return nil
+	}
+	out, advised := make([]agent.FaultPart, len(all)), false
+	for i, p := range all {
+		out[i] = agent.FaultPart{Why: joined(p.Error()), Do: whatToDo(p)}
+		advised = advised || out[i].Do != ""
+	}
+	if !advised {
+		return nil
+	}
+	return out
+}
+
+func (c *cli) printFault(f *agent.Fault) {
+	if f.Parts == nil {
+		for i, line := range strings.Split(f.Why, "\n") {
+			c.printPart(f.What, i, line)
+		}
+		if f.Do != "" {
+			c.errs("What to do: %s", f.Do)
+		}
+		return
+	}
+	said := false
+	for i, p := range f.Parts {
+		c.printPart(f.What, i, p.Why)
+		said = said || p.Do == f.Do
+		if same := i+1 < len(f.Parts) && f.Parts[i+1].Do == p.Do; p.Do != "" && !same {
+			c.errs("    to do: %s", joined(p.Do))
+		}
+	}
+	if !said && f.Do != "" { // it is of all of them
+		c.errs("What to do: %s", f.Do)
+	}
+}
+
+// printPart prints a line of an error: what looks like a line of ours is not where
+// one can be.
+func (c *cli) printPart(what string, i int, line string) {
+	if i == 0 {
+		c.errs("%s: %s", what, line)
+		return
+	}
+	c.errs("  %s", line)
 }
 
 func why(ctx context.Context, err error) string {

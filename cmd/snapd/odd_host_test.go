@@ -20,6 +20,54 @@ import (
 	"snapd/internal/workload/dockertest"
 )
 
+// The 22 things of issue 14 ("what was seen"), and the tests that show each with its
+// right outcome; the first ones named go through the command line. Those of the
+// package outside run in the guest, with the installed package.
+//
+//  1. a dataset that was not mounted, made anew, or left: TestAGroupThatBecomesAnother;
+//     agent.TestADatasetThatWasNotMounted, TestWhatElseChanges, retain.TestEachDatasetHasAHistory
+//  2. a container with a higher mount writes on: TestAPointIsNotCalledMoreThanItsWriterAllows
+//     ("a higher mount", "a lower mount"); workload.TestResolveWriters
+//  3. a job in a stopped window: the same ("a job", "a joiner"); workload.TestFollow, TestWatch
+//  4. a process of the host: the same ("a process that keeps its files open", "… that opens
+//     them anew"); workload.TestHolders, plan.TestProcessesOfTheHost
+//  5. a database beside the volumes: workload.TestADatabaseThatIsLeftOut, TestDataDirOfKnownImages
+//  6. a member that its hook starts anew: TestAMemberThatIsStartedAnew
+//  7. a container in another cgroup: TestAnOddHost, TestTwentyGroupsOfWhichSevenAreOdd
+//     ("mailer"); workload.TestAProcessInAnotherCgroup, TestTheFaultOfOneContainer
+//  8. hostile calls: api.TestHostileCallers, TestLongHostileCallers, TestOneNameManyTimes,
+//     TestADeadRepositoryKeepsOneUserOut
+//  9. a mount that hangs: TestAnOddHost, TestTwentyGroupsOfWhichSevenAreOdd ("ftp"),
+//     TestAHangingLookEndsWithTheCommand; workload.TestAMountThatHangs, TestLooksThatHang
+// 10. a crash loop: TestAnOddHost, TestTwentyGroupsOfWhichSevenAreOdd ("builder");
+//     workload.TestACrashLoop, TestARestartingContainerDoesNotRun
+// 11. a file that was replaced, mounts that hold no data: workload.TestAFileThatWasReplaced,
+//     TestWhatIsNoData
+// 12. a restart in the middle of a hook: api.TestRetireWaitsForAHook, TestRetireHandsAShipOn;
+//     packaging.TestRestartAndUpgradeInAShip
+// 13. a swap file, a deaf PID 1: TestAnOddHost, TestTwentyGroupsOfWhichSevenAreOdd
+//     ("swapped"); workload.TestASwapFile, plan.TestStopThatCannotWork,
+//     doctor.TestStopsThatMayTakeTooLong
+// 14. rights of the unit: packaging.TestSandbox and the trials of its rights;
+//     workload.TestMarkedProcessesAreEnded, TestExecIsBoundedWhenTheEngineHangs,
+//     agent.TestCommandsTellWhatHadToGo
+// 15. passwords and escape sequences: api.TestMembersSeeNoSecrets, TestAHiddenHook,
+//     TestPointsAreShownWithoutDefinitions, TestNothingHarmfulIsPrinted, TestOneWayOut
+// 16. a Swarm task: TestAnOddHost; workload.TestOwners
+// 17. the top of a filesystem in a container: the tests of what is ours in internal/fs/btrfs
+// 18. no failure, no age, no health in status: TestTwentyGroupsOfWhichSevenAreOdd;
+//     agent.TestStatusTellsFailures, TestStatusTellsWhatIsLate,
+//     TestPointsOfAGroupWithoutContainers; the tests of health of the storages
+// 19. what is ours and belongs to no point: agent.TestSnapshotsWithoutARecord,
+//     TestPruneKeepsTheBaseThatIsLeft, and those of orphans
+// 20. shutdowns, masked timers, summer time, a folder that the unit may not write:
+//     packaging.TestShutdown; host.TestInhibit, TestWithoutLogind, agent.TestStatusTellsWhatIsLate, TestElapses,
+//     dir.TestReadOnlyToTheAgent, doctor for the hour of summer time
+// 21. a window that was given up has advice: TestAnOddHost ("deaf to its stop signal");
+//     packaging, for what a removal leaves; internal/fs/lvm, for room
+// 22. snapshots of other programs, long lines: TestForeignSnapshotsHideNothing,
+//     TestTwentyGroupsOfWhichSevenAreOdd; agent.TestSnapshotsOfOthersAreOnlyCounted
+
 // An odd host: what is wrong with one of its groups is said of that group, and
 // keeps no other back.
 func TestAnOddHost(t *testing.T) {
@@ -61,18 +109,7 @@ func movedProcess(t *testing.T, h *host, docker *dockertest.Docker) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mounts, err := proc.Own()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range mounts { // into the top of every tree
-		if m.Type != "cgroup" && m.Type != "cgroup2" {
-			continue
-		}
-		if err := os.WriteFile(filepath.Join(m.Point, "cgroup.procs"), []byte(strconv.Itoa(in.State.Pid)), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
+	leaveCgroups(t, in.State.Pid)
 	h.points("snapshot", "well")
 	h.refused(1, []string{"snapshot", "moved"}, "container moved: process", "start the container anew")
 	if out := h.must("status"); !strings.Contains(out, "container moved: process") || !strings.Contains(out, "well") {
@@ -80,6 +117,23 @@ func movedProcess(t *testing.T, h *host, docker *dockertest.Docker) {
 	}
 	if out, _, _ := h.snapd("doctor"); !strings.Contains(out, "container moved: process") || !strings.Contains(out, "group well") {
 		t.Error("doctor does not say so")
+	}
+}
+
+// leaveCgroups moves a process into the top of every tree of cgroups.
+func leaveCgroups(t *testing.T, pid int) {
+	t.Helper()
+	mounts, err := proc.Own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mounts {
+		if m.Type != "cgroup" && m.Type != "cgroup2" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(m.Point, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"snapd/internal/agent"
@@ -59,13 +61,35 @@ func below(n int) string {
 // mostLines is how many lines a group gets. What comes last is the least grave.
 const mostLines = 15
 
-// showAttention says what there is about each group, a line a fact.
+// gravity is the place of a group among those that need attention: first those
+// whose restore points are lost, then those of which none is taken.
+func gravity(g agent.GroupStatus) int {
+	failed := map[string]bool{}
+	for _, f := range g.Failed {
+		failed[f.Step] = failed[f.Step] || !f.Taken
+	}
+	switch {
+	case len(g.Damaged)+len(g.Lost) > 0:
+		return 0
+	case g.NewestLocal == nil || failed[agent.StepSnapshot]:
+		return 1
+	case len(g.Changed) > 0 || g.Late != nil:
+		return 2
+	case len(g.Failed) > 0:
+		return 3
+	}
+	return 4
+}
+
+// showAttention says what there is about each group, a line a fact, the gravest
+// first.
 func (c *cli) showAttention(groups []agent.GroupStatus) {
-	for _, g := range groups {
-		if len(g.Attention) == 0 {
-			continue
+	groups = slices.DeleteFunc(slices.Clone(groups), func(g agent.GroupStatus) bool { return len(g.Attention) == 0 })
+	slices.SortStableFunc(groups, func(a, b agent.GroupStatus) int { return cmp.Compare(gravity(a), gravity(b)) })
+	for n, g := range groups {
+		if n == 0 {
+			c.print(0, "")
 		}
-		c.print(0, "")
 		for i, line := range g.Attention {
 			if i == mostLines {
 				c.print(2, "%s: %d more: snapd --json status has them all", g.Group, len(g.Attention)-i)

@@ -9,6 +9,7 @@ package advice
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Class is what callers and exit statuses tell apart about an error. It is a
@@ -78,4 +79,44 @@ func Of(err error) string {
 		return a.do
 	}
 	return ""
+}
+
+// Parted is an error that is made of several, each of which has its own advice.
+// Those of another process are: see Parts.
+type Parted interface{ Parts() []error }
+
+// several is what errors.Join makes.
+type several interface{ Unwrap() []error }
+
+// Parts are the errors that one was joined of, each with its own advice, without
+// the class that all of them together have. An error that is not joined, or is
+// advised as a whole, is the only one of its parts.
+func Parts(err error) []error {
+	switch e := err.(type) { //nolint:errorlint // what is wrapped around a part belongs to it
+	case *classed:
+		if inner := Parts(e.err); len(inner) > 1 {
+			return inner
+		}
+	case Parted:
+		if parts := e.Parts(); len(parts) > 1 {
+			return parts
+		}
+	case several:
+		if all := e.Unwrap(); err.Error() == textOf(all) { // else it says more than they do
+			var out []error
+			for _, inner := range all {
+				out = append(out, Parts(inner)...)
+			}
+			return out
+		}
+	}
+	return []error{err}
+}
+
+func textOf(all []error) string {
+	texts := make([]string, len(all))
+	for i, err := range all {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "\n")
 }

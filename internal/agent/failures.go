@@ -107,6 +107,12 @@ func short(text string) string {
 	return text
 }
 
+// repeats tells whether a prune failed of what the ship before it failed of.
+func (f Failure) repeats(other Failure) bool {
+	_, cause, _ := strings.Cut(f.What, ": ") // without what was to be done
+	return f.Step == StepPrune && other.Step == StepShip && cause != "" && strings.HasSuffix(other.What, cause)
+}
+
 // String is the failure for people.
 func (f Failure) String() string {
 	times := "the last " + f.Step + " failed"

@@ -33,6 +33,15 @@ type Fault struct {
 	What string `json:"what"`
 	Why  string `json:"why"`
 	Do   string `json:"do"`
+	// Parts are what it is made of, when that are several errors with advice of
+	// their own; Why has the text of all, and Do the advice of the first.
+	Parts []FaultPart `json:"parts,omitempty"`
+}
+
+// FaultPart is one of several errors of a call.
+type FaultPart struct {
+	Why string `json:"why"`
+	Do  string `json:"do"`
 }
 
 // with joins to an error what went wrong after it, but for what has the same

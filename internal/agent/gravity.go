@@ -39,6 +39,9 @@ func whatToDoAbout(group, warning string) string {
 	if strings.HasPrefix(warning, workload.NotCovered) && strings.HasSuffix(warning, workload.OfItsOwn) {
 		return fmt.Sprintf("add what matters of it to paths in [group.%s]", group)
 	}
+	if container, rest, _ := strings.Cut(strings.TrimPrefix(warning, "container "), " "); strings.HasPrefix(rest, workload.EndsAgain) {
+		return "find out why it ends: docker logs " + container
+	}
 	return ""
 }
 

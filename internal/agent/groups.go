@@ -71,18 +71,16 @@ func (a *Agent) again(ctx context.Context, s *scene) (*scene, error) {
 	return fresh, a.list(ctx, fresh)
 }
 
-// lookFor is look for the groups named, all of them when none is named. The
-// caller closes the scene.
-func (a *Agent) lookFor(ctx context.Context, names []string) (*scene, []workload.Group, error) {
-	s, err := a.look(ctx)
-	if err != nil {
-		return nil, nil, err
+// lookFor is look for the groups named, all of them when none is named; unusable
+// is as pick says. The caller closes the scene.
+func (a *Agent) lookFor(ctx context.Context, names []string) (s *scene, groups []workload.Group, unusable, err error) {
+	if s, err = a.look(ctx); err != nil {
+		return nil, nil, nil, err
 	}
-	groups, err := s.pick(names)
-	if err != nil {
-		return nil, nil, errors.Join(err, s.close())
+	if groups, unusable, err = s.pick(names); err != nil {
+		return nil, nil, nil, errors.Join(err, s.close())
 	}
-	return s, groups, nil
+	return s, groups, unusable, nil
 }
 
 // CheckGroupName tells whether a name may be a group's.
@@ -94,7 +92,7 @@ func (a *Agent) Known(ctx context.Context, names []string) error {
 	if !slices.ContainsFunc(names, func(n string) bool { _, configured := a.Config.Groups[n]; return !configured }) {
 		return nil
 	}
-	s, _, err := a.lookFor(ctx, names)
+	s, _, _, err := a.lookFor(ctx, names)
 	if err != nil {
 		return err
 	}
@@ -110,30 +108,40 @@ func (s *scene) close() error {
 
 // find returns a group by name, or an error with the nearest right one.
 func (s *scene) find(name string) (workload.Group, error) {
-	g, err := workload.Find(s.groups, s.problems, name)
-	if err != nil {
-		if s.noEngine != nil {
-			err = fmt.Errorf("%w (%w, so groups made by labels are not known)", err, s.noEngine)
-		}
-		return g, advice.In(advice.Usage, err)
-	}
-	return g, nil
+	g, err := s.known(name)
+	return g, advice.In(advice.Usage, err)
 }
 
-// pick returns the named groups, or all of them when none is named.
-func (s *scene) pick(names []string) ([]workload.Group, error) {
+func (s *scene) known(name string) (workload.Group, error) {
+	g, err := workload.Find(s.groups, s.problems, name)
+	if err != nil && s.noEngine != nil {
+		err = fmt.Errorf("%w (%w, so groups made by labels are not known)", err, s.noEngine)
+	}
+	return g, err
+}
+
+// pick returns the named groups, or all of them when none is named. A name that no
+// group has is an error. Groups that cannot be used keep the others from nothing:
+// what is wrong with them is in unusable, and it is an error only when none of
+// those named can be.
+func (s *scene) pick(names []string) (groups []workload.Group, unusable, err error) {
 	if len(names) == 0 {
-		return s.groups, nil
+		return s.groups, nil, nil
 	}
-	var out []workload.Group
+	var faults []error
 	for _, n := range names {
-		g, err := s.find(n)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.ContainsFunc(out, func(o workload.Group) bool { return o.Name == g.Name }) {
-			out = append(out, g)
+		g, err := s.known(n)
+		switch {
+		case errors.Is(err, workload.ErrNoGroup):
+			return nil, nil, advice.In(advice.Usage, err)
+		case err != nil:
+			faults = append(faults, err)
+		case !slices.ContainsFunc(groups, func(o workload.Group) bool { return o.Name == g.Name }):
+			groups = append(groups, g)
 		}
 	}
-	return out, nil
+	if len(groups) == 0 {
+		return nil, nil, advice.In(advice.Usage, errors.Join(faults...))
+	}
+	return groups, errors.Join(faults...), nil
 }

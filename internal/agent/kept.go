@@ -14,12 +14,11 @@ import (
 // restore points that are there. A group whose containers are gone or cannot be
 // looked up, or of which only points are left, is found too, as the
 // configuration, or none, has it. pointsAlone includes groups that only points
-// make now.
-func (a *Agent) lookForKept(ctx context.Context, names []string, pointsAlone bool) (*scene, []workload.Group, error) {
-	s, err := a.look(ctx)
-	if err != nil {
+// make now; unusable is as pick says.
+func (a *Agent) lookForKept(ctx context.Context, names []string, pointsAlone bool) (s *scene, groups []workload.Group, unusable, err error) {
+	if s, err = a.look(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		// An engine that does not answer keeps no point from being shipped.
 		a.warnOfError("", err)
@@ -27,11 +26,10 @@ func (a *Agent) lookForKept(ctx context.Context, names []string, pointsAlone boo
 		s.groups, s.problems = workload.Groups(a.Config, nil)
 	}
 	a.addKept(s, pointsAlone)
-	groups, err := s.pick(names)
-	if err != nil {
-		return nil, nil, errors.Join(err, s.close())
+	if groups, unusable, err = s.pick(names); err != nil {
+		return nil, nil, nil, errors.Join(err, s.close())
 	}
-	return s, groups, nil
+	return s, groups, unusable, nil
 }
 
 // addKept adds the groups that have points here, and are not whole now.

@@ -18,18 +18,21 @@ func TestPointsOfAGroupWithoutContainers(t *testing.T) {
 	b.ship()
 	b.take()
 	shop := b.Config.Groups["shop"]
-	for name, broken := range map[string]func(){
-		"the project is gone": func() {
+	for _, c := range []struct { // in this order: the first one ships
+		name   string
+		broken func()
+	}{
+		{"the project is gone", func() {
 			gone := shop
 			gone.Paths, gone.ComposeProject = nil, new("shop")
 			b.Config.Groups["shop"] = gone
-		},
-		"the engine hangs": func() {
+		}},
+		{"the engine hangs", func() {
 			b.Engine = func(context.Context) (*workload.Engine, error) { return nil, errors.New("the engine does not answer") }
-		},
+		}},
 	} {
-		before, engine := b.Config.Groups["shop"], b.Engine
-		broken()
+		name, before, engine := c.name, b.Config.Groups["shop"], b.Engine
+		c.broken()
 		if name == "the project is gone" {
 			st, err := b.Status(t.Context())
 			b.check(err)

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -129,42 +128,4 @@ func (a *Agent) openFor(ctx context.Context, name string, look ship.Look) (*open
 	// What the operation made of it is what status says from now on.
 	ending := func(o *opened) { a.noteLook(o.name, o.repo, o.view, o.cache, ship.Known) }
 	return &opened{name: name, repo: repo, view: view, cache: cache, placed: map[point.ID]ship.PointStream{}, why: map[point.ID]point.Shipped{}, ending: ending}, nil
-}
-
-// repositories are those that one operation has opened, so that its steps do
-// not each read them anew.
-type repositories struct {
-	agent *Agent
-	look  ship.Look
-	open  map[string]*opened
-}
-
-func (a *Agent) repositories() *repositories {
-	return &repositories{agent: a, open: map[string]*opened{}}
-}
-
-// get opens a repository, or gives the one that is open.
-func (r *repositories) get(ctx context.Context, name string) (*opened, error) {
-	if o := r.open[name]; o != nil {
-		return o, nil
-	}
-	o, err := r.agent.openFor(ctx, name, r.look)
-	if err == nil {
-		r.open[name] = o
-	}
-	return o, err
-}
-
-// forget has the next step read a repository anew: something failed there.
-func (r *repositories) forget(name string) {
-	if err := r.open[name].close(); err != nil {
-		r.agent.warnOfError("", fmt.Errorf("repository %s: %w", name, err))
-	}
-	delete(r.open, name)
-}
-
-func (r *repositories) close() {
-	for name := range r.open {
-		r.forget(name)
-	}
 }

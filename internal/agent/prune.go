@@ -54,6 +54,8 @@ type PruneOptions struct {
 	// policy.
 	Former string
 	Keep   retain.Policy
+
+	passing bool // what cannot be used was said before
 }
 
 func (p *Pruned) add(keep bool, id point.ID, where, format string, args ...any) {
@@ -80,7 +82,7 @@ func (a *Agent) PruneAs(ctx context.Context, o PruneOptions) (Pruned, error) {
 
 func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) (Pruned, error) {
 	out := Pruned{Keep: []Verdict{}, Drop: []Verdict{}}
-	s, groups, err := a.pruneGroups(ctx, o)
+	s, groups, unusable, err := a.pruneGroups(ctx, o)
 	if err != nil {
 		return out, err
 	}
@@ -89,14 +91,20 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 		a.sweepStorage(ctx)
 	}
 	var faults []error
+	if unusable != nil && !o.passing {
+		faults = append(faults, unusable)
+	}
 	views := map[string]*ship.View{}
 	failed := map[string]error{} // by group
-	for _, name := range a.usedRepositories(groups) {
+	gone := repos.gone()
+	for name := range repos.asTheyAnswer(ctx, a.usedRepositories(groups)) {
 		p := pruneThere{agent: a, PruneOptions: o, groups: groups, out: &out}
 		view, err := p.repository(ctx, repos, name)
 		if err != nil {
 			err = fmt.Errorf("prune repository %s: %w", name, err)
-			faults = append(faults, err)
+			if !gone[name] { // else the step before has said so
+				faults = append(faults, err)
+			}
 			joinFor(failed, groups, name, err)
 			continue
 		}
@@ -131,24 +139,24 @@ func joinFor(failed map[string]error, groups []workload.Group, repository string
 	}
 }
 
-// pruneGroups are the groups that a prune is about.
-func (a *Agent) pruneGroups(ctx context.Context, o PruneOptions) (*scene, []workload.Group, error) {
+// pruneGroups are the groups that a prune is about; unusable is as pick says.
+func (a *Agent) pruneGroups(ctx context.Context, o PruneOptions) (_ *scene, _ []workload.Group, unusable, err error) {
 	if o.Former == "" {
 		return a.lookForKept(ctx, o.Groups, false)
 	}
 	s, err := a.look(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if _, err := s.find(o.Former); err == nil {
 		err := advice.With(advice.Usagef("group %s is configured", o.Former), "name it without saying that it is gone: its own policy holds")
-		return nil, nil, errors.Join(err, s.close())
+		return nil, nil, nil, errors.Join(err, s.close())
 	}
 	if o.Keep == (retain.Policy{}) {
-		return nil, nil, errors.Join(advice.With(advice.Usagef("group %s has no policy any more", o.Former), "say what stays of it"), s.close())
+		return nil, nil, nil, errors.Join(advice.With(advice.Usagef("group %s has no policy any more", o.Former), "say what stays of it"), s.close())
 	}
 	conf := a.Config.Group(o.Former, config.Settings{Keep: config.Keep(o.Keep)})
-	return s, []workload.Group{{Group: conf}}, nil
+	return s, []workload.Group{{Group: conf}}, nil, nil
 }
 
 func (a *Agent) usedRepositories(groups []workload.Group) []string {
@@ -183,7 +191,7 @@ func (t *pruneThere) repository(ctx context.Context, repos *repositories, name s
 	}
 	defer func() {
 		if err != nil {
-			repos.forget(name)
+			repos.failed(name, err)
 		}
 	}()
 	held, err := a.waitLock(ctx, pointsLock(o.repo), "the list of points in "+name, time.Minute)

@@ -74,7 +74,7 @@ func (a *Agent) Repair(ctx context.Context, o RepairOptions) (Repaired, error) {
 	case len(names) == 0:
 		return out, advice.In(NoRepository, advice.Usagef("no repository is configured, so there is nothing to repair"))
 	}
-	s, groups, err := a.lookFor(ctx, nil)
+	s, groups, _, err := a.lookFor(ctx, nil)
 	if err != nil {
 		return out, err
 	}

@@ -57,14 +57,14 @@ func (a *Agent) Do(ctx context.Context, groups []string, steps Steps) (Done, err
 	if steps.Ship {
 		var err error
 		if ctx.Err() == nil {
-			s := &shipping{Agent: a, repos: repos, passing: steps.Snapshot || steps.Prune || len(groups) == 0, full: steps.Full}
+			s := &shipping{Agent: a, repos: repos, passing: steps.Snapshot || steps.Prune || len(groups) == 0, told: steps.Snapshot, full: steps.Full}
 			shipped, err = s.groups(ctx, groups)
 		}
 		faults = append(faults, err)
 	}
 	if steps.Prune && ctx.Err() == nil {
 		var err error
-		out.Pruned, err = a.prune(ctx, repos, PruneOptions{Groups: groups})
+		out.Pruned, err = a.prune(ctx, repos, PruneOptions{Groups: groups, passing: steps.Snapshot})
 		faults = append(faults, err)
 	}
 	if ctx.Err() != nil {

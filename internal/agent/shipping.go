@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"snapd/internal/advice"
@@ -27,6 +28,7 @@ type shipping struct {
 	*Agent
 	repos   *repositories
 	passing bool // leaves out groups that ship nowhere, for a run that does with each group what there is to do
+	told    bool // which groups cannot be used was said before
 	full    bool // the next stream of each dataset builds on nothing
 	// lossAccepted says that a person said so, and that it will be written down.
 	lossAccepted bool
@@ -34,53 +36,77 @@ type shipping struct {
 }
 
 func (a *shipping) groups(ctx context.Context, names []string) ([]point.Point, error) {
-	s, groups, err := a.lookForKept(ctx, names, true)
+	s, groups, unusable, err := a.lookForKept(ctx, names, true)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close() //nolint:errcheck // only read from
 	a.tendStorage(ctx)
-	var out []point.Point
 	var faults []error
+	if !a.told {
+		faults = append(faults, unusable)
+	}
+	var to []shipment
 	for _, g := range groups {
-		if a.passing && len(g.Repositories) == 0 {
-			continue
-		}
-		points, err := a.group(ctx, g)
-		a.noteOutcome(ctx, g.Name, StepShip, err)
-		out = append(out, points...)
-		if err != nil {
+		if len(g.Repositories) == 0 && !a.passing {
+			err := advice.With(advice.Usagef("group %s names no repository to ship to", g.Name),
+				"add a [repository.NAME] to %s, then run: snapd init", a.Config.File)
+			a.noteOutcome(ctx, g.Name, StepShip, err)
 			faults = append(faults, err)
 		}
+		if len(g.Repositories) > 0 {
+			to = append(to, shipment{group: g, left: slices.Clone(g.Repositories)})
+		}
+	}
+	out, err := a.shipments(ctx, to)
+	return out, errors.Join(append(faults, err)...)
+}
+
+// shipment is what one group has yet to ship.
+type shipment struct {
+	group workload.Group
+	left  []string // repositories
+	err   error
+}
+
+// shipments ships all groups to their repositories, group by group to those that
+// answer: what waits for a repository comes after what can be shipped.
+func (a *shipping) shipments(ctx context.Context, all []shipment) ([]point.Point, error) {
+	var names []string
+	has := map[string]bool{}
+	for _, p := range a.points() {
+		has[p.Group] = true
+	}
+	for i := range all {
+		if !has[all[i].group.Name] { // nothing of it can be shipped: no repository is asked
+			a.noteOutcome(ctx, all[i].group.Name, StepShip, nil)
+			all[i].left = nil
+		}
+		names = append(names, all[i].left...)
+	}
+	done := map[point.ID]point.Point{}
+	for name := range a.repos.asTheyAnswer(ctx, names) {
 		if ctx.Err() != nil {
 			break
 		}
-	}
-	return out, errors.Join(faults...)
-}
-
-func (a *shipping) group(ctx context.Context, g workload.Group) ([]point.Point, error) {
-	if len(g.Repositories) == 0 {
-		return nil, advice.With(advice.Usagef("group %s names no repository to ship to", g.Name),
-			"add a [repository.NAME] to %s, then run: snapd init", a.Config.File)
-	}
-	var faults []error
-	done := map[point.ID]point.Point{}
-	for _, name := range g.Repositories {
-		points, err := a.shipTo(ctx, g, name)
+		i := slices.IndexFunc(all, func(s shipment) bool { return slices.Contains(s.left, name) })
+		s := &all[i]
+		points, err := a.shipTo(ctx, s.group, name)
 		for _, p := range points {
 			done[p.ID] = p
 		}
 		if err != nil {
-			faults = append(faults, fmt.Errorf("ship group %s to %s: %w", g.Name, name, err))
+			s.err = errors.Join(s.err, fmt.Errorf("ship group %s to %s: %w", s.group.Name, name, err))
+		}
+		if s.left = slices.DeleteFunc(s.left, func(r string) bool { return r == name }); len(s.left) == 0 {
+			a.noteOutcome(ctx, s.group.Name, StepShip, s.err)
 		}
 	}
-	var out []point.Point
-	for _, p := range done {
-		out = append(out, p)
+	var faults []error
+	for _, s := range all {
+		faults = append(faults, s.err)
 	}
-	slices.SortFunc(out, byIDOrder)
-	return out, errors.Join(faults...)
+	return slices.SortedFunc(maps.Values(done), byIDOrder), errors.Join(append(faults, ctx.Err())...)
 }
 
 // noRepository says that a repository of that name is not configured.
@@ -93,16 +119,13 @@ func byIDOrder(a, b point.Point) int { return cmp.Compare(a.ID, b.ID) }
 // shipTo ships all points of a group that one repository lacks, and heals
 // before what is damaged there.
 func (a *shipping) shipTo(ctx context.Context, g workload.Group, repository string) (out []point.Point, err error) {
-	if !slices.ContainsFunc(a.points(), func(p point.Point) bool { return p.Group == g.Name }) {
-		return nil, nil
-	}
 	o, err := a.repos.get(ctx, repository)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			a.repos.forget(repository)
+			a.repos.failed(repository, err)
 		}
 	}()
 	if err := a.checkWriters(o); err != nil {

@@ -24,7 +24,7 @@ const patience = 30 * time.Second
 // Snapshot takes one restore point of each group. A fault with one group does
 // not keep the others back.
 func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, error) {
-	s, groups, err := a.lookFor(ctx, names)
+	s, groups, unusable, err := a.lookFor(ctx, names)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (a *Agent) Snapshot(ctx context.Context, names []string) ([]point.Point, er
 	a.keepPromises(ctx, s)
 	a.tendStorage(ctx)
 	var out []point.Point
-	var faults []error
+	faults := []error{unusable}
 	for _, g := range groups {
 		p, err := a.takePoint(ctx, s, g)
 		failed := err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"snapd/internal/fs"
@@ -63,7 +64,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	known := a.lastFound()
 	for _, g := range s.groups {
 		st := a.groupStatus(ctx, g, points, known)
-		if err := g.Faults(); err != nil {
+		if err := g.Faults(); err != nil && !saysSo(st.Failed, err) {
 			st.Attention = append(st.Attention, "no restore point can be taken: "+err.Error())
 		}
 		if took := a.stopTook(g); took > 0 && took >= time.Duration(g.MaxWindow) {
@@ -161,10 +162,20 @@ func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []poin
 	say := func(format string, args ...any) { st.Attention = append(st.Attention, fmt.Sprintf(format, args...)) }
 	st.Failed = a.failures(g.Name)
 	for _, f := range st.Failed {
-		say("%s", f)
+		switch {
+		case slices.ContainsFunc(st.Failed, f.repeats): // in one line
+		case newest == nil && f.Step == StepSnapshot:
+			say("no restore point yet: %s", f)
+		case waiting > 0 && f.Step == StepShip:
+			say("%s not shipped: %s", plural(waiting, "restore point is", "restore points are"), f)
+		default:
+			say("%s", f)
+		}
 	}
 	if newest == nil {
-		say("no restore point yet: run snapd run %s", g.Name)
+		if !failed(st.Failed, StepSnapshot) {
+			say("no restore point yet: run snapd run %s", g.Name)
+		}
 		return st
 	}
 	newest.Changed = a.acceptedOf(g.Name).open(newest.Changed)
@@ -179,7 +190,7 @@ func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []poin
 	if len(g.Repositories) == 0 {
 		say("no repository: its restore points lie on this host only")
 	}
-	if waiting > 0 {
+	if waiting > 0 && !failed(st.Failed, StepShip) {
 		say("%s not shipped: run snapd ship %s", plural(waiting, "restore point is", "restore points are"), g.Name)
 	}
 	looked := slices.ContainsFunc(g.Repositories, func(r string) bool { return known[r].Verified != nil })
@@ -188,6 +199,16 @@ func (a *Agent) groupStatus(ctx context.Context, g workload.Group, points []poin
 	}
 	st.Attention = append(st.Attention, rest...)
 	return st
+}
+
+// failed tells whether a step failed last.
+func failed(all []Failure, step string) bool {
+	return slices.ContainsFunc(all, func(f Failure) bool { return f.Step == step })
+}
+
+// saysSo tells whether a failure has said an error already.
+func saysSo(all []Failure, err error) bool {
+	return slices.ContainsFunc(all, func(f Failure) bool { return strings.Contains(f.What, short(err.Error())) })
 }
 
 func plural(n int, one, many string) string {

@@ -109,7 +109,7 @@ func TestBeHostile(t *testing.T) {
 	h := newHostile(path, time.Now().Add(span))
 	var next atomic.Int64
 	var all sync.WaitGroup
-	for range 8 {
+	for range 32 {
 		all.Go(func() {
 			for n := next.Add(1); n <= int64(calls) && time.Now().Before(h.end); n = next.Add(1) {
 				h.call(int(n))
@@ -239,6 +239,32 @@ func burdened() calls {
 	}
 }
 
+// aheadOfOthers has this process, and those that it starts from now on, run before
+// all else on this machine until the test ends: then what is measured is the agent's,
+// on a machine of any load. It tells false where that is not allowed.
+func aheadOfOthers(t *testing.T) bool {
+	t.Helper()
+	set := func(policy, priority uint32) (failed bool) {
+		for range 3 { // one that is not ahead yet may start another thread meanwhile
+			tasks, err := os.ReadDir("/proc/self/task")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, task := range tasks {
+				tid, err := strconv.Atoi(task.Name())
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority}, 0)
+				failed = failed || err != nil && !errors.Is(err, unix.ESRCH)
+			}
+		}
+		return failed
+	}
+	t.Cleanup(func() { set(unix.SCHED_NORMAL, 0) })
+	return !set(unix.SCHED_RR, 5)
+}
+
 // beHostile has members and others make so many hostile calls, or as many as they can
 // in that time, and root ask for the status and a list all along.
 func beHostile(t *testing.T, many int, span time.Duration) {
@@ -269,6 +295,7 @@ func beHostile(t *testing.T, many int, span time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	first := aheadOfOthers(t)
 	lateness := witness(t, self)
 	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestBeHostile$", "-test.v")
 	cmd.Env = append(os.Environ(), hostileSocket+"="+p.path, hostileCalls+"="+strconv.Itoa(many), hostileTime+"="+span.String())
@@ -310,16 +337,19 @@ func beHostile(t *testing.T, many int, span time.Duration) {
 		}
 	}
 	late := lateness()
-	t.Logf("%s; root asked %d times: status within %v, list within %v; memory %d KiB; %d lines in the journal; the longest between two signs of life %v; this machine itself was late by %v",
-		calledOf(said.String()), asked, slowest, slowestList, memory>>10, journal.Load(), time.Duration(silence.Load()), late)
-	// A call is handed from one thread to the next some times.
-	if most := mostLatency + 4*late; slowest > most || slowestList > most {
+	t.Logf("ahead of all else: %v; %s; root asked %d times: status within %v, list within %v; memory %d KiB; %d lines in the journal; the longest between two signs of life %v; this machine itself was late by %v",
+		first, calledOf(said.String()), asked, slowest, slowestList, memory>>10, journal.Load(), time.Duration(silence.Load()), late)
+	allowed := time.Duration(0)
+	if !first { // each time when one thread hands a call to the next, it waits for what else runs here
+		allowed = 4 * late
+	}
+	if most := mostLatency + allowed; slowest > most || slowestList > most {
 		t.Errorf("root waited %v for the status, %v for a list", slowest, slowestList)
 	}
 	if memory > mostMemory {
 		t.Errorf("%d MiB were taken", memory>>20)
 	}
-	if time.Duration(silence.Load()) > mostSilence+4*late {
+	if time.Duration(silence.Load()) > mostSilence+allowed {
 		t.Errorf("for %v the loop gave no sign of life", time.Duration(silence.Load()))
 	}
 	if got, most := journal.Load(), int64(60*(2+time.Since(began)/refusalPause)); got > most {

@@ -95,5 +95,9 @@ func publicFault(f *fault, who Caller) *fault {
 	}
 	out := *f
 	out.Why, out.Do = quote.Hide(f.Why), quote.Hide(f.Do)
+	out.Parts = slices.Clone(f.Parts)
+	for i, p := range out.Parts {
+		out.Parts[i] = publicFault(p, who)
+	}
 	return &out
 }

@@ -85,6 +85,7 @@ type fault struct {
 	Do    string   `json:"do,omitempty"`
 	Kinds []string `json:"kinds,omitempty"`
 	Again bool     `json:"again,omitempty"` // another agent takes over: what is left can be called at once
+	Parts []*fault `json:"parts,omitempty"` // of advice.Parts, when there are several
 }
 
 // faultOf says an error to another process. A call that was ended by the
@@ -106,6 +107,16 @@ func faultOf(ctx context.Context, err error) *fault {
 			}
 		}
 	}
+	out := plainFault(err)
+	if parts := advice.Parts(err); len(parts) > 1 {
+		for _, p := range parts {
+			out.Parts = append(out.Parts, plainFault(p))
+		}
+	}
+	return out
+}
+
+func plainFault(err error) *fault {
 	return &fault{Why: err.Error(), Do: advice.Of(err), Kinds: agent.ErrorNames(err)}
 }
 
@@ -120,10 +131,16 @@ func goOn(cause error) string {
 type remote struct {
 	why   string
 	kinds []error
+	parts []error
 }
 
+var _ advice.Parted = (*remote)(nil)
+
 func (r *remote) Error() string   { return r.why }
-func (r *remote) Unwrap() []error { return r.kinds }
+func (r *remote) Unwrap() []error { return slices.Concat(r.kinds, r.parts) }
+
+// Parts is as advice.Parts says.
+func (r *remote) Parts() []error { return r.parts }
 
 // err is the error as the caller's own process would have had it. What helps
 // against its kinds, where the agent did not say it, is for the caller to add.
@@ -137,7 +154,10 @@ func (f *fault) err() error {
 			out.kinds = append(out.kinds, known)
 		}
 	}
-	if f.Do == "" {
+	for _, p := range f.Parts {
+		out.parts = append(out.parts, p.err())
+	}
+	if f.Do == "" || len(out.parts) > 0 { // each of them has its own
 		return out
 	}
 	return advice.With(out, "%s", f.Do)

@@ -3,13 +3,16 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"snapd/internal/advice"
 	"snapd/internal/agent"
 	"snapd/internal/config"
+	"snapd/internal/ship"
 )
 
 // repositories looks whether each can be read and written, and what protects it.
@@ -21,11 +24,47 @@ func (d doctor) repositories(ctx context.Context) []Check {
 		none.Level = Warn
 		out = append(out, none)
 	}
-	for _, name := range names {
+	for i, writes := range d.answers(ctx, names) {
+		name := names[i]
+		if errors.Is(writes.Err, ship.ErrUnavailable) { // all else would wait for it again
+			writes.Check = "repository " + name
+			out = append(out, writes)
+			continue
+		}
 		checks, base := d.repository(ctx, name)
 		out = append(out, checks...)
+		if writes.Check != "" {
+			out = append(out, writes)
+		}
 		out = append(out, d.bucket(ctx, d.Agent.Config.Repositories[name], base)...)
 	}
+	return out
+}
+
+// answerWithin is how long the server behind a repository may take to put and read
+// a few bytes: a user who waits for doctor wants to hear of the rest too.
+const answerWithin = 20 * time.Second
+
+// answers probes the servers of all repositories at once; empty for those that have
+// none.
+func (d doctor) answers(ctx context.Context, names []string) []Check {
+	out := make([]Check, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		bucket, err := d.Bucket(d.Agent.Config.Repositories[name])
+		if err != nil || bucket == nil {
+			continue // the check of the repository says so
+		}
+		all.Go(func() {
+			within, cancel := context.WithTimeout(ctx, answerWithin)
+			defer cancel()
+			out[i] = probeWrites(within, bucket)
+			if out[i].Err != nil && within.Err() != nil && ctx.Err() == nil {
+				out[i] = ill(out[i].Check, fmt.Errorf("%w within %v", ship.ErrUnavailable, answerWithin))
+			}
+		})
+	}
+	all.Wait()
 	return out
 }
 
@@ -46,7 +85,7 @@ func (d doctor) bucket(ctx context.Context, r config.Repository, base *agent.Bas
 	if err != nil || bucket == nil {
 		return nil // the check of the repository has said so
 	}
-	return []Check{probeWrites(ctx, bucket), probeProtection(ctx, bucket, base, d.fullEvery())}
+	return []Check{probeProtection(ctx, bucket, base, d.fullEvery())}
 }
 
 // fullEvery is the longest that a group has, 0 when one has no limit.

@@ -45,7 +45,7 @@ func mayImport() map[string][]string {
 		"internal/host":          {},
 		"internal/vmtest":        {},
 		"internal/daemon":        {"api", "agent", "config", "point", "host"},
-		"internal/doctor":        {"agent", "config", "fs", "host", "ship/s3", "workload"},
+		"internal/doctor":        {"agent", "config", "fs", "host", "ship", "ship/s3", "workload"},
 		// For tests, the demo and benches only.
 		"internal/workload/dockertest": {},
 	}

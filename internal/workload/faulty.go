@@ -12,13 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// EndsAgain follows the name of a container in a warning of it.
+const EndsAgain = "ends by itself and is started again and again"
+
 // resting finds members that have ended since they were listed, and says which
 // ones the engine starts again and again.
 func (r *resolver) resting() {
 	r.group.Members = slices.Clone(r.group.Members)
 	for _, c := range r.group.Members {
 		if c.Restarting {
-			r.warn("container %s ends by itself and is started again and again: it did not run when the restore point was begun, and was not frozen", c.Name)
+			r.warn("container %s "+EndsAgain+": it did not run when the restore point was begun, and was not frozen", c.Name)
 		}
 		if c.Running && c.Pid > 0 {
 			if _, err := cgroup.Of(c.Pid); gone(err) {

@@ -80,6 +80,10 @@ func (r *resolver) byTable(ctx context.Context, w *Writer) {
 	if ended(err) {
 		return
 	}
+	if gone(err) { // its first process has ended; others of it may be there yet
+		r.byDeclaration(ctx, w)
+		return
+	}
 	if err != nil {
 		r.warn("whether container %s writes to the group's datasets cannot be told: %v", c.Name, err)
 		return

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 
@@ -104,6 +105,9 @@ func (s *Store) unanswered(err error) error {
 	}
 	if strings.Contains(err.Error(), "InvalidBucketName") || strings.Contains(err.Error(), "Bucket name") {
 		return advice.With(fmt.Errorf("bucket %q: %w: %w", s.bucket, ship.ErrNoBucket, err), "check url = \"s3://BUCKET/PREFIX\"")
+	}
+	if request, ok := errors.AsType[*url.Error](err); ok {
+		err = request.Err // without the address once more
 	}
 	return fmt.Errorf("%s: %w: %w", s.endpoint, ship.ErrUnavailable, err)
 }
