@@ -38,6 +38,7 @@ var (
 	iocFSInfo        = ioc(iocRead, 31, unsafe.Sizeof(fsInfoArgs{}))
 	iocSend          = ioc(iocWrite, 38, unsafe.Sizeof(sendArgs{}))
 	iocQgroupCreate  = ioc(iocWrite, 42, unsafe.Sizeof(qgroupArgs{}))
+	iocGetDevStats   = ioc(iocRead|iocWrite, 52, unsafe.Sizeof(devStatsArgs{}))
 	iocGetSubvolInfo = ioc(iocRead, 60, unsafe.Sizeof(subvolInfoArgs{}))
 )
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"snapd/internal/fs/btrfs/btrfsstream"
@@ -33,20 +34,23 @@ func TestSendAgainIsTheSame(t *testing.T) {
 	}
 }
 
-// An error of the disk while the kernel sends reaches the reader.
-func TestSendOfDamagedData(t *testing.T) {
-	mnt := newFilesystem(t, 300<<20)
-	dataset := subvolume(t, mnt+"/source")
-	mark := []byte("a block that will be damaged on disk ")
-	write(t, mnt+"/source/f", string(bytes.Repeat(mark, 200_000)))
-	s := take(t, "a", dataset)[0]
+// damageMark begins what damage looks for on the disk.
+const damageMark = "a block that will be damaged on disk "
+
+// damageable is a file's data that damage finds.
+var damageable = strings.Repeat(damageMark, 200_000)
+
+// damage writes into the first block of such data on the disk of a filesystem
+// that newFilesystem made, and forgets what is cached.
+func damage(t *testing.T, mnt string) {
+	t.Helper()
 	command(t, "sync")
 	disk := filepath.Join(filepath.Dir(mnt), "disk")
 	raw, err := os.ReadFile(disk)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := bytes.Index(raw, mark)
+	at := bytes.Index(raw, []byte(damageMark))
 	if at < 0 {
 		t.Fatal("the data is not on disk")
 	}
@@ -61,6 +65,15 @@ func TestSendOfDamagedData(t *testing.T) {
 		t.Fatal(err)
 	}
 	command(t, "sh", "-c", "echo 3 > /proc/sys/vm/drop_caches")
+}
+
+// An error of the disk while the kernel sends reaches the reader.
+func TestSendOfDamagedData(t *testing.T) {
+	mnt := newFilesystem(t, 300<<20)
+	dataset := subvolume(t, mnt+"/source")
+	write(t, mnt+"/source/f", damageable)
+	s := take(t, "a", dataset)[0]
+	damage(t, mnt)
 	r, err := New().Send(t.Context(), s, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,94 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"snapd/internal/fs"
+	"snapd/internal/fs/fstest"
+)
+
+// ailing makes the storage of a bench say what is wrong with it.
+func (b *bench) ailing(health fstest.Ailing) {
+	b.Drivers[fs.Btrfs] = struct {
+		*fstest.Memory
+		fstest.Ailing
+	}{b.storage, health}
+}
+
+// TestStatusTellsOfTheStorage: what is wrong with it is told once, the gravest
+// first, with the groups that lie there and what to do.
+func TestStatusTellsOfTheStorage(t *testing.T) {
+	b := newBench(t, "")
+	b.take()
+	var asked []fs.Dataset
+	b.ailing(func(_ context.Context, datasets []fs.Dataset) ([]fs.Finding, error) {
+		asked = datasets
+		name := []string{datasets[0].Name}
+		return []fs.Finding{
+			{On: "disk x", Datasets: name, What: "3 errors"},
+			{On: "disk y", Datasets: name, What: "is missing", Do: "bring it back", Grave: true},
+			{On: "disk z", What: "is of no group"},
+		}, errors.New("and one is not known")
+	})
+	st, err := b.Status(t.Context())
+	b.check(err)
+	want := "disk y: is missing (of group shop); bring it back\ndisk x: 3 errors (of group shop)\ndisk z: is of no group\nask btrfs for the health of its devices: and one is not known"
+	if got := strings.Join(st.Attention, "\n"); got != want {
+		t.Errorf("got %s", got)
+	}
+	if len(asked) != 1 || asked[0] != b.dataset {
+		t.Errorf("asked for %+v", asked)
+	}
+	s, err := b.Survey(t.Context())
+	b.check(err)
+	if len(s.Ailments) != 3 || s.Ailments[0].On != "disk y" || s.Unknown == nil || s.Asked != 1 {
+		t.Errorf("doctor: %+v, %v, of %d", s.Ailments, s.Unknown, s.Asked)
+	}
+}
+
+// TestAStorageThatHangs keeps status for a moment, once it is overdue says so, and
+// is not asked again before it has answered.
+func TestAStorageThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &Agent{}
+		var calls atomic.Int32
+		hang := make(chan struct{})
+		teller := fstest.Ailing(func(context.Context, []fs.Dataset) ([]fs.Finding, error) {
+			if calls.Add(1) == 2 {
+				<-hang
+			}
+			return []fs.Finding{{On: "disk", What: "3 errors"}}, nil
+		})
+		a.Drivers = map[string]fs.Driver{fs.Btrfs: struct {
+			*fstest.Memory
+			fstest.Ailing
+		}{&fstest.Memory{}, teller}}
+		where := whereGroupsLie{"shop": {{Driver: fs.Btrfs, Name: "/srv"}}}
+		ask := func() (int, error, time.Duration) {
+			begin := time.Now()
+			found, err := a.health(t.Context(), where, healthPatience)
+			return len(found), err, time.Since(begin)
+		}
+		if n, err, took := ask(); n != 1 || err != nil || took > 0 {
+			t.Errorf("one that answers: %d, %v after %v", n, err, took)
+		}
+		if n, err, took := ask(); n != 1 || err != nil || took != healthPatience {
+			t.Errorf("one that is slow: %d, %v after %v", n, err, took)
+		}
+		time.Sleep(healthLimit)
+		if n, err, took := ask(); n != 1 || err == nil || !strings.Contains(err.Error(), "does not answer") || took != healthPatience || calls.Load() != 2 {
+			t.Errorf("one that hangs: %d, %v after %v and %d calls", n, err, took, calls.Load())
+		}
+		close(hang)
+		synctest.Wait()
+		if n, err, _ := ask(); n != 1 || err != nil || calls.Load() != 3 {
+			t.Errorf("one that answers again: %d, %v, %d calls", n, err, calls.Load())
+		}
+	})
+}
