@@ -35,6 +35,7 @@ func (d doctor) service(ctx context.Context) []Check {
 	}
 	for _, t := range schedules {
 		checks = append(checks, s.timer(ctx, t), s.lastRun(ctx, t))
+		checks = append(checks, d.summerTime(ctx, t.Group, t.Calendar)...)
 	}
 	return checks
 }

@@ -102,6 +102,7 @@ func TestHealthCountsErrors(t *testing.T) {
 	dataset := subvolume(t, mnt+"/source")
 	write(t, mnt+"/source/f", damageable)
 	damage(t, mnt)
+	forget(t, mnt+"/source/f")
 	if out, err := exec.Command("cat", mnt+"/source/f").CombinedOutput(); err == nil {
 		t.Fatalf("the file can be read: %d bytes", len(out))
 	}
@@ -112,6 +113,19 @@ func TestHealthCountsErrors(t *testing.T) {
 	command(t, "btrfs", "device", "stats", "-z", mnt)
 	if found, err := New().Health(t.Context(), []fs.Dataset{dataset}); len(found) > 0 || err != nil {
 		t.Errorf("after a reset: %+v, %v", found, err)
+	}
+}
+
+// forget makes the kernel read a file's data from the disk again.
+func forget(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		t.Fatal(err)
 	}
 }
 
