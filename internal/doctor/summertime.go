@@ -16,18 +16,38 @@ const (
 // elapses says when a calendar expression elapses next, by systemd's own arithmetic.
 type elapses func(ctx context.Context, calendar string, after time.Time, n int) ([]time.Time, error)
 
+// remembering asks once for groups that have one schedule. It is nil when ask is.
+func remembering(ask elapses) elapses {
+	if ask == nil {
+		return nil
+	}
+	type question struct {
+		calendar string
+		after    time.Time
+		n        int
+	}
+	known := map[question][]time.Time{}
+	return func(ctx context.Context, calendar string, after time.Time, n int) ([]time.Time, error) {
+		q := question{calendar, after.UTC(), n}
+		if all, asked := known[q]; asked {
+			return all, nil
+		}
+		all, err := ask(ctx, calendar, after, n)
+		if err == nil {
+			known[q] = all
+		}
+		return all, err
+	}
+}
+
 // summerTime tells what becomes of a schedule where the clock is changed: systemd
 // leaves out a time that the clock skips, so that a daily run comes a day later.
 // Of times that the clock has twice it takes the first, but for a timer that is
 // started in between: what it says here is asked, and not assumed.
-func (d doctor) summerTime(ctx context.Context, group, calendar string) []Check {
-	if d.Agent.Elapses == nil {
+func summerTime(ctx context.Context, ask elapses, group, calendar string, now time.Time, zone *time.Location) []Check {
+	if ask == nil {
 		return nil
 	}
-	return summerTime(ctx, d.Agent.Elapses, group, calendar, d.Agent.Now(), time.Local)
-}
-
-func summerTime(ctx context.Context, ask elapses, group, calendar string, now time.Time, zone *time.Location) []Check {
 	plain, zone := withoutZone(calendar, zone)
 	var out []Check
 	for _, c := range changes(now, zone) {
