@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -91,4 +92,38 @@ func TestAStorageThatHangs(t *testing.T) {
 			t.Errorf("one that answers again: %d, %v, %d calls", n, err, calls.Load())
 		}
 	})
+}
+
+// TestDamagedDataStopsNoLaterPoint: a point with a file that cannot be read is never
+// shipped; the newest one is tried all the same, and no other in between, each of which
+// would read all that comes before the damage.
+func TestDamagedDataStopsNoLaterPoint(t *testing.T) {
+	for name, c := range map[string]struct {
+		sound bool // the newest point
+		sends int
+	}{"the file was replaced": {true, 2}, "it is damaged still": {false, 2}} {
+		b := newBench(t, "", "main")
+		for range 4 {
+			b.take()
+		}
+		sends := 0
+		b.storage.Fault = func(call string) error {
+			if call != "Send" {
+				return nil
+			}
+			if sends++; sends == 2 && c.sound {
+				return nil
+			}
+			return fmt.Errorf("%w: /srv/x/a file", fs.ErrUnreadable)
+		}
+		points, err := b.Ship(t.Context(), []string{"shop"})
+		if !errors.Is(err, fs.ErrUnreadable) || sends != c.sends || (len(points) == 1) != c.sound {
+			t.Errorf("%s: shipped %d points in %d streams, %v", name, len(points), sends, err)
+		}
+		st, err := b.Status(t.Context())
+		b.check(err)
+		if all := strings.Join(st.Groups[0].Attention, "\n"); !strings.Contains(all, "/srv/x/a file") {
+			t.Errorf("%s: status: %s", name, all)
+		}
+	}
 }

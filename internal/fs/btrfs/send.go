@@ -255,6 +255,9 @@ func (s *sending) Read(p []byte) (int, error) {
 			return 0, fmt.Errorf("the kernel's send: %w", err)
 		}
 	}
+	if errors.Is(s.err, unix.EIO) {
+		return 0, fmt.Errorf("the kernel's send: %w: %w", fs.ErrUnreadable, explain(s.err))
+	}
 	if s.err != nil {
 		return 0, fmt.Errorf("the kernel's send: %w", explain(s.err))
 	}

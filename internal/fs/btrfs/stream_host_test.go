@@ -102,7 +102,7 @@ func TestSendOfDamagedData(t *testing.T) {
 			}
 			defer r.Close()
 			n, err := io.Copy(io.Discard, r)
-			if !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), mnt+"/source/a dir/the file in snapshot "+s.Name+" cannot be read at byte 1048576") || !strings.Contains(advice.Of(err), "restore that file") {
+			if !errors.Is(err, unix.EIO) || !errors.Is(err, fs.ErrUnreadable) || !strings.Contains(err.Error(), mnt+"/source/a dir/the file in snapshot "+s.Name+" cannot be read at byte 1048576") || !strings.Contains(advice.Of(err), "copy that file") {
 				t.Errorf("got %d bytes and %v (%s)", n, err, advice.Of(err))
 			}
 		})

@@ -61,8 +61,8 @@ func (d *Driver) unreadable(ctx context.Context, s fs.Snapshot, id identity, in 
 	if !found {
 		return nil
 	}
-	return advice.With(fmt.Errorf("%s in snapshot %s cannot be read at byte %d: %w", path.Join(s.Dataset.Name, name), s.Name, offset, unix.EIO),
-		"the disk has damaged it: restore that file from an earlier restore point or delete it, and take a new one; btrfs scrub start -B finds what else is damaged")
+	return advice.With(fmt.Errorf("%w: %s in snapshot %s cannot be read at byte %d: %w", fs.ErrUnreadable, path.Join(s.Dataset.Name, name), s.Name, offset, unix.EIO),
+		"copy that file from an earlier restore point or delete it, take a new point, and drop those that have it damaged (snapd drop); btrfs scrub start -B finds what else is damaged")
 }
 
 // unreadable finds the first file that cannot be read, and where.

@@ -168,11 +168,12 @@ func explainRead(ctx context.Context, snapshot string, err error) error {
 	}
 	dataset, _, _ := strings.Cut(snapshot, "@")
 	files := damagedFiles(ctx, dataset)
+	err = fmt.Errorf("%w: %w", fs.ErrUnreadable, err)
 	if files == "" {
 		return advice.With(err, "look which devices and files are damaged with: zpool status -v %s", poolOf(dataset))
 	}
 	return advice.With(fmt.Errorf("%w: ZFS knows of damage in %s", err, files),
-		"restore these files from an earlier restore point or delete them, and take a new one; zpool status -v %s names all, and zpool scrub reads everything", poolOf(dataset))
+		"copy these files from an earlier restore point or delete them, take a new point, and drop those that have them damaged (snapd drop); zpool status -v %s names all, and zpool scrub reads everything", poolOf(dataset))
 }
 
 // damagedFiles names what of a dataset ZFS knows to be damaged, a few of it, and
