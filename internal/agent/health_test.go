@@ -71,24 +71,24 @@ func TestAStorageThatHangs(t *testing.T) {
 			fstest.Ailing
 		}{&fstest.Memory{}, teller}}
 		where := whereGroupsLie{"shop": {{Driver: fs.Btrfs, Name: "/srv"}}}
-		ask := func() (int, error, time.Duration) {
+		ask := func() (int, time.Duration, error) {
 			begin := time.Now()
 			found, err := a.health(t.Context(), where, healthPatience)
-			return len(found), err, time.Since(begin)
+			return len(found), time.Since(begin), err
 		}
-		if n, err, took := ask(); n != 1 || err != nil || took > 0 {
+		if n, took, err := ask(); n != 1 || err != nil || took > 0 {
 			t.Errorf("one that answers: %d, %v after %v", n, err, took)
 		}
-		if n, err, took := ask(); n != 1 || err != nil || took != healthPatience {
+		if n, took, err := ask(); n != 1 || err != nil || took != healthPatience {
 			t.Errorf("one that is slow: %d, %v after %v", n, err, took)
 		}
 		time.Sleep(healthLimit)
-		if n, err, took := ask(); n != 1 || err == nil || !strings.Contains(err.Error(), "does not answer") || took != healthPatience || calls.Load() != 2 {
+		if n, took, err := ask(); n != 1 || err == nil || !strings.Contains(err.Error(), "does not answer") || took != healthPatience || calls.Load() != 2 {
 			t.Errorf("one that hangs: %d, %v after %v and %d calls", n, err, took, calls.Load())
 		}
 		close(hang)
 		synctest.Wait()
-		if n, err, _ := ask(); n != 1 || err != nil || calls.Load() != 3 {
+		if n, _, err := ask(); n != 1 || err != nil || calls.Load() != 3 {
 			t.Errorf("one that answers again: %d, %v, %d calls", n, err, calls.Load())
 		}
 	})

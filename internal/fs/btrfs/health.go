@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"unsafe"
 
 	"snapd/internal/fs"
 	"snapd/internal/fs/btrfs/btrfsstream"
@@ -16,14 +15,6 @@ import (
 // devStats are what the kernel counts of a device and keeps on it, also over a
 // boot, until it is told to begin anew. The order is the kernel's.
 type devStats struct{ write, read, flush, corruption, generation uint64 }
-
-type devStatsArgs struct { // btrfs_ioctl_get_dev_stats
-	devID  uint64
-	items  uint64
-	flags  uint64
-	values devStats
-	unused [121]uint64
-}
 
 // member is one device of a filesystem.
 type member struct {
@@ -95,15 +86,15 @@ func members(f *os.File, fsid btrfsstream.UUID) ([]member, error) {
 	var out []member
 	for id := uint64(1); id <= maxID; id++ {
 		info := devInfoArgs{devID: id}
-		if err := ioctl(f, iocDevInfo, unsafe.Pointer(&info)); err != nil {
+		if err := info.ask(f); err != nil {
 			continue // ids have gaps where devices were removed
 		}
 		m := member{id: id, path: cString(info.path[:])}
 		// The path of a device that was known before it went missing stays.
 		said, err := os.ReadFile(fmt.Sprintf("/sys/fs/btrfs/%s/devinfo/%d/missing", fsid, id))
 		m.missing = m.path == "" || err == nil && strings.TrimSpace(string(said)) == "1"
-		stats := devStatsArgs{devID: id, items: uint64(unsafe.Sizeof(devStats{}) / 8)}
-		if err := ioctl(f, iocGetDevStats, unsafe.Pointer(&stats)); err == nil {
+		stats := devStatsArgs{devID: id, items: devStatsItems}
+		if err := stats.ask(f); err == nil {
 			m.stats = stats.values
 		} else if !m.missing {
 			return nil, fmt.Errorf("read what is counted of device %s of the filesystem at %s: %w", m.path, f.Name(), err)

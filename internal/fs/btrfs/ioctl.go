@@ -81,6 +81,20 @@ type devInfoArgs struct { // btrfs_ioctl_dev_info_args
 	path       [1024]byte
 }
 
+type devStatsArgs struct { // btrfs_ioctl_get_dev_stats
+	devID  uint64
+	items  uint64
+	flags  uint64
+	values devStats
+	unused [121]uint64
+}
+
+const devStatsItems = uint64(unsafe.Sizeof(devStats{}) / 8)
+
+func (a *devStatsArgs) ask(f *os.File) error { return ioctl(f, iocGetDevStats, unsafe.Pointer(a)) }
+func (a *devInfoArgs) ask(f *os.File) error  { return ioctl(f, iocDevInfo, unsafe.Pointer(a)) }
+func (a *searchArgs) ask(f *os.File) error   { return ioctl(f, iocTreeSearch, unsafe.Pointer(a)) }
+
 type fsInfoArgs struct { // btrfs_ioctl_fs_info_args
 	maxID      uint64
 	numDevices uint64

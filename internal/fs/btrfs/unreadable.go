@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"time"
-	"unsafe"
 
 	"snapd/internal/advice"
 	"snapd/internal/fs"
@@ -43,12 +42,12 @@ func (d *Driver) unreadable(ctx context.Context, s fs.Snapshot, id identity, in 
 	defer cancel()
 	f, err := openFilesystem(id.fsid)
 	if err != nil {
-		return nil //nolint:nilerr // it only adds to an error that is told
+		return nil // this only adds to an error that is told
 	}
 	defer func() { _ = f.Close() }()
 	root, _, err := openSnapshot(f, id, s)
 	if err != nil {
-		return nil //nolint:nilerr // as above
+		return nil
 	}
 	defer func() { _ = root.Close() }()
 	in.inode = firstFreeObjectID + 1
@@ -101,7 +100,7 @@ func (in search) next(root *os.File) (inodes []uint64, err error) {
 	}
 	for len(inodes) == 0 {
 		args.items = 4096
-		if err := ioctl(root, iocTreeSearch, unsafe.Pointer(&args)); err != nil {
+		if err := args.ask(root); err != nil {
 			return nil, err
 		}
 		if args.items == 0 {

@@ -2,6 +2,7 @@ package lvm
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -30,10 +31,7 @@ func TestClassicVolumesShareRoom(t *testing.T) {
 		"just enough":                  {of(128, "a", "b"), map[string]int64{"a": whole, "b": whole}, 0},
 		"room for all":                 {of(4000, "a", "b"), map[string]int64{"a": whole, "b": whole}, 3000},
 	} {
-		wants := map[string]int64{}
-		for u, w := range c.want {
-			wants[u] = w
-		}
+		wants := maps.Clone(c.want)
 		if err := shareRoom(c.volumes, wants); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

@@ -105,35 +105,51 @@ func tell(all []condition, datasets []fs.Dataset) []fs.Finding {
 		if !here || dataset.Driver != fs.LVM {
 			continue
 		}
-		if c.missing > 0 {
-			f := fs.Finding{On: "volume group " + c.vg, Grave: true, What: "lacks a physical volume, so that no restore point can be taken", Do: "bring it back: vgs and pvs show which one is missing"}
-			if c.missing > 1 {
-				f.What = fmt.Sprintf("lacks %d physical volumes, so that no restore point can be taken", c.missing)
-			}
+		told := c.lacks()
+		told = append(told, c.sick("logical volume ")...)
+		if pool, ok := conditionOf(all, c.pool); ok {
+			told = append(told, pool.sick("thin pool ")...)
+		}
+		for _, f := range told {
 			found = add(found, f, dataset.Name)
-		}
-		if c.health != "" && (c.health != "partial" || c.missing == 0) {
-			found = add(found, sick(c, "logical volume "), dataset.Name)
-		}
-		pool, ok := conditionOf(all, c.pool)
-		if !ok {
-			continue
-		}
-		if pool.health != "" && (pool.health != "partial" || c.missing == 0) {
-			found = add(found, sick(pool, "thin pool "), dataset.Name)
-		}
-		if pool.check {
-			found = add(found, fs.Finding{
-				On: "thin pool " + pool.full(), Grave: true, What: "its metadata needs a check, and until then the kernel changes nothing in it",
-				Do: "stop what uses it, deactivate it, then: lvconvert --repair " + pool.full(),
-			}, dataset.Name)
 		}
 	}
 	return found
 }
 
-// sick says what the health of a volume means: see lvs(8), lv_attr bit 9.
-func sick(c condition, what string) fs.Finding {
+// lacks tells of the group's physical volumes.
+func (c condition) lacks() []fs.Finding {
+	if c.missing == 0 {
+		return nil
+	}
+	what := "lacks a physical volume"
+	if c.missing > 1 {
+		what = fmt.Sprintf("lacks %d physical volumes", c.missing)
+	}
+	return []fs.Finding{{
+		On: "volume group " + c.vg, Grave: true, What: what + ", so that no restore point can be taken",
+		Do: "bring it back: vgs and pvs show which one is missing",
+	}}
+}
+
+// sick tells what is wrong with a volume itself. That it is partial is no more than
+// that its group lacks something.
+func (c condition) sick(kind string) []fs.Finding {
+	var found []fs.Finding
+	if c.health != "" && (c.health != "partial" || c.missing == 0) {
+		found = append(found, means(c, kind))
+	}
+	if c.check {
+		found = append(found, fs.Finding{
+			On: kind + c.full(), Grave: true, What: "its metadata needs a check, and until then the kernel changes nothing in it",
+			Do: "stop what uses it, deactivate it, then: lvconvert --repair " + c.full(),
+		})
+	}
+	return found
+}
+
+// means says what the health of a volume means: see lvs(8), lv_attr bit 9.
+func means(c condition, what string) fs.Finding {
 	f := fs.Finding{On: what + c.full(), Grave: true, What: "LVM says of it: " + c.health, Do: "see: lvs -a -o +lv_health_status,devices " + c.vg}
 	switch c.health {
 	case "failed":
