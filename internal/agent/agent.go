@@ -92,6 +92,7 @@ type Agent struct {
 	record  *point.Record
 	taking  *point.Record // points whose snapshots are being taken: a crash leaves one here
 	records *ship.Records
+	looks   healthLooks
 }
 
 // New checks the directories. They are made when they are missing.

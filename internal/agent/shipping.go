@@ -161,6 +161,7 @@ func (a *shipping) waiting(ctx context.Context, o *opened, g workload.Group) ([]
 	var out []point.Point
 	var faults []error
 	tried := map[point.ID]bool{}
+	damaged := false
 	for {
 		// A process that took a point meanwhile found us shipping its dataset, and
 		// left it to us.
@@ -168,15 +169,24 @@ func (a *shipping) waiting(ctx context.Context, o *opened, g workload.Group) ([]
 		if len(waiting) == 0 {
 			return out, errors.Join(faults...)
 		}
-		for _, p := range waiting {
+		for i, p := range waiting {
 			tried[p.ID] = true
+			if damaged && i < len(waiting)-1 {
+				continue
+			}
 			p, err := a.point(ctx, o, g, p)
 			if err == nil {
 				out = append(out, p)
 				continue
 			}
 			faults = append(faults, fmt.Errorf("point %s: %w", p.ID, err))
-			if ctx.Err() != nil || !errors.Is(err, fs.ErrNotFound) {
+			switch {
+			case ctx.Err() == nil && errors.Is(err, fs.ErrNotFound):
+			case ctx.Err() == nil && errors.Is(err, fs.ErrUnreadable) && !damaged:
+				// A file that was damaged is in this point for ever, and may have been
+				// replaced since: the newest one shows it, and is the one that counts.
+				damaged = true
+			default:
 				return out, errors.Join(faults...) // the next point would fail the same way
 			}
 		}

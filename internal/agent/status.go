@@ -62,6 +62,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	out.Attention = append(out.Attention, a.interrupted(ctx)...)
 	points := a.points()
 	known := a.lastFound()
+	a.tellHealth(ctx, &out, points)
 	for _, g := range s.groups {
 		st := a.groupStatus(ctx, g, points, known)
 		if err := g.Faults(); err != nil && !saysSo(st.Failed, err) {

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"time"
 
+	"snapd/internal/fs"
 	"snapd/internal/workload"
 )
 
@@ -11,6 +13,9 @@ type Survey struct {
 	NoEngine error              // why there is no Docker engine, nil when it answers
 	Problems []workload.Problem // of labels and the configuration
 	Groups   []SurveyedGroup
+	Ailments []Ailment // of the storages that the groups lie on, the gravest first
+	Unknown  error     // what is not known of that
+	Asked    int       // how many datasets that is about
 }
 
 // SurveyedGroup is one of its groups.
@@ -32,6 +37,7 @@ func (a *Agent) Survey(ctx context.Context) (Survey, error) {
 	}
 	defer s.close() //nolint:errcheck // only read from
 	out := Survey{NoEngine: s.noEngine, Problems: s.problems}
+	where := byPoints(a.points(), a.Now()) // of a group that cannot be taken now
 	for _, g := range s.groups {
 		found := SurveyedGroup{Group: g}
 		r, err := a.resolve(ctx, s, g)
@@ -41,6 +47,7 @@ func (a *Agent) Survey(ctx context.Context) (Survey, error) {
 		if err != nil {
 			found.Err = err
 		} else {
+			where[g.Name] = r.datasets
 			found.Datasets, found.Why, found.Warnings, found.Notes = len(r.datasets), r.plan.Why, r.warnings, r.notes
 			gravestFirst(found.Warnings)
 			for _, w := range found.Warnings {
@@ -49,5 +56,13 @@ func (a *Agent) Survey(ctx context.Context) (Survey, error) {
 		}
 		out.Groups = append(out.Groups, found)
 	}
+	for _, datasets := range where {
+		for _, d := range datasets {
+			if _, tells := a.Drivers[d.Driver].(fs.HealthTeller); tells {
+				out.Asked++
+			}
+		}
+	}
+	out.Ailments, out.Unknown = a.health(ctx, where, healthLimit+time.Second)
 	return out, nil
 }

@@ -24,6 +24,7 @@ func (d doctor) groups(ctx context.Context) []Check {
 	} else {
 		out = append(out, well("Docker engine", "answers"))
 	}
+	out = append(out, health(s)...)
 	for _, p := range s.Problems {
 		out = append(out, Check{Check: "labels", Why: p.String(), Do: p.Do})
 	}

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"snapd/internal/agent"
 
@@ -33,8 +34,10 @@ func (d doctor) service(ctx context.Context) []Check {
 	for _, r := range d.Agent.Config.Repositories {
 		checks = append(checks, checkKeys(r)...)
 	}
+	ask := remembering(d.Agent.Elapses)
 	for _, t := range schedules {
 		checks = append(checks, s.timer(ctx, t), s.lastRun(ctx, t))
+		checks = append(checks, summerTime(ctx, ask, t.Group, t.Calendar, d.Agent.Now(), time.Local)...)
 	}
 	return checks
 }

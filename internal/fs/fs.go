@@ -62,6 +62,10 @@ var (
 	ErrBase     = errors.New("base does not fit")
 	ErrBusy     = errors.New("in use")
 	ErrDamaged  = errors.New("the filesystem is damaged")
+
+	// ErrUnreadable: the storage does not give back what was written to it. Of a
+	// stream it means that this snapshot cannot be sent, and that others may.
+	ErrUnreadable = errors.New("data is damaged on the disk")
 )
 
 // Driver drives one storage system: it takes snapshots, and moves them as

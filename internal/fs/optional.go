@@ -112,6 +112,29 @@ type Checker interface {
 	CheckFilesystem(ctx context.Context, dataset Dataset) (said string, err error)
 }
 
+// HealthTeller is a driver whose storage counts errors, and knows what it lacks.
+type HealthTeller interface {
+	// Health says what is wrong with what the datasets lie on, as the storage
+	// knows it already: it reads no data, repairs nothing and resets no count. Each
+	// thing is told once, however many of the datasets it concerns. Of a dataset
+	// that is not here now, or whose storage is well, it says nothing; an error
+	// says that some of it is not known, beside what is. A device that hangs may
+	// keep it from coming back, even when ctx has ended: the caller holds no lock,
+	// and leaves it behind. Outside the window only.
+	Health(ctx context.Context, datasets []Dataset) ([]Finding, error)
+}
+
+// Finding is one thing that is wrong with a storage.
+type Finding struct {
+	On       string   // what it is about, for users: "Btrfs at /srv", "pool tank"
+	Datasets []string // the names of those that it concerns, of those that were given
+	What     string   // what is wrong with it, as what follows a colon
+	Do       string   // advice, "" when there is none
+	// Grave: something is missing, damaged or cannot be written now. Otherwise it
+	// was counted once, and may have been repaired.
+	Grave bool
+}
+
 // What some receivers and streams can do.
 
 // Expecter is a receiver that wants to know what the dataset was like.

@@ -33,8 +33,9 @@ type Driver struct {
 
 // What this storage can do; all capabilities are in fs/optional.go.
 var (
-	_ fs.Driver  = (*Driver)(nil)
-	_ fs.Sweeper = (*Driver)(nil)
+	_ fs.Driver       = (*Driver)(nil)
+	_ fs.Sweeper      = (*Driver)(nil)
+	_ fs.HealthTeller = (*Driver)(nil)
 
 	_ fs.Prepared = (*prepared)(nil)
 	_ fs.Receiver = (*receiver)(nil)
@@ -81,6 +82,8 @@ func explain(err error) error {
 		return advice.With(fmt.Errorf("%w: %w", fs.ErrNoSpace, err), "free some space or add a device (btrfs filesystem usage shows where it went)")
 	case errors.Is(err, syscall.EDQUOT):
 		return advice.With(fmt.Errorf("%w: %w", fs.ErrNoSpace, err), "raise the quota (btrfs qgroup show -re tells which)")
+	case errors.Is(err, syscall.EIO):
+		return advice.With(err, "see what cannot be read in the kernel's log (journalctl -k | grep -i btrfs), and whether more is damaged with: btrfs scrub start -B")
 	case errors.Is(err, syscall.EROFS):
 		return advice.With(err, "remount the filesystem for writing, and look in the kernel's log for why it is read-only")
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):

@@ -38,6 +38,7 @@ var (
 	iocFSInfo        = ioc(iocRead, 31, unsafe.Sizeof(fsInfoArgs{}))
 	iocSend          = ioc(iocWrite, 38, unsafe.Sizeof(sendArgs{}))
 	iocQgroupCreate  = ioc(iocWrite, 42, unsafe.Sizeof(qgroupArgs{}))
+	iocGetDevStats   = ioc(iocRead|iocWrite, 52, unsafe.Sizeof(devStatsArgs{}))
 	iocGetSubvolInfo = ioc(iocRead, 60, unsafe.Sizeof(subvolInfoArgs{}))
 )
 
@@ -79,6 +80,20 @@ type devInfoArgs struct { // btrfs_ioctl_dev_info_args
 	unused     [377]uint64
 	path       [1024]byte
 }
+
+type devStatsArgs struct { // btrfs_ioctl_get_dev_stats
+	devID  uint64
+	items  uint64
+	flags  uint64
+	values devStats
+	unused [121]uint64
+}
+
+const devStatsItems = uint64(unsafe.Sizeof(devStats{}) / 8)
+
+func (a *devStatsArgs) ask(f *os.File) error { return ioctl(f, iocGetDevStats, unsafe.Pointer(a)) }
+func (a *devInfoArgs) ask(f *os.File) error  { return ioctl(f, iocDevInfo, unsafe.Pointer(a)) }
+func (a *searchArgs) ask(f *os.File) error   { return ioctl(f, iocTreeSearch, unsafe.Pointer(a)) }
 
 type fsInfoArgs struct { // btrfs_ioctl_fs_info_args
 	maxID      uint64

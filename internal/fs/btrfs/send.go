@@ -125,12 +125,15 @@ func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (io
 	if version > 1 {
 		args.version, args.flags = version, sendVersion|sendCompressed
 	}
+	since := uint64(0)
 	if base != nil {
-		if args.parentRoot, err = d.baseID(ctx, f, id, *base); err != nil {
+		info, err := d.baseInfo(ctx, f, id, *base)
+		if err != nil {
 			return nil, fmt.Errorf("base %s: %w: %w", base.Name, fs.ErrBase, err)
 		}
+		args.parentRoot, since = info.treeID, info.otransid
 	}
-	root, _, err := openSnapshot(f, id, s)
+	root, info, err := openSnapshot(f, id, s)
 	if err != nil {
 		return nil, err
 	}
@@ -138,23 +141,26 @@ func (d *Driver) send(ctx context.Context, s fs.Snapshot, base *fs.Snapshot) (io
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
+	sending.unreadable = func(ctx context.Context) error {
+		return d.unreadable(ctx, s, id, search{tree: info.treeID, since: since}, &sending.frames)
+	}
 	return sending, nil
 }
 
-// baseID returns the subvolume id of a base on the same filesystem.
-func (d *Driver) baseID(ctx context.Context, f *os.File, of identity, base fs.Snapshot) (uint64, error) {
+// baseInfo describes the subvolume that a base on the same filesystem is.
+func (d *Driver) baseInfo(ctx context.Context, f *os.File, of identity, base fs.Snapshot) (subvolInfoArgs, error) {
 	id, err := d.identify(ctx, base.Dataset)
 	if err != nil {
-		return 0, err
+		return subvolInfoArgs{}, err
 	}
 	if id != of {
-		return 0, errors.New("it is a snapshot of another subvolume")
+		return subvolInfoArgs{}, errors.New("it is a snapshot of another subvolume")
 	}
 	root, info, err := openSnapshot(f, id, base)
 	if err != nil {
-		return 0, err
+		return subvolInfoArgs{}, err
 	}
-	return info.treeID, root.Close()
+	return info, root.Close()
 }
 
 // sending is a stream that the kernel writes into a pipe.
@@ -162,12 +168,14 @@ type sending struct {
 	r       *os.File
 	version uint32
 	frames  btrfsstream.Frames
-	ctx     context.Context //nolint:containedctx // of the one Send that made it
-	unhook  func() bool
-	done    chan struct{} // closed when the kernel is through
-	err     error         // the kernel's; valid after done
-	once    sync.Once
-	closed  error // valid after once
+	// unreadable finds the file that the kernel could not read, nil when it is none.
+	unreadable func(ctx context.Context) error
+	ctx        context.Context //nolint:containedctx // of the one Send that made it
+	unhook     func() bool
+	done       chan struct{} // closed when the kernel is through
+	err        error         // the kernel's; valid after done
+	once       sync.Once
+	closed     error // valid after once
 }
 
 func startSend(ctx context.Context, root *os.File, args *sendArgs, version uint32) (*sending, error) {
@@ -242,6 +250,14 @@ func (s *sending) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	<-s.done
+	if errors.Is(s.err, unix.EIO) {
+		if err := s.unreadable(s.ctx); err != nil {
+			return 0, fmt.Errorf("the kernel's send: %w", err)
+		}
+	}
+	if errors.Is(s.err, unix.EIO) {
+		return 0, fmt.Errorf("the kernel's send: %w: %w", fs.ErrUnreadable, explain(s.err))
+	}
 	if s.err != nil {
 		return 0, fmt.Errorf("the kernel's send: %w", explain(s.err))
 	}

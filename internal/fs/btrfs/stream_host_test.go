@@ -8,8 +8,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"snapd/internal/advice"
+	"snapd/internal/fs"
 	"snapd/internal/fs/btrfs/btrfsstream"
 	"snapd/internal/fs/fstest"
 
@@ -33,20 +36,23 @@ func TestSendAgainIsTheSame(t *testing.T) {
 	}
 }
 
-// An error of the disk while the kernel sends reaches the reader.
-func TestSendOfDamagedData(t *testing.T) {
-	mnt := newFilesystem(t, 300<<20)
-	dataset := subvolume(t, mnt+"/source")
-	mark := []byte("a block that will be damaged on disk ")
-	write(t, mnt+"/source/f", string(bytes.Repeat(mark, 200_000)))
-	s := take(t, "a", dataset)[0]
-	command(t, "sync")
+// damageMark begins what damage looks for on the disk.
+const damageMark = "a block that will be damaged on disk "
+
+// damageable is a file's data that damage finds.
+var damageable = strings.Repeat(damageMark, 200_000)
+
+// damage writes into the first block of such data on the disk of a filesystem
+// that newFilesystem made.
+func damage(t *testing.T, mnt string) {
+	t.Helper()
+	command(t, "sync", "-f", mnt)
 	disk := filepath.Join(filepath.Dir(mnt), "disk")
 	raw, err := os.ReadFile(disk)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := bytes.Index(raw, mark)
+	at := bytes.Index(raw, []byte(damageMark))
 	if at < 0 {
 		t.Fatal("the data is not on disk")
 	}
@@ -60,14 +66,46 @@ func TestSendOfDamagedData(t *testing.T) {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	command(t, "sh", "-c", "echo 3 > /proc/sys/vm/drop_caches")
-	r, err := New().Send(t.Context(), s, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	if n, err := io.Copy(io.Discard, r); !errors.Is(err, unix.EIO) {
-		t.Errorf("got %d bytes and %v, want EIO", n, err)
+}
+
+// An error of the disk while the kernel sends reaches the reader, and names the
+// file: in a full stream and in an increment, where it is the first that is sent of
+// a file that the base has, and between others.
+func TestSendOfDamagedData(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		base bool
+	}{{"full", false}, {"increment", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			mnt := newFilesystem(t, 300<<20)
+			dataset := subvolume(t, mnt+"/source")
+			command(t, "mkdir", mnt+"/source/a dir", mnt+"/source/z")
+			for _, name := range []string{"1", "a dir/the file", "z/3"} {
+				write(t, mnt+"/source/"+name, strings.Repeat("x", 100_000))
+			}
+			var base *fs.Snapshot
+			if c.base {
+				base = &take(t, "b", dataset)[0]
+			}
+			for i, name := range []string{"1", "a dir/the file", "z/3"} {
+				text := strings.Repeat(string(rune('a'+i)), 3<<20)
+				if i == 1 {
+					text = strings.Repeat("y", 1<<20) + damageable
+				}
+				write(t, mnt+"/source/"+name, text)
+			}
+			s := take(t, "a", dataset)[0]
+			damage(t, mnt)
+			r, err := New().Send(t.Context(), s, base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			n, err := io.Copy(io.Discard, r)
+			if !errors.Is(err, unix.EIO) || !errors.Is(err, fs.ErrUnreadable) || !strings.Contains(err.Error(), mnt+"/source/a dir/the file in snapshot "+s.Name+" cannot be read at byte 1048576") || !strings.Contains(advice.Of(err), "copy that file") {
+				t.Errorf("got %d bytes and %v (%s)", n, err, advice.Of(err))
+			}
+		})
 	}
 }
 

@@ -70,6 +70,7 @@ func parts() []part {
 		{"send is closed early", testSendClosed},
 		{"receive is cancelled", testReceiveCancelled},
 		{"target is full", testFull},
+		{"health", testHealth},
 	}
 }
 

@@ -28,6 +28,7 @@ var (
 	_ fs.FilesystemLister  = Listing(nil)
 	_ fs.InterruptedLister = (*Interrupting)(nil)
 	_ fs.Checker           = Checking(nil)
+	_ fs.HealthTeller      = Ailing(nil)
 )
 
 // All are the bookmarks, oldest first.
@@ -287,4 +288,12 @@ type Checking func(dataset fs.Dataset) (said string, err error)
 // CheckFilesystem implements fs.Checker.
 func (s Checking) CheckFilesystem(_ context.Context, dataset fs.Dataset) (string, error) {
 	return s(dataset)
+}
+
+// Ailing is fs.HealthTeller: what it returns is wrong. It may hang.
+type Ailing func(ctx context.Context, datasets []fs.Dataset) ([]fs.Finding, error)
+
+// Health implements fs.HealthTeller.
+func (s Ailing) Health(ctx context.Context, datasets []fs.Dataset) ([]fs.Finding, error) {
+	return s(ctx, datasets)
 }

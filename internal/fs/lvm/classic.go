@@ -36,27 +36,60 @@ type writes struct {
 	Bytes int64     `json:"bytes"`
 }
 
-// classicSize chooses the size of a snapshot and takes it from the room that a
-// group has.
-func (d *Driver) classicSize(v volume, room map[string]int64) (int64, error) {
-	left, seen := room[v.vg]
-	if !seen {
-		left = v.vgFree
+// classicSizes chooses the sizes of snapshots of classic volumes that are taken
+// together, by the volumes' UUIDs.
+func (d *Driver) classicSizes(volumes []volume) (map[string]int64, error) {
+	wants := map[string]int64{}
+	groups := map[string][]volume{}
+	for _, v := range volumes {
+		rate, err := d.writeRate(v, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		if _, twice := wants[v.uuid]; !twice {
+			wants[v.uuid] = chooseSize(v, rate)
+			groups[v.vg] = append(groups[v.vg], v)
+		}
 	}
-	rate, err := d.writeRate(v, time.Now())
-	if err != nil {
-		return 0, err
+	for _, of := range groups {
+		if err := shareRoom(of, wants); err != nil {
+			return nil, err
+		}
 	}
-	size := chooseSize(v, rate)
-	if size > left {
-		size = left / v.extent * v.extent
+	return wants, nil
+}
+
+// leastSize is the smallest snapshot that is taken of a volume.
+func leastSize(v volume) int64 {
+	return (min(classicLeast, wholeSize(v)) + v.extent - 1) / v.extent * v.extent
+}
+
+// shareRoom cuts what the snapshots of volumes of one group want to what the group
+// has. Each gets the least first. Of the rest half stays free: what is written
+// right after a boot or a restore, where the rate is not known yet, would take all
+// of it, and the others, also those of the next call, would get nothing; and a
+// snapshot that fills is extended from it.
+func shareRoom(of []volume, wants map[string]int64) error {
+	free, needed := of[0].vgFree, int64(0)
+	for _, v := range of {
+		needed += leastSize(v)
 	}
-	if size < min(classicLeast, wholeSize(v)) {
-		return 0, advice.With(fmt.Errorf("%w: a snapshot of the classic volume %s needs at least %d MiB in volume group %s, and %d are free",
-			fs.ErrNoSpace, v.full(), classicLeast>>20, v.vg, left>>20), "add a physical volume (vgextend), or use a thin pool, whose snapshots share room")
+	if needed > free {
+		what := "a snapshot of the classic volume " + of[0].full() + " needs"
+		if len(of) > 1 {
+			what = fmt.Sprintf("snapshots of %d classic volumes (%s and others) need", len(of), of[0].full())
+		}
+		return advice.With(fmt.Errorf("%w: %s at least %d MiB in volume group %s, and %d are free",
+			fs.ErrNoSpace, what, needed>>20, of[0].vg, free>>20), "add a physical volume (vgextend), or use a thin pool, whose snapshots share room")
 	}
-	room[v.vg] = left - size
-	return size, nil
+	rest := (free - needed) / 2
+	for i, v := range of {
+		least := leastSize(v)
+		share := rest / int64(len(of)-i) / v.extent * v.extent
+		more := min(max(wants[v.uuid]-least, 0), share)
+		wants[v.uuid], rest = least+more, rest-more
+	}
+	return nil
 }
 
 // chooseSize is for a volume that is written to at rate bytes a second.

@@ -45,6 +45,7 @@ var (
 	_ fs.Unsuspender      = (*Driver)(nil)
 	_ fs.FilesystemLister = (*Driver)(nil)
 	_ fs.Checker          = (*Driver)(nil)
+	_ fs.HealthTeller     = (*Driver)(nil)
 
 	_ fs.Prepared = (*prepared)(nil)
 	_ fs.Receiver = (*receiver)(nil)

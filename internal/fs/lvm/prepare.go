@@ -56,9 +56,18 @@ func (d *Driver) prepare(ctx context.Context, name string, datasets []fs.Dataset
 	// The window is not cancelled, and Take has no context of its own.
 	whole := context.WithoutCancel(ctx)
 	p.run = func(argv []string) error { return d.change(whole, argv...) }
-	room := map[string]int64{} // bytes left in a group
+	var classic []volume
 	for _, dataset := range datasets {
-		one, err := d.prepareOne(all, name, dataset, room)
+		if v, err := all.dataset(dataset); err == nil && !v.thin() && snapshotable(v) == nil {
+			classic = append(classic, v)
+		}
+	}
+	sizes, err := d.classicSizes(classic)
+	if err != nil {
+		return nil, err
+	}
+	for _, dataset := range datasets {
+		one, err := prepareOne(all, name, dataset, sizes)
 		if err != nil {
 			return nil, fmt.Errorf("of %s: %w", dataset.Name, err)
 		}
@@ -89,7 +98,8 @@ type prepared struct {
 	closed  bool
 }
 
-func (d *Driver) prepareOne(all volumes, name string, dataset fs.Dataset, room map[string]int64) (*pending, error) {
+// prepareOne resolves one volume. sizes are those of snapshots of classic ones.
+func prepareOne(all volumes, name string, dataset fs.Dataset, sizes map[string]int64) (*pending, error) {
 	v, err := all.dataset(dataset)
 	if err != nil {
 		return nil, err
@@ -121,11 +131,7 @@ func (d *Driver) prepareOne(all volumes, name string, dataset fs.Dataset, room m
 		one.argv = append(one.argv, "-k", "y", "-a", "n", v.full())
 		return one, nil
 	}
-	size, err := d.classicSize(v, room)
-	if err != nil {
-		return nil, err
-	}
-	one.argv = append(one.argv, "-y", "-L", strconv.FormatInt(size, 10)+"b", v.full())
+	one.argv = append(one.argv, "-y", "-L", strconv.FormatInt(sizes[v.uuid], 10)+"b", v.full())
 	return one, nil
 }
 

@@ -37,6 +37,7 @@ var (
 	_ fs.Sweeper           = (*Driver)(nil)
 	_ fs.FilesystemLister  = (*Driver)(nil)
 	_ fs.InterruptedLister = (*Driver)(nil)
+	_ fs.HealthTeller      = (*Driver)(nil)
 
 	_ fs.Prepared  = (*prepared)(nil)
 	_ fs.Receiver  = (*receiver)(nil)

@@ -147,7 +147,7 @@ func (d *Driver) resume(ctx context.Context, s fs.Snapshot, base *fs.Snapshot, a
 	if err != nil {
 		return nil, err
 	}
-	pumped := newPump(ctx, a.pool, pipe)
+	pumped := newPump(ctx, a, pipe)
 	rest, err := zfsstream.Stitch(pumped, p, a.snap.guid, a.baseGUID())
 	if err != nil {
 		return nil, errors.Join(err, pumped.Close())
@@ -184,6 +184,7 @@ func parseEstimate(out string) (int64, error) {
 type pump struct {
 	ctx    context.Context //nolint:containedctx // of the one Send that made it
 	pool   string
+	snap   string // what is sent, as it is called
 	from   io.ReadCloser
 	filled chan chunk
 	empty  chan []byte
@@ -205,9 +206,9 @@ const (
 	pumps    = 4
 )
 
-func newPump(ctx context.Context, pool string, from io.ReadCloser) *pump {
+func newPump(ctx context.Context, a asked, from io.ReadCloser) *pump {
 	p := &pump{
-		ctx: ctx, pool: pool, from: from, stop: make(chan struct{}), done: make(chan struct{}),
+		ctx: ctx, pool: a.pool, snap: a.snap.name, from: from, stop: make(chan struct{}), done: make(chan struct{}),
 		filled: make(chan chunk, pumps), empty: make(chan []byte, pumps),
 	}
 	for range pumps {
@@ -265,7 +266,7 @@ func (p *pump) wait() error {
 		case p.now = <-p.filled:
 			p.rest = p.now.data
 			if p.now.err != nil && !errors.Is(p.now.err, io.EOF) {
-				return explain(p.now.err)
+				return explainRead(p.ctx, p.snap, p.now.err)
 			}
 			return p.now.err
 		case <-look.C:

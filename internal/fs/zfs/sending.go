@@ -21,7 +21,7 @@ type Stream struct {
 }
 
 func newStream(ctx context.Context, a asked, from io.ReadCloser) *Stream {
-	p := newPump(ctx, a.pool, from)
+	p := newPump(ctx, a, from)
 	return &Stream{pump: p, rest: p, follow: &zfsstream.Walker{}, want: &a}
 }
 

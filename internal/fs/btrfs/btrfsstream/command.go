@@ -29,6 +29,7 @@ const (
 const (
 	cmdSubvol   = 1
 	cmdSnapshot = 2
+	cmdRename   = 9
 	cmdClone    = 16
 	cmdUtimes   = 20
 	cmdEnd      = 21
@@ -45,6 +46,8 @@ const (
 	attrMTime         = 10
 	attrATime         = 11
 	attrPath          = 15
+	attrPathTo        = 16
+	attrFileOffset    = 18
 	attrCloneUUID     = 20
 	attrCloneCTransID = 21
 )
