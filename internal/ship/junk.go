@@ -27,7 +27,7 @@ func (v *View) isJunk(p Problem) bool {
 	}
 	if n, ok := parseNumbered(prefixLedger, p.Object); ok {
 		_, read := v.events[n]
-		return !read && (n > v.top || v.passedOver(n))
+		return !read && (n >= v.nextEvent() || v.passedOver(n))
 	}
 	// Of a stream that a point needs, the manifest is damaged; that is no junk.
 	s, ok := parseStreamKey(p.Object)
@@ -42,6 +42,9 @@ func (r *Repository) RemoveJunk(ctx context.Context, v *View, keys []string) err
 		return fmt.Errorf("remove junk: %w", err)
 	}
 	junk := v.Junk()
+	if err := r.skipEvents(ctx, v, keys); err != nil {
+		return fmt.Errorf("remove junk: %w", err)
+	}
 	var numbers []int64
 	for _, key := range keys {
 		i := slices.IndexFunc(junk, func(p Problem) bool { return p.Object == key })
@@ -159,7 +162,7 @@ func (v *View) Explains(key string) bool {
 		return gone
 	}
 	if n, ok := parseNumbered(prefixLedger, key); ok {
-		return v.passedOver(n)
+		return v.givenUp[n] || v.passedOver(n)
 	}
 	return false
 }
