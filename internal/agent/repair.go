@@ -133,7 +133,13 @@ func (r *repair) run(ctx context.Context) error {
 func (r *repair) plan(ctx context.Context) error {
 	repo, view, cache, err := r.agent.openView(ctx, r.name, ship.Whole)
 	if err != nil {
-		return err
+		again, err := r.describe(ctx, err)
+		if err != nil || !again {
+			return err
+		}
+		if repo, view, cache, err = r.agent.openView(ctx, r.name, ship.Whole); err != nil {
+			return err
+		}
 	}
 	defer cache.Close() //nolint:errcheck // what it could not write is read again
 	for _, d := range view.Damage() {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 )
 
@@ -55,7 +56,7 @@ func Describe(ctx context.Context, s Store) (Description, error) {
 		d.Signer, err = ParsePublicKey(doc.Signer)
 	}
 	if err != nil {
-		return Description{}, fmt.Errorf("look for a repository: the object %q is there and describes none: %w", keyRepository, err)
+		return Description{}, advice.In(Undescribed, fmt.Errorf("look for a repository: the object %q is there and describes none: %w: %w", keyRepository, ErrDamaged, err))
 	}
 	return d, nil
 }
