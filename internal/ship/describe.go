@@ -39,6 +39,9 @@ func Describe(ctx context.Context, s Store) (Description, error) {
 		if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDeleted) { // on top of hidden versions none is made
 			return Description{}, fmt.Errorf("look for a repository: %w: %w", ErrNotRepository, err)
 		}
+		if errors.Is(err, ErrDamaged) {
+			err = advice.In(Undescribed, err)
+		}
 		return Description{}, fmt.Errorf("look for a repository: %w", err)
 	}
 	_, body, err := split(object.Bytes())

@@ -46,7 +46,8 @@ func (r *Repository) RemoveJunk(ctx context.Context, v *View, keys []string) err
 		return fmt.Errorf("remove junk: %w", err)
 	}
 	var numbers []int64
-	for _, key := range keys {
+	// What lies below a folder in place of an object goes before that.
+	for _, key := range slices.Backward(slices.Sorted(slices.Values(keys))) {
 		i := slices.IndexFunc(junk, func(p Problem) bool { return p.Object == key })
 		if i < 0 {
 			return fmt.Errorf("remove junk: %s was not found to be any", key)

@@ -204,6 +204,9 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 			return nil, advice.With(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
 				"check the address for a mistake, and whether its disk is mounted; if it is right and nothing was ever shipped there, run: snapd init")
 		}
+		if errors.Is(err, ErrDamaged) {
+			return nil, foreign(err, nil, o.Trusted)
+		}
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	var doc repositoryDoc
