@@ -138,10 +138,11 @@ type repositories struct {
 	agent *Agent
 	look  ship.Look
 	open  map[string]*opened
+	told  map[string]string // by name, the last fault of one that a ship has told
 }
 
 func (a *Agent) repositories() *repositories {
-	return &repositories{agent: a, open: map[string]*opened{}}
+	return &repositories{agent: a, open: map[string]*opened{}, told: map[string]string{}}
 }
 
 // get opens a repository, or gives the one that is open.

@@ -72,6 +72,7 @@ func (a *shipping) group(ctx context.Context, g workload.Group) ([]point.Point, 
 			done[p.ID] = p
 		}
 		if err != nil {
+			a.repos.told[name] = err.Error()
 			faults = append(faults, fmt.Errorf("ship group %s to %s: %w", g.Name, name, err))
 		}
 	}
