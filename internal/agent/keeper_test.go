@@ -3,10 +3,14 @@ package agent
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"snapd/internal/advice"
+	"snapd/internal/point"
 	"snapd/internal/ship"
 )
 
@@ -102,5 +106,70 @@ func TestARunTellsAFaultOnce(t *testing.T) {
 	all := strings.Join(append(warned, err.Error()), "\n")
 	if strings.Count(all, "is not explained") != 1 || strings.Contains(all, "repository main: meta/points/") {
 		t.Errorf("said more than once:\n%s", all)
+	}
+}
+
+// A kit tries each set of recipients that restore points were encrypted for, and says
+// which it does not open.
+func TestAKitTriesEachSetOfRecipients(t *testing.T) {
+	b := newBench(t, "", "main")
+	recipients := b.encrypt("main")
+	var points []string
+	for n, to := range []int{1, 1, 2} {
+		recipients(to)
+		points = append(points, string(b.take().ID))
+		if done := b.ship(); len(done) != 1 {
+			t.Fatalf("ship %d: %+v", n, done)
+		}
+	}
+	repo, err := b.Open(t.Context(), b.Config.Repositories["main"], b.Report)
+	b.check(err)
+	sets, err := repo.OpenEach(t.Context())
+	b.check(err)
+	want := []ship.OpenedSet{{Point: point.ID(points[2]), Points: 1}, {Point: point.ID(points[1]), Points: 2}}
+	if !slices.Equal(sets, want) { // this host has no identity, so that it opens none
+		t.Errorf("got %+v, want %+v", sets, want)
+	}
+	p := Proved{Repository: "main", Point: point.ID(points[2]), Sets: []Set{{Point: "p3", Points: 1, Opened: true}, {Point: "p2", Points: 2}}}
+	lines := strings.Join(p.Lines(), "\n")
+	if !strings.Contains(lines, "restore point p3 was opened, the only one for its recipients.") ||
+		!strings.Contains(lines, "restore point p2 was NOT opened, the newest of 2 for the same recipients; the others were not tried.") {
+		t.Errorf("it says\n%s", lines)
+	}
+}
+
+// What verify advises is what this host can do.
+func TestVerifyAdvisesWhatThisHostCanDo(t *testing.T) {
+	b := newBench(t, "", "main")
+	b.take()
+	p := b.ship()[0]
+	segments, err := filepath.Glob(b.path("main/data/" + string(p.Shipped[0].Stream) + "/*"))
+	b.check(err)
+	b.check(os.Chmod(segments[0], 0o600))
+	b.check(os.WriteFile(segments[0], []byte("spoiled"), 0o600))
+	_, err = b.Verify(t.Context(), VerifyOptions{})
+	if do := advice.Of(err); !errors.Is(err, advice.Damaged) || !strings.Contains(do, "its snapshots are all on this host") {
+		t.Errorf("%v; do %q", err, do)
+	}
+	b.storage.Destroy(func(int) bool { return false })
+	_, err = b.Verify(t.Context(), VerifyOptions{})
+	if do := advice.Of(err); !strings.Contains(do, "nothing of what is damaged or lost has its snapshot on this host") {
+		t.Errorf("%v; do %q", err, do)
+	}
+}
+
+// A prune removes what killed writes left in the state directory, and nothing else.
+func TestAPruneSweepsTheState(t *testing.T) {
+	b := newBench(t, "", "main")
+	b.take()
+	b.ship()
+	left := b.path("state/points/.new-123")
+	b.check(os.WriteFile(left, []byte("half"), 0o600))
+	old := time.Now().Add(-48 * time.Hour)
+	b.check(os.Chtimes(left, old, old))
+	_, err := b.Prune(t.Context(), nil, false)
+	b.check(err)
+	if _, err := os.Lstat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
 	}
 }

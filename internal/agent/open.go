@@ -109,7 +109,7 @@ func (a *Agent) openViewBy(ctx context.Context, name string, look ship.Look, ope
 		a.warn("", "repository %s: %s", name, note)
 	}
 	a.noteLook(name, repo, view, cache, look)
-	a.noteRoom(ctx, name, repo)
+	a.noteRoom(ctx, name, repo, view)
 	return repo, view, cache, nil
 }
 

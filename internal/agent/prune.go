@@ -87,6 +87,7 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 	defer s.close() //nolint:errcheck // only read from
 	if !o.DryRun {
 		a.sweepStorage(ctx)
+		a.sweepState()
 	}
 	var faults []error
 	views := map[string]*ship.View{}
