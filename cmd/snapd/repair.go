@@ -16,7 +16,8 @@ func (c *cli) repairCommand() *cobra.Command {
 		Short:   "Ship anew what is damaged or lost, and settle what is unexplained",
 		Long: `Do on purpose what a ship does by itself: ship damaged streams anew, and points
 that were lost, as far as their snapshots are still on this host. Each step is
-said before it is done; --plan only says them.
+said before it is done; --plan only says them. Events and the description of a
+repository are put back as this host has read them.
 
 Two things are only done when they are asked for. --accept-loss writes down, signed,
 that points are gone for good which a request by name does not find, and that an
