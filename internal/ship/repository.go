@@ -241,9 +241,6 @@ func foreign(err error, object []byte, trusted PublicKey) error {
 	if other := ofOtherKey(object, trusted); other != nil {
 		return fmt.Errorf("open repository: %w", other)
 	}
-	if !errors.Is(err, ErrDamaged) {
-		err = fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
 	return advice.With(advice.In(Undescribed, fmt.Errorf("open repository: %w", err)),
 		"put the object %q back from another version or a copy of it: nothing else there can be opened before, and nothing else is changed", keyRepository)
 }
