@@ -14,8 +14,9 @@ func (c *cli) adoptCommand() *cobra.Command {
 		GroupID: "host",
 		Short:   "Say that this host goes on with a repository",
 		Long: `Say that this host is the one that goes on with a repository: after this
-machine was renewed, put back from a backup, or moved. A ship asks for it when
-it finds points there that another machine has put. Only one machine may ship to
+machine was renewed or moved, or it or its state directory was put back from a
+backup. A ship asks for it when it finds points there that this host does not
+know. Only one machine may ship to
 a repository: a clone needs a signing key and a prefix of its own instead.`,
 		Args: atMostOne("repository"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -79,6 +79,7 @@ func (w *where) options(conf *config.Config, report agent.Report) (agent.Options
 		Report:       report,
 		Engine:       engine,
 		Open:         w.open,
+		Site:         w.site,
 		Inhibit:      inhibit,
 		Units:        units,
 		Elapses:      nextElapses,
@@ -198,6 +199,17 @@ func (w *where) openWith(ctx context.Context, r config.Repository, report agent.
 		return nil, err
 	}
 	return ship.Open(ctx, retrying(store, r, report), o)
+}
+
+// site is where a repository lies, and the key of this host; no key where it only
+// reads.
+func (w *where) site(r config.Repository, report agent.Report) (ship.Store, *ship.Signer, error) {
+	store, err := openStore(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, _, err := w.keys(r)
+	return retrying(store, r, report), signer, err
 }
 
 // keys returns the signing key of this host, or the public key that the

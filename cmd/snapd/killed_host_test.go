@@ -240,6 +240,19 @@ func mortalCases() map[string]mortalCase {
 				h.t.Fatal(err)
 			}
 		}},
+		"describe": {words: []string{"repair"}, kills: 1, prepare: func(h *mortalHost) {
+			h.shipped(2)
+			h.spoilObject("repository")
+		}},
+		"giveup": {words: []string{"repair", "--accept-loss"}, kills: 1, prepare: func(h *mortalHost) {
+			h.shipped(2)
+			h.must("pin", string(h.points[1]))
+			h.must("unpin", string(h.points[1]))
+			h.spoilObject("meta/ledger/0000000001")
+			if err := os.RemoveAll(h.path("state/repositories")); err != nil {
+				h.t.Fatal(err)
+			}
+		}},
 		"drop": {words: []string{"drop", "1"}, kills: 2, gone: []int{1}, done: "no such restore point", prepare: func(h *mortalHost) { h.shipped(3) }},
 		"prune": {words: []string{"prune"}, kills: 3, gone: []int{0, 1}, prepare: func(h *mortalHost) {
 			h.shipped(4)

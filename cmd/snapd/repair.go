@@ -16,11 +16,13 @@ func (c *cli) repairCommand() *cobra.Command {
 		Short:   "Ship anew what is damaged or lost, and settle what is unexplained",
 		Long: `Do on purpose what a ship does by itself: ship damaged streams anew, and points
 that were lost, as far as their snapshots are still on this host. Each step is
-said before it is done; --plan only says them.
+said before it is done; --plan only says them. Events and the description of a
+repository are put back as this host has read them.
 
 Two things are only done when they are asked for. --accept-loss writes down, signed,
-that points are gone for good which a request by name does not find; until then
-nothing is removed from the repository. --remove-junk deletes objects that do not
+that points are gone for good which a request by name does not find, and that an
+event cannot be read any more which this host has never read; until then nothing is
+removed from the repository. --remove-junk deletes objects that do not
 verify and that no record needs. Exit status 4 means that something is left.`,
 		Args: atMostOne("repository"),
 		RunE: func(cmd *cobra.Command, args []string) error {

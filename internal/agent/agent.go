@@ -80,6 +80,8 @@ type Options struct {
 	// OpenHidden is Open for an operation that only reads: the repository also
 	// reads what was deleted from a bucket that keeps versions. May be nil.
 	OpenHidden Opener
+	// Site is where a repository lies, for a repair of its description. May be nil.
+	Site Site
 }
 
 // Opener opens a repository.

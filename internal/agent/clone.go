@@ -10,10 +10,11 @@ import (
 	"snapd/internal/ship"
 )
 
-// ErrOtherHost says that another host puts points into a repository that this
-// host ships to. Two machines that were one, cloned or put back from a backup,
-// would remove each other's points.
-var ErrOtherHost = errors.New("another host writes there")
+// ErrOtherHost says that points lie in a repository that this host ships to and
+// that it does not know: another host puts some there, or what this one remembers
+// was put back to an older time. Two machines that were one would remove each
+// other's points.
+var ErrOtherHost = errors.New("points lie there that this host does not know")
 
 // checkWriters compares which host put the newest points with what this host
 // knows of itself. Between what it put last and what it puts next there is nothing
@@ -25,7 +26,7 @@ func (a *Agent) checkWriters(o *opened) error {
 	}
 	for _, w := range o.view.Writers(since) {
 		if _, err := a.record.Get(w.ID); err != nil {
-			return otherHost(o.name, w)
+			return otherHost(o.name, w, HostID(o.repo.ID))
 		}
 	}
 	return nil
@@ -39,7 +40,7 @@ func (a *Agent) firstContact(o *opened) error {
 	if len(newest) > 0 && o.view.Adopted() != ours {
 		w := newest[len(newest)-1]
 		if _, err := a.record.Get(w.ID); err != nil && w.Host != ours {
-			return otherHost(o.name, w)
+			return otherHost(o.name, w, ours)
 		}
 	}
 	if len(newest) == 0 {
@@ -48,10 +49,16 @@ func (a *Agent) firstContact(o *opened) error {
 	return o.cache.NotePut(o.view.Highest())
 }
 
-func otherHost(name string, w *ship.PointRecord) error {
-	err := fmt.Errorf("%w: point number %d of %s in repository %s was put by host %s, and this host does not know it",
-		ErrOtherHost, w.Number, w.Time.UTC().Format(time.RFC3339), name, w.Host)
-	return advice.With(err, "if this is the host that goes on, run: snapd adopt %s; otherwise give this machine a signing key and a prefix of its own", name)
+// otherHost says what the id in such a point tells. The state of a host that was put
+// back, and a clone, look alike from here: both carry the id of this host.
+func otherHost(name string, w *ship.PointRecord, ours string) error {
+	at := fmt.Sprintf("number %d of %s in repository %s", w.Number, w.Time.UTC().Format(time.RFC3339), name)
+	if w.Host == ours {
+		return advice.With(fmt.Errorf("%w: %s was put by a host with the id of this one (%s): either what this host remembers was put back to an older time, or another machine is a clone of it", ErrOtherHost, at, w.Host),
+			"if this machine, or its state directory, was put back from a backup and no other one ships there, run: snapd adopt %s; if there is a clone, give one of the two a signing key and a prefix of its own", name)
+	}
+	return advice.With(fmt.Errorf("%w: %s was put by another host (%s)", ErrOtherHost, at, w.Host),
+		"if this is the host that goes on, because that one was renewed, moved or given up, run: snapd adopt %s; otherwise give this machine a signing key and a prefix of its own", name)
 }
 
 // Adopted is a repository that this host goes on with.

@@ -181,7 +181,7 @@ func (d *drop) from(ctx context.Context, in *dropPlace) error {
 		}
 	}
 	pruned, err := in.repo.Prune(ctx, in.view, in.ids, ship.PruneOptions{Now: a.Now(), DryRun: d.o.DryRun, Keep: keep, Told: true})
-	a.warnOf(in.name, pruned.Problems)
+	a.warnOf(in.name, pruned.Problems[min(1, len(pruned.Problems)):]) // the first is in the error
 	if err != nil {
 		return wayOut(err, pruned, in.name)
 	}

@@ -36,6 +36,7 @@ func errorNames() []errorName {
 		{"no-identity", ship.ErrNoIdentity},
 		{"no-signer", ship.NoSigner},
 		{"other-signer", ship.OtherSigner},
+		{"undescribed", ship.Undescribed},
 		{"exists", fs.ErrExists},
 		{"no-space", fs.ErrNoSpace},
 		{"filesystem-damaged", fs.ErrDamaged},

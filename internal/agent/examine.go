@@ -62,7 +62,7 @@ func (a *Agent) Examine(ctx context.Context, name string) (Examined, error) {
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return out, err
 	}
-	out.Room = Room{Free: free, All: all}
+	out.Room = Room{Free: free, All: all, Ship: lastShip(view)}
 	return out, nil
 }
 

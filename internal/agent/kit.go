@@ -29,6 +29,15 @@ type Proved struct {
 	Opens      []string `json:"opens"`      // configured recipients whose secrets the kit opens; none where nothing is encrypted
 	NotOpened  []string `json:"not_opened"` // configured recipients that need another identity
 	Point      point.ID `json:"point"`      // a restore point that was opened, "" when there is none yet
+	Sets       []Set    `json:"sets"`       // of each set of recipients that restore points were encrypted for
+}
+
+// Set is what came of opening one of the restore points that were encrypted for the
+// same recipients.
+type Set struct {
+	Point  point.ID `json:"point"`  // the newest of them, which was tried
+	Points int      `json:"points"` // how many there are
+	Opened bool     `json:"opened"`
 }
 
 // Lines say it to people.
@@ -43,7 +52,21 @@ func (p Proved) Lines() []string {
 	if p.Point == "" {
 		return append(lines, p.Repository+": there was no restore point yet to open.")
 	}
-	return append(lines, fmt.Sprintf("%s: restore point %s was opened.", p.Repository, p.Point))
+	if len(p.Sets) == 0 {
+		return append(lines, fmt.Sprintf("%s: restore point %s was opened.", p.Repository, p.Point))
+	}
+	for _, s := range p.Sets {
+		opened := "was opened"
+		if !s.Opened {
+			opened = "was NOT opened"
+		}
+		of := ", the only one for its recipients"
+		if s.Points > 1 {
+			of = fmt.Sprintf(", the newest of %d for the same recipients; the others were not tried", s.Points)
+		}
+		lines = append(lines, fmt.Sprintf("%s: restore point %s %s%s.", p.Repository, s.Point, opened, of))
+	}
+	return lines
 }
 
 // keepIdentity keeps a new identity before anything depends on it. The file is
@@ -198,7 +221,7 @@ func (s *setup) prove(ctx context.Context, k config.Kit) ([]Proved, error) {
 // proveOne tries one repository of a kit against the recipients that are
 // configured.
 func (s *setup) proveOne(ctx context.Context, r config.Repository, recipients []string) (Proved, error) {
-	proved := Proved{Repository: r.Name, URL: r.URL, Opens: []string{}, NotOpened: []string{}}
+	proved := Proved{Repository: r.Name, URL: r.URL, Opens: []string{}, NotOpened: []string{}, Sets: []Set{}}
 	trusted, err := ship.ParsePublicKey(r.Signer)
 	if err != nil {
 		return proved, err
@@ -223,7 +246,13 @@ func (s *setup) proveOne(ctx context.Context, r config.Repository, recipients []
 			return proved, fmt.Errorf("%w: its identity opens nothing that is encrypted for %s", ship.ErrNoIdentity, strings.Join(recipients, ", "))
 		}
 	}
-	proved.Point, err = repo.OpenNewest(ctx)
+	if proved.Point, err = repo.OpenNewest(ctx); err != nil || proved.Point == "" || repo.Encryption == ship.EncryptionNone {
+		return proved, err
+	}
+	sets, err := repo.OpenEach(ctx)
+	for _, one := range sets {
+		proved.Sets = append(proved.Sets, Set(one))
+	}
 	return proved, err
 }
 

@@ -88,12 +88,13 @@ func (a *Agent) openViewBy(ctx context.Context, name string, look ship.Look, ope
 	}
 	repo, err := open(ctx, conf, a.Report)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, a.undescribed(err, conf)
 	}
 	cache, err := a.cacheOf(repo)
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	a.noteDescription(name, repo)
 	view, err := repo.View(ctx, cache, look)
 	if err == nil && look == ship.Known && (len(view.Problems) > 0 || a.wasUnexplained(repo.ID)) {
 		// What is wrong may be more than such a look sees.
@@ -107,7 +108,7 @@ func (a *Agent) openViewBy(ctx context.Context, name string, look ship.Look, ope
 		a.warn("", "repository %s: %s", name, note)
 	}
 	a.noteLook(name, repo, view, cache, look)
-	a.noteRoom(ctx, name, repo)
+	a.noteRoom(ctx, name, repo, view)
 	return repo, view, cache, nil
 }
 

@@ -89,6 +89,7 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 	defer s.close() //nolint:errcheck // only read from
 	if !o.DryRun {
 		a.sweepStorage(ctx)
+		a.sweepState()
 	}
 	var faults []error
 	if unusable != nil && !o.passing {
@@ -101,11 +102,12 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 		p := pruneThere{agent: a, PruneOptions: o, groups: groups, out: &out}
 		view, err := p.repository(ctx, repos, name)
 		if err != nil {
+			again := err.Error() == repos.told[name]
 			err = fmt.Errorf("prune repository %s: %w", name, err)
-			if !gone[name] { // else the step before has said so
+			joinFor(failed, groups, name, err)
+			if !again && !gone[name] { // else the step before has said so
 				faults = append(faults, err)
 			}
-			joinFor(failed, groups, name, err)
 			continue
 		}
 		views[name] = view
@@ -199,16 +201,25 @@ func (t *pruneThere) repository(ctx context.Context, repos *repositories, name s
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, held.release()) }()
+	// A drop of this host may have removed a point since it was opened: that one
+	// counts for no policy.
+	if o.view.Behind() {
+		if err := o.repo.CatchUp(ctx, o.view); err != nil {
+			return nil, err
+		}
+	}
 	local := a.points()
 	if !t.DryRun {
 		if local, err = a.reconcile(ctx, conf, o.repo, o.view); err != nil {
 			return nil, err
 		}
 	}
-	a.warnOf(name, o.view.Problems)
 	if !conf.Prune {
+		a.warnOf(name, o.view.Problems)
 		return o.view, nil
 	}
+	told := 0 // the first is in the error of a prune that they stop
+	defer func() { a.warnOf(name, o.view.Problems[min(told, len(o.view.Problems)):]) }()
 	if o.cache.Seen().Put > 0 { // it ships there, so that no other host does
 		if err := a.checkWriters(o); err != nil {
 			return nil, err
@@ -218,7 +229,10 @@ func (t *pruneThere) repository(ctx context.Context, repos *repositories, name s
 	if err != nil {
 		return nil, err
 	}
-	return o.view, t.drop(ctx, o, conf, drop)
+	if err = t.drop(ctx, o, conf, drop); errors.Is(err, advice.Damaged) {
+		told = 1
+	}
+	return o.view, err
 }
 
 // drop removes points. It writes down before what it is about to do, so that

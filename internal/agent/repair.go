@@ -106,6 +106,7 @@ type repair struct {
 	again []int64 // gone too, but their points were shipped again under other numbers
 	junk  []string
 	put   []int64  // events that are put back
+	event []int64  // events that cannot be read and that this host has never read
 	lease []string // keys of leases that do not verify
 	ill   bool     // kept points are damaged
 	lost  bool     // points are lost
@@ -119,7 +120,7 @@ func (r *repair) run(ctx context.Context) error {
 	if r.ill || r.lost || len(r.again) > 0 {
 		faults = append(faults, r.heal(ctx))
 	}
-	if ctx.Err() == nil && (len(r.junk)+len(r.lease) > 0 && r.o.RemoveJunk || len(r.gone) > 0 && r.o.AcceptLoss || len(r.again) > 0 || len(r.put) > 0) {
+	if ctx.Err() == nil && (len(r.junk)+len(r.lease) > 0 && r.o.RemoveJunk || len(r.gone)+len(r.event) > 0 && r.o.AcceptLoss || len(r.again) > 0 || len(r.put) > 0) {
 		faults = append(faults, r.write(ctx))
 	}
 	if ctx.Err() == nil {
@@ -132,7 +133,13 @@ func (r *repair) run(ctx context.Context) error {
 func (r *repair) plan(ctx context.Context) error {
 	repo, view, cache, err := r.agent.openView(ctx, r.name, ship.Whole)
 	if err != nil {
-		return err
+		again, err := r.describe(ctx, err)
+		if err != nil || !again {
+			return err
+		}
+		if repo, view, cache, err = r.agent.openView(ctx, r.name, ship.Whole); err != nil {
+			return err
+		}
 	}
 	defer cache.Close() //nolint:errcheck // what it could not write is read again
 	for _, d := range view.Damage() {
@@ -168,13 +175,13 @@ func (r *repair) plan(ctx context.Context) error {
 		r.junk = append(r.junk, p.Object)
 		r.step(Repair{Action: RepairRemove, Object: p.Object, Allowed: r.o.RemoveJunk, Text: "delete an object that no record needs: " + p.Problem})
 	}
+	r.planEvents(view)
 	for _, p := range view.Problems {
 		switch {
+		case r.givesUp(p):
 		case r.puts(p):
 			r.step(Repair{Action: RepairPut, Object: p.Object, Allowed: true, Text: "put back what lay there, as it was signed: this host remembers it (" + p.Problem + ")"})
 		case slices.Contains(r.junk, p.Object), r.accepts(p), p.Kind == ship.KindOldGaps:
-		case strings.HasPrefix(p.Object, "meta/ledger/"):
-			r.step(Repair{Action: RepairTell, Object: p.Object, Text: "this host has never read it, and cannot put it back: a host that has can, with snapd repair; or put the object back from another version or a copy of the repository (" + p.Problem + ")"})
 		default:
 			r.step(Repair{Action: RepairTell, Object: p.Object, Text: "nothing can be done about it from here: " + p.Problem})
 		}
@@ -271,6 +278,9 @@ func (r *repair) write(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := r.giveUp(ctx, repo, view); err != nil {
+		return err
+	}
 	if r.o.RemoveJunk {
 		still := slices.DeleteFunc(r.junk, func(key string) bool {
 			return !slices.ContainsFunc(view.Junk(), func(p ship.Problem) bool { return p.Object == key })
@@ -313,7 +323,7 @@ func (r *repair) left(ctx context.Context) error {
 	if n := len(problems); n > 1 || n == 1 && problems[0].Kind != ship.KindOldGaps {
 		err := fmt.Errorf("%s unexplained, the first is %s: %s", plural(n, "thing there is", "things there are"), problems[0].Object, problems[0].Problem)
 		switch {
-		case len(r.gone) > 0 && !r.o.AcceptLoss:
+		case len(r.gone)+len(r.event) > 0 && !r.o.AcceptLoss:
 			err = advice.In(NotAccepted, err)
 		case len(r.junk)+len(r.lease) > 0 && !r.o.RemoveJunk:
 			err = advice.In(NotRemoved, err)

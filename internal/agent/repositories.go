@@ -20,6 +20,7 @@ type repositories struct {
 	all     map[string]*opening
 	settled chan struct{} // has room for one: an opening has ended
 	running sync.WaitGroup
+	told    map[string]string // by name, the last fault of one that a ship has told
 }
 
 // opening is one of them. What it became may be read once done is closed.
@@ -39,7 +40,7 @@ func (o *opening) isDone() bool {
 }
 
 func (a *Agent) repositories() *repositories {
-	return &repositories{agent: a, all: map[string]*opening{}, settled: make(chan struct{}, 1)}
+	return &repositories{agent: a, all: map[string]*opening{}, settled: make(chan struct{}, 1), told: map[string]string{}}
 }
 
 // begin opens a repository, unless that was begun before.

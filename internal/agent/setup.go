@@ -219,8 +219,12 @@ func (s *setup) create(ctx context.Context, p *place) error {
 	if err != nil {
 		return err
 	}
+	if p.remains.ID != "" {
+		_, err = ship.Redescribe(ctx, store, ship.CreateOptions{Signer: p.signer, Encryption: string(p.Encryption), Now: s.now}, describedAt(s.State, p.Repository), false)
+		return err
+	}
 	_, err = ship.Create(ctx, store, ship.CreateOptions{
-		Signer: p.signer, Encryption: string(p.Encryption), Now: s.now, ID: p.remains.ID, SliceBytes: p.remains.SliceBytes,
+		Signer: p.signer, Encryption: string(p.Encryption), Now: s.now,
 	})
 	if errors.Is(err, ship.ErrExists) { // since it was looked for
 		p.there = true

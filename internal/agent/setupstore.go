@@ -28,6 +28,8 @@ func (s *setup) ask(ctx context.Context, p *place) error {
 	}
 	says, err := ship.Describe(ctx, store)
 	switch {
+	case errors.Is(err, ship.Undescribed):
+		return s.undescribed(err, p)
 	case errors.Is(err, ship.ErrNotRepository):
 		return s.begin(ctx, store, p, advice.With(err, "check the address; where no repository is, there is none to go on with"))
 	case err != nil:
@@ -49,10 +51,22 @@ func (s *setup) ask(ctx context.Context, p *place) error {
 		return err
 	}
 	repo, err := ship.Open(ctx, store, ship.OpenOptions{Trusted: trusted, Identities: identities})
+	if errors.Is(err, ship.Undescribed) {
+		return s.undescribed(err, p)
+	}
 	if err != nil {
 		return err
 	}
 	return s.fits(ctx, p, repo)
+}
+
+// undescribed is for a description that is damaged: another one is put over it
+// only by a repair, which looks at what else lies there.
+func (s *setup) undescribed(err error, p *place) error {
+	if s.fresh || p.signer == nil {
+		return err
+	}
+	return advice.With(err, "run: snapd repair %s, which puts the description back if what lies there is this host's; nothing is made over it", p.Name)
 }
 
 // fits tells whether a repository that is there and ours is what this call is

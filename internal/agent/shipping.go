@@ -96,6 +96,7 @@ func (a *shipping) shipments(ctx context.Context, all []shipment) ([]point.Point
 			done[p.ID] = p
 		}
 		if err != nil {
+			a.repos.told[name] = err.Error()
 			s.err = errors.Join(s.err, fmt.Errorf("ship group %s to %s: %w", s.group.Name, name, err))
 		}
 		if s.left = slices.DeleteFunc(s.left, func(r string) bool { return r == name }); len(s.left) == 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"snapd/internal/advice"
 	"snapd/internal/point"
@@ -27,6 +28,8 @@ type Verified struct {
 	Problems []Problem `json:"problems"`
 	Orphans  []Orphans `json:"orphans"`
 	Notes    []string  `json:"notes"` // said to people, no damage: what was found whole again, what a listing lacked
+
+	do []string // what can be done about the problems, by repository
 }
 
 // Orphans are objects in a repository that belong to no point and to no upload
@@ -76,7 +79,11 @@ func (a *Agent) Verify(ctx context.Context, o VerifyOptions) (Verified, error) {
 		faults = append(faults, missing...) // one point need not lie in all of them
 	}
 	if len(out.Problems) > 0 {
-		faults = append(faults, advice.In(advice.Damaged, fmt.Errorf("%s found: not everything there is what was shipped", plural(len(out.Problems), "problem was", "problems were"))))
+		err := advice.In(advice.Damaged, fmt.Errorf("%s found: not everything there is what was shipped", plural(len(out.Problems), "problem was", "problems were")))
+		if len(out.do) > 0 {
+			err = advice.With(err, "%s; and find out at the repository why the objects changed", strings.Join(out.do, "; "))
+		}
+		faults = append(faults, err)
 	}
 	return out, errors.Join(faults...)
 }
@@ -190,6 +197,9 @@ func (a *Agent) noteFindings(ctx context.Context, name string, repo *ship.Reposi
 		}
 	}
 	a.noteLook(name, repo, view, cache, ship.Whole)
+	if slices.ContainsFunc(out.Problems, func(p Problem) bool { return p.Repository == name }) {
+		out.do = append(out.do, a.remedies(ctx, name, view)...)
+	}
 }
 
 // noteSuspects has every look from now on ask for the points and events that do

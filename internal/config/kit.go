@@ -82,7 +82,7 @@ func FormatKit(k Kit) string {
 # This file and the repositories below are enough to restore, on an empty host,
 # what is in them. KEEP IT AWAY FROM %s: on paper or in a password manager. If
 # it is lost with that host, nothing is left that can read them. Keep it secret:
-# it opens every restore point.
+# every reader of it can read the restore points that it opens.
 #
 `, k.Host, k.Made.UTC().Format(time.RFC3339), k.Host)
 	comment(&b, "What was tried with what is written here, when it was written:", k.Proved)

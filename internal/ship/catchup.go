@@ -14,6 +14,16 @@ func (r *Repository) CatchUp(ctx context.Context, v *View) error {
 	return r.newPoints(ctx, v)
 }
 
+// Behind tells whether another process of this host has seen newer points or events
+// than the view has. It asks no store.
+func (v *View) Behind() bool {
+	if v.cache == nil {
+		return true // nothing tells
+	}
+	seen := v.cache.readSeen()
+	return above(seen.Event, &Link{Number: v.top}) || above(seen.Point, &Link{Number: v.highest})
+}
+
 // newPoints reads the points above the highest number that the view knows.
 func (r *Repository) newPoints(ctx context.Context, v *View) error {
 	news := false

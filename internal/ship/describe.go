@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"snapd/internal/advice"
 	"snapd/internal/point"
 )
 
@@ -38,6 +39,9 @@ func Describe(ctx context.Context, s Store) (Description, error) {
 		if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDeleted) { // on top of hidden versions none is made
 			return Description{}, fmt.Errorf("look for a repository: %w: %w", ErrNotRepository, err)
 		}
+		if errors.Is(err, ErrDamaged) {
+			err = advice.In(Undescribed, err)
+		}
 		return Description{}, fmt.Errorf("look for a repository: %w", err)
 	}
 	_, body, err := split(object.Bytes())
@@ -55,7 +59,7 @@ func Describe(ctx context.Context, s Store) (Description, error) {
 		d.Signer, err = ParsePublicKey(doc.Signer)
 	}
 	if err != nil {
-		return Description{}, fmt.Errorf("look for a repository: the object %q is there and describes none: %w", keyRepository, err)
+		return Description{}, advice.In(Undescribed, fmt.Errorf("look for a repository: the object %q is there and describes none: %w: %w", keyRepository, ErrDamaged, err))
 	}
 	return d, nil
 }

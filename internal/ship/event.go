@@ -34,6 +34,8 @@ type eventBody struct {
 	Damage  []noted      `json:"damage,omitempty"`  // what was found damaged or missing
 	Whole   []point.ID   `json:"whole,omitempty"`   // streams that were found whole again
 	Adopt   *adoptedHost `json:"adopt,omitempty"`   // which host goes on
+
+	LostEvents []int64 `json:"lost_events,omitempty"` // numbers of earlier events that cannot be read any more
 }
 
 // dropped is a point that was removed: retention, a person, or a record of the
@@ -69,7 +71,7 @@ type adoptedHost struct {
 }
 
 func (b *eventBody) empty() bool {
-	return len(b.Drop)+len(b.Absent)+len(b.Remove)+len(b.Abandon)+len(b.Pin)+len(b.Unpin)+len(b.Damage)+len(b.Whole) == 0 && b.Adopt == nil
+	return len(b.Drop)+len(b.Absent)+len(b.Remove)+len(b.Abandon)+len(b.Pin)+len(b.Unpin)+len(b.Damage)+len(b.Whole)+len(b.LostEvents) == 0 && b.Adopt == nil
 }
 
 // prunes tells whether the event says of numbers that they are gone. The host that
@@ -97,6 +99,11 @@ func (d *eventDoc) check() error {
 	}
 	if d.empty() {
 		return errors.New("it says nothing")
+	}
+	for _, n := range d.LostEvents {
+		if n < 1 || n >= d.Number {
+			return fmt.Errorf("lost: %d is no number of an earlier event", n)
+		}
 	}
 	return d.checkBody()
 }

@@ -12,7 +12,9 @@ import (
 // whenever one is added.
 type facts struct {
 	highest    int64
-	top        int64            // number of the newest event
+	top        int64            // number of the newest event that was read
+	namedEvent int64            // the highest number of an event that points or this host's memory name
+	givenUp    map[int64]bool   // numbers of events that cannot be read any more, as a later one says
 	explained  map[int64]Digest // numbers that are dropped, with the point's digest, or absent, with none
 	accounted  int64            // every number up to this one was accounted for by the host that put an event
 	droppedIDs map[point.ID]bool
@@ -60,11 +62,8 @@ func (v *View) settleNumbers() {
 	v.Problems = slices.Clone(v.met)
 	v.readLedger()
 	v.findHighest()
-	v.Problems = slices.DeleteFunc(v.Problems, func(p Problem) bool { // a prune has dropped what lay there
-		n, ok := parseNumbered(prefixPoints, p.Object)
-		_, gone := v.explained[n]
-		return ok && gone
-	})
+	v.findNamedEvents()
+	v.Problems = slices.DeleteFunc(v.Problems, v.settled)
 	v.checkNumbers()
 }
 
@@ -236,7 +235,7 @@ func (v *View) checkNumbers() {
 		v.problem(KindOldGaps, prefixPoints, "version 1 kept no record of removals: %d numbers are not explained; a prune asks for each and writes it down", len(v.old))
 	}
 	for n := int64(1); n < v.top; n++ {
-		if _, there := v.events[n]; !there && !v.passedOver(n) && !v.hasProblem(eventKey(n)) {
+		if _, there := v.events[n]; !there && !v.givenUp[n] && !v.passedOver(n) && !v.hasProblem(eventKey(n)) {
 			v.problem(KindMissing, eventKey(n), "event number %d is missing: it cannot be read", n)
 		}
 	}
@@ -273,7 +272,7 @@ func (v *View) checkLinks() {
 		}
 		if e, ok := v.events[l.Number]; ok && e.digest != l.Digest {
 			v.problem(KindRolledBack, eventKey(l.Number), "event number %d: damaged: it is not the one that %s names", l.Number, who)
-		} else if !ok && l.Number > v.top && !v.hasProblem(eventKey(l.Number)) { // said once, however many name it
+		} else if !ok && l.Number > v.top && !v.givenUp[l.Number] && !v.hasProblem(eventKey(l.Number)) { // said once, however many name it
 			v.problem(KindRolledBack, eventKey(l.Number), "rolled back: %s was put after event number %d, which is gone", who, l.Number)
 		}
 	}

@@ -27,7 +27,7 @@ func (v *View) isJunk(p Problem) bool {
 	}
 	if n, ok := parseNumbered(prefixLedger, p.Object); ok {
 		_, read := v.events[n]
-		return !read && (n > v.top || v.passedOver(n))
+		return !read && (n >= v.nextEvent() || v.passedOver(n))
 	}
 	// Of a stream that a point needs, the manifest is damaged; that is no junk.
 	s, ok := parseStreamKey(p.Object)
@@ -42,8 +42,12 @@ func (r *Repository) RemoveJunk(ctx context.Context, v *View, keys []string) err
 		return fmt.Errorf("remove junk: %w", err)
 	}
 	junk := v.Junk()
+	if err := r.skipEvents(ctx, v, keys); err != nil {
+		return fmt.Errorf("remove junk: %w", err)
+	}
 	var numbers []int64
-	for _, key := range keys {
+	// What lies below a folder in place of an object goes before that.
+	for _, key := range slices.Backward(slices.Sorted(slices.Values(keys))) {
 		i := slices.IndexFunc(junk, func(p Problem) bool { return p.Object == key })
 		if i < 0 {
 			return fmt.Errorf("remove junk: %s was not found to be any", key)
@@ -159,7 +163,7 @@ func (v *View) Explains(key string) bool {
 		return gone
 	}
 	if n, ok := parseNumbered(prefixLedger, key); ok {
-		return v.passedOver(n)
+		return v.givenUp[n] || v.passedOver(n)
 	}
 	return false
 }

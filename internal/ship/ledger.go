@@ -34,7 +34,7 @@ func (r *Repository) fetchEvent(ctx context.Context, number int64) (event, int64
 
 // refresh reads the events that were put since the view was made.
 func (r *Repository) refresh(ctx context.Context, v *View) (news []event, err error) {
-	for n, junk := v.top+1, 0; junk < maxJunk; n++ {
+	for n, junk := v.nextEvent(), 0; junk < maxJunk; n++ {
 		e, size, err := r.fetchEvent(ctx, n)
 		switch {
 		case errors.Is(err, ErrNotFound):
@@ -81,7 +81,7 @@ func (r *Repository) putEvent(ctx context.Context, v *View, decide func() (*even
 	if err := r.checkWritable(); err != nil {
 		return err
 	}
-	number, tries, junk := v.top+1, 0, 0
+	number, tries, junk := v.nextEvent(), 0, 0
 	for tries < eventTries && junk < maxJunk {
 		body, err := decide()
 		if err != nil || body == nil || body.empty() {
@@ -115,7 +115,7 @@ func (r *Repository) putEvent(ctx context.Context, v *View, decide func() (*even
 		}
 		if v.top > top {
 			tries++
-			number = v.top + 1
+			number = v.nextEvent()
 		} else { // no event of ours lies there
 			junk++
 			number++

@@ -286,7 +286,7 @@ func TestDamageIsRemembered(t *testing.T) {
 func TestDamageIsNotedAgain(t *testing.T) {
 	b, store, _, streams := aged(t)
 	w, c := b.host(), openCache(t, t.TempDir())
-	shiptest.FlipBit(t, store, store.Keys("data/"+string(streams[0].ID))[0])
+	shiptest.FlipBit(t, store, store.Keys("data/" + string(streams[0].ID))[0])
 	verify := func() {
 		t.Helper()
 		got, _, err := w.Verify(t.Context(), ship.VerifyOptions{}, nil)

@@ -117,8 +117,12 @@ func (l *looker) readEvents(ctx context.Context) error {
 	v := l.v
 	top := l.topEvent()
 	due := l.numbers(prefixLedger)
+	v.findNamedEvents()
 	for n := int64(1); n <= top; n++ {
 		_, known := v.events[n]
+		if !known && v.look == Known && v.givenUp[n] {
+			continue // a whole look asks whether it was put back
+		}
 		_, listed := l.listed[eventKey(n)]
 		if !known || l.doubts.suspect[eventKey(n)] || v.look == Whole && (!listed || n == top) {
 			due = append(due, n)

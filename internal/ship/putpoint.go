@@ -66,13 +66,18 @@ func (r *Repository) putPoint(ctx context.Context, rec PointRecord, view *View) 
 		if !errors.Is(err, ErrExists) || there == nil {
 			return 0, err
 		}
-		if _, _, _, err := r.fetchPoint(ctx, number); err == nil {
+		_, _, _, what := r.fetchPoint(ctx, number)
+		switch {
+		case what == nil:
 			return 0, advice.With(fmt.Errorf("number %d is taken: %w", number, ErrConflict),
 				"is this machine a clone? Give it a prefix and a signing key of its own (`snapd init`); if no other host writes here, try again")
-		} else if !isDamage(err) || junk >= maxJunk {
-			return 0, err
+		case !isDamage(what) || junk >= maxJunk:
+			return 0, what
+		case !errors.Is(what, ErrNotFound) && !view.junk[number]: // no record of ours lies there
+			view.junk[number] = true
+			view.met = append(view.met, Problem{Object: pointKey(number), Problem: what.Error(), Points: []point.ID{}})
 		}
-		number++ // no record of ours lies there
+		number++
 	}
 }
 

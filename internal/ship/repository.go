@@ -44,6 +44,8 @@ type Repository struct {
 	host       string // opaque id of this host
 	baseAgain  time.Duration
 
+	description []byte // the object as it was read
+
 	hidden *hiddenStore // of a reader that also reads what was deleted; nil of others
 
 	// numbering keeps two groups of one process from taking one number.
@@ -78,25 +80,7 @@ func Create(ctx context.Context, s Store, o CreateOptions) (*Repository, error) 
 	if o.Signer == nil {
 		return nil, errors.New("create repository: a signing key is needed")
 	}
-	if o.SliceBytes == 0 {
-		o.SliceBytes = defaultSlice
-	}
-	if o.ID == "" {
-		var id [16]byte
-		rand.Read(id[:])
-		o.ID = hex.EncodeToString(id[:])
-	}
-	doc := repositoryDoc{
-		header:     header{Format: formatVersion, Type: typeRepository, Repository: o.ID},
-		Created:    o.Now.UTC().Truncate(time.Second),
-		Encryption: o.Encryption,
-		Signer:     o.Signer.Public().String(),
-		SliceBytes: o.SliceBytes,
-	}
-	if err := doc.check(); err != nil {
-		return nil, fmt.Errorf("create repository: %w", err)
-	}
-	object, err := sign(o.Signer, typeRepository, doc.Repository, keyRepository, &doc)
+	object, doc, err := describe(o)
 	if err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
@@ -114,7 +98,31 @@ func Create(ctx context.Context, s Store, o CreateOptions) (*Repository, error) 
 		}
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
-	return newRepository(s, &doc, OpenOptions{Signer: o.Signer}), nil
+	return newRepository(s, doc, OpenOptions{Signer: o.Signer}), nil
+}
+
+// describe makes the signed description of a repository.
+func describe(o CreateOptions) (object []byte, doc *repositoryDoc, err error) {
+	if o.SliceBytes == 0 {
+		o.SliceBytes = defaultSlice
+	}
+	if o.ID == "" {
+		var id [16]byte
+		rand.Read(id[:])
+		o.ID = hex.EncodeToString(id[:])
+	}
+	doc = &repositoryDoc{
+		header:     header{Format: formatVersion, Type: typeRepository, Repository: o.ID},
+		Created:    o.Now.UTC().Truncate(time.Second),
+		Encryption: o.Encryption,
+		Signer:     o.Signer.Public().String(),
+		SliceBytes: o.SliceBytes,
+	}
+	if err := doc.check(); err != nil {
+		return nil, nil, err
+	}
+	object, err = sign(o.Signer, typeRepository, doc.Repository, keyRepository, doc)
+	return object, doc, err
 }
 
 // putOnce puts an object that no caller may put twice. When something lies there
@@ -196,15 +204,14 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 			return nil, advice.With(fmt.Errorf("open repository: %w: %w", ErrNotRepository, err),
 				"check the address for a mistake, and whether its disk is mounted; if it is right and nothing was ever shipped there, run: snapd init")
 		}
+		if errors.Is(err, ErrDamaged) {
+			return nil, foreign(err, nil, o.Trusted)
+		}
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	var doc repositoryDoc
 	if err := open(o.Trusted, object.Bytes(), typeRepository, "", keyRepository, &doc); err != nil {
-		err = foreign(err, object.Bytes(), o.Trusted)
-		if errors.Is(err, ErrDamaged) {
-			err = advice.With(err, "put the object %q back from another version or a copy of it: nothing else there can be opened before, and nothing else is changed", keyRepository)
-		}
-		return nil, err
+		return nil, foreign(err, object.Bytes(), o.Trusted)
 	}
 	if err := checkHeader(doc.header, typeRepository, doc.Repository); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
@@ -221,23 +228,21 @@ func Open(ctx context.Context, s Store, o OpenOptions) (*Repository, error) {
 			"set recipients = [\"age1…\"] for it")
 	}
 	r := newRepository(s, &doc, o)
-	r.hidden, r.readOnly = hidden, o.Hidden
+	r.hidden, r.readOnly, r.description = hidden, o.Hidden, object.Bytes()
 	return r, nil
 }
 
-// foreign says whose the repository seems to be.
+// foreign says whose the repository is, when another key has signed it. What no
+// key that it names has signed is damaged.
 func foreign(err error, object []byte, trusted PublicKey) error {
-	if !errors.Is(err, ErrSignature) {
+	if errors.Is(err, ErrNewer) {
 		return fmt.Errorf("open repository: %w", err)
 	}
-	_, body, serr := split(object)
-	var doc repositoryDoc
-	if serr == nil && decode(body, &doc) == nil {
-		if key, perr := ParsePublicKey(doc.Signer); perr == nil && !key.Equal(trusted) {
-			return advice.In(OtherSigner, fmt.Errorf("open repository: %w: it belongs to the key %s, not to %s", ErrSignature, key, trusted))
-		}
+	if other := ofOtherKey(object, trusted); other != nil {
+		return fmt.Errorf("open repository: %w", other)
 	}
-	return fmt.Errorf("open repository: %w", err)
+	return advice.With(advice.In(Undescribed, fmt.Errorf("open repository: %w", err)),
+		"put the object %q back from another version or a copy of it: nothing else there can be opened before, and nothing else is changed", keyRepository)
 }
 
 func newRepository(s Store, d *repositoryDoc, o OpenOptions) *Repository {
@@ -263,6 +268,10 @@ func newRepository(s Store, d *repositoryDoc, o OpenOptions) *Repository {
 	}
 	return r
 }
+
+// Description is the signed object that describes the repository, as it was read
+// when it was opened; nil of one that was just made.
+func (r *Repository) Description() []byte { return r.description }
 
 // canUnseal tells whether this process can read what is encrypted.
 func (r *Repository) canUnseal() bool {

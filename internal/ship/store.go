@@ -130,6 +130,7 @@ var (
 const (
 	NoSigner    advice.Class = "no-signer"    // no signer's key is known
 	OtherSigner advice.Class = "other-signer" // another host's key signed it
+	Undescribed advice.Class = "undescribed"  // the description of a repository is there and cannot be used
 )
 
 // maxKey is what a key may measure, so that prefix and key together stay

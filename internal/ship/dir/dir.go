@@ -205,11 +205,11 @@ func openObject(root *os.Root, key string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !named.Mode().IsRegular() && !named.IsDir() {
-		return nil, fmt.Errorf("%w: it is no file", ship.ErrDamaged) // a link or a pipe: it is there, and no object
-	}
 	if named.IsDir() {
-		return nil, fmt.Errorf("%w: it is no file", ship.ErrNotFound)
+		return nil, fmt.Errorf("%w: it is a folder", ship.ErrDamaged) // nothing can be put there as long as it is
+	}
+	if !named.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: it is no file", ship.ErrDamaged) // a link or a pipe: it is there, and no object
 	}
 	f, err := root.Open(key)
 	if err != nil {
@@ -354,7 +354,12 @@ func (s *Store) Delete(_ context.Context, key string) error {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	defer done()
-	if err := root.Remove(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err = root.Remove(key)
+	switch {
+	case errors.Is(err, syscall.ENOTEMPTY):
+		return advice.With(fmt.Errorf("delete %s: it is a folder, and holds what is no object: %w", key, err),
+			"look at what lies in %s, and move that folder away", filepath.Join(s.root, key))
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("delete %s: %w", key, s.explain(err))
 	}
 	s.folders.Lock()
