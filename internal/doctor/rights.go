@@ -11,7 +11,7 @@ import (
 // doctor itself runs outside of the agent's sandbox, so that what it can do says
 // nothing of the agent.
 func (s serviceCheck) rights(ctx context.Context, storages []string) []Check {
-	const name = "agent's rights"
+	const name = "rights of the agent"
 	if s.state(ctx, systemd.AgentService).Loaded != "loaded" {
 		return nil // the check of the socket has said so
 	}

@@ -43,7 +43,7 @@ func Rights() []Right {
 		capability(21, "SYS_ADMIN", "no snapshot can be taken or deleted, and no filesystem thawed"),
 		capability(1, "DAC_OVERRIDE", "datasets whose directories belong to users of containers cannot be opened"),
 		capability(3, "FOWNER", "subvolumes of Btrfs whose root belongs to a user of a container cannot be snapshotted"),
-		capability(19, "SYS_PTRACE", "what containers have mounted cannot be read"),
+		capability(19, "SYS_PTRACE", "which processes of the host write to a group's files, and which run a hook of a killed agent, cannot be told"),
 		less(capability(23, "SYS_NICE", "a window has no real-time priority, so that members stay frozen for longer on a busy host")),
 		capability(5, "KILL", "hooks and holds that run as another user than root cannot be ended when they hang"),
 		less(capability(14, "IPC_LOCK", "the memory of a window's guard, and LVM's own, can be swapped out to a disk that is frozen")),
