@@ -21,6 +21,10 @@ func tellLacking(report agent.Report) {
 	if err != nil {
 		report(agent.WarningOf("", err))
 	}
+	warnOfLacking(report, lacking)
+}
+
+func warnOfLacking(report agent.Report, lacking []systemd.Right) {
 	for _, r := range lacking {
 		err := fmt.Errorf("the agent runs without %s: %s", r, r.Without)
 		report(agent.WarningOf("", advice.With(err, "run: snapd doctor, which names the drop-in of %s that takes it away", systemd.AgentService)))
