@@ -145,8 +145,8 @@ func TestOfOtherUsers(t *testing.T) {
 	h.tried("point volumes")
 	h.tried("ended")
 	h.tried("seen")
-	h.endsWhatIsLeft("the agent's unit", "")
-	h.endsWhatIsLeft("the unit that thaws", "[Service]\nExecStopPost=\n")
+	h.endsWhatIsLeft("a hook of user 999, by the agent's unit", "hook", "sleep 1235", "")
+	h.endsWhatIsLeft("a hold in a user namespace, by the unit that thaws", "hold", "sleep 1236", "[Service]\nExecStopPost=\n")
 	h.tried("point btrees") // no lock stays
 	h.says(0, `snapd --json doctor | jq -e '[.checks[] | select(.check == "rights of the agent").ok] == [true]'`, "true")
 	for _, c := range trials() {
@@ -175,20 +175,20 @@ func (h *host) dropIn(text string) {
 	h.t.Cleanup(func() { h.sh("rm " + dropInFile + "; " + again) })
 }
 
-// endsWhatIsLeft kills the agent in a hook and in a hold, of which one runs as 999
-// and the other in a user namespace: what thaws ends both.
-func (h *host) endsWhatIsLeft(what, dropIn string) {
+// endsWhatIsLeft kills the agent while a command of a group runs in a container: what
+// thaws ends that command.
+func (h *host) endsWhatIsLeft(what, group, command, dropIn string) {
 	h.t.Run(what, func(t *testing.T) {
 		h := &host{Guest: h.Guest, t: t}
 		if dropIn != "" {
 			h.dropIn(dropIn)
 		}
-		h.sh("for g in hook hold; do (setsid snapd snapshot $g >/root/$g.log 2>&1 &); done")
-		h.await(time.Minute, "pgrep -f '^sleep 1235' && pgrep -f '^sleep 1236'")
+		h.sh("(setsid snapd snapshot " + group + " >/root/killed.log 2>&1 &)")
+		h.await(time.Minute, "pgrep -f '^"+command+"'")
 		h.sh("kill -9 $(systemctl show -P MainPID snapd-agent.service)")
-		h.await(time.Minute, "! pgrep -f '^sleep 123[56]'")
+		h.await(time.Minute, "! pgrep -f '^"+command+"'")
+		h.await(time.Minute, "systemctl show -P ActiveState snapd-agent-thaw.service | grep -x inactive")
 		h.says(0, "journalctl -b -o cat --no-pager -u 'snapd-agent*' -n 30", "which kept a lock or ran a hook for a killed snapd, was ended")
-		h.await(time.Minute, "! systemctl is-active snapd-agent-thaw.service")
 		h.says(0, "snapd thaw", "Nothing was left")
 	})
 }
