@@ -14,6 +14,9 @@ chown 999 /srv/z
 printf '[group.pool]\npaths = ["/srv/z"]\nrepositories = []\n' >>/etc/snapd-agent/snapd.toml
 `)
 	for _, c := range trials() {
+		if c.works == "" {
+			continue // nothing is known that shows it: see there
+		}
 		t.Run(c.setting+" "+c.value, func(t *testing.T) {
 			h := &host{Guest: h.Guest, t: t}
 			h.tried(c.works)

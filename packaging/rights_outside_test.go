@@ -201,7 +201,7 @@ func (h *host) without(c trial) {
 	if status == 0 {
 		h.t.Errorf("without %s=%s in %s nothing fails: the unit needs it not", c.setting, c.value, dropInFile)
 	}
-	if !strings.Contains(out, c.says) {
+	if !strings.Contains(strings.ToLower(out), strings.ToLower(c.says)) {
 		h.t.Errorf("without %s=%s in %s it fails, and does not say %q", c.setting, c.value, dropInFile, c.says)
 	}
 	if c.setting == "CapabilityBoundingSet" && !strings.Contains(out, "the agent runs without "+c.value) {
