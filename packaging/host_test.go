@@ -86,6 +86,12 @@ const writerFrozen = `cat /sys/fs/cgroup/system.slice/docker-*.scope/cgroup.free
 
 func newHost(t *testing.T) *host {
 	t.Helper()
+	return setUpHost(t, setUp)
+}
+
+// setUpHost is a guest with the package in /root, on which a script has run.
+func setUpHost(t *testing.T, script string) *host {
+	t.Helper()
 	h := &host{t: t}
 	deb := h.build()
 	h.Guest = vmtest.New(t, vmtest.Spec{})
@@ -93,7 +99,7 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	h.Sh(t, "cd /root && { [ -e snapd-agent.deb ] || mv *.deb snapd-agent.deb; }") // SNAPD_DEB may have any name
-	h.Sh(t, setUp)
+	h.Sh(t, script)
 	return h
 }
 

@@ -114,6 +114,7 @@ func (d *Daemon) calls(ctx context.Context, report agent.Report) (api.Calls, err
 	if warning != nil {
 		report(agent.WarningOf("", warning))
 	}
+	tellLacking(report)
 	o, err := d.Agent(conf, report)
 	if err != nil {
 		return nil, err

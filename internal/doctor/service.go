@@ -3,6 +3,8 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"snapd/internal/agent"
@@ -30,7 +32,9 @@ func (d doctor) service(ctx context.Context) []Check {
 	if checks[0].OK {
 		checks = append(checks, s.helpers(ctx)...)
 	}
-	checks = append(checks, s.lastEnd(ctx), s.shutdown(), paths(d.Units))
+	checks = append(checks, s.lastEnd(ctx))
+	checks = append(checks, s.rights(ctx, slices.Sorted(maps.Keys(d.Agent.Drivers)))...)
+	checks = append(checks, s.shutdown(), paths(d.Units))
 	for _, r := range d.Agent.Config.Repositories {
 		checks = append(checks, checkKeys(r)...)
 	}

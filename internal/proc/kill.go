@@ -23,8 +23,12 @@ func Kill(pid int, still func() bool) error {
 	if !still() {
 		return nil
 	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+	switch err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); {
+	case err == nil || errors.Is(err, unix.ESRCH):
+		return nil
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("end process %d: %w: it is another user's, and snapd runs without CAP_KILL", pid, err)
+	default:
 		return fmt.Errorf("end process %d: %w", pid, err)
 	}
-	return nil
 }

@@ -39,6 +39,7 @@ func endMarked(doomed func(pid int, mark string) bool) ([]int, error) {
 	}
 	var ended []int
 	var errs error
+	denied := 0
 	for _, pid := range pids {
 		// Reading the environment of one that waits in the kernel could wait
 		// with it; a client that has a lock does not wait so.
@@ -46,7 +47,10 @@ func endMarked(doomed func(pid int, mark string) bool) ([]int, error) {
 		if err != nil || p.State == 'D' || !inContainer(pid) {
 			continue
 		}
-		mark := markOf(pid)
+		mark, err := markOf(pid)
+		if errors.Is(err, os.ErrPermission) {
+			denied++
+		}
 		if mark == "" || !doomed(pid, mark) {
 			continue
 		}
@@ -59,6 +63,9 @@ func endMarked(doomed func(pid int, mark string) bool) ([]int, error) {
 			continue
 		}
 		ended = append(ended, pid)
+	}
+	if denied > 0 {
+		errs = errors.Join(errs, fmt.Errorf("%d processes of containers could not be looked at, and may run a hook or keep a lock: the right to do so is missing", denied))
 	}
 	return ended, errs
 }
@@ -78,18 +85,19 @@ func inContainer(pid int) bool {
 	return containerID.MatchString(in.V2)
 }
 
-// markOf reads the mark of a process, "" when it has none or has ended.
-func markOf(pid int) string {
+// markOf reads the mark of a process, "" when it has none; one that has ended is an
+// error.
+func markOf(pid int) (string, error) {
 	env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
 	if err != nil {
-		return ""
+		return "", err
 	}
 	for v := range bytes.SplitSeq(env, []byte{0}) {
 		if mark, ok := bytes.CutPrefix(v, []byte(markName+"=")); ok {
-			return string(mark)
+			return string(mark), nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // SelfMark is a mark that names this process, until it ends.

@@ -112,7 +112,10 @@ func (l *opener) process(ctx context.Context, pid int) error {
 			return nil // the caller sees that the time is over
 		default:
 		}
-		l.descriptor(pid, dir, fd)
+		// Who may list the descriptors may not always look at them.
+		if err := l.descriptor(pid, dir, fd); errors.Is(err, os.ErrPermission) {
+			return err
+		}
 	}
 	if len(names) == 0 {
 		return nil // of the kernel, or about to end
@@ -120,21 +123,22 @@ func (l *opener) process(ctx context.Context, pid int) error {
 	return l.mappings(pid, dir)
 }
 
-// descriptor adds what one descriptor of a process writes to.
-func (l *opener) descriptor(pid int, dir, fd string) {
+// descriptor adds what one descriptor of a process writes to. One that was closed
+// meanwhile is an error.
+func (l *opener) descriptor(pid int, dir, fd string) error {
 	link := dir + "/fd/" + fd
 	path, err := os.Readlink(link)
 	if err != nil || !ofDisk(path) {
-		return
+		return err
 	}
 	// The link's own mode says how the file was opened.
 	info, err := os.Lstat(link)
 	if err != nil || info.Mode()&0o200 == 0 {
-		return
+		return err
 	}
 	text, err := os.ReadFile(dir + "/fdinfo/" + fd)
 	if err != nil {
-		return
+		return err
 	}
 	id := mountID(text)
 	m, ok := l.table(dir).ByID(id)
@@ -144,6 +148,7 @@ func (l *opener) descriptor(pid int, dir, fd string) {
 	if ok {
 		l.add(pid, m, path, link)
 	}
+	return nil
 }
 
 // ofDisk tells whether a path can be one of a file, and not what the kernel calls

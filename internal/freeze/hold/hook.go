@@ -33,8 +33,11 @@ func (o Outcome) Failure() error {
 	return nil
 }
 
-// ErrTooLong is wrapped when a hook was ended because its time was up.
-var ErrTooLong = errors.New("it was ended because it took too long")
+// ErrTooLong is wrapped when the time of a hook was up.
+var ErrTooLong = errors.New("it took too long")
+
+// errNotEnded is wrapped when a command that was to end could not be ended.
+var errNotEnded = errors.New("it may run still")
 
 // Run runs a hook. Its standard input is empty. When the time-out is over or
 // ctx is cancelled it is killed with everything in its process group.
@@ -45,7 +48,11 @@ func Run(ctx context.Context, r Runner, h Hook, timeout time.Duration) Outcome {
 	out := &tail{}
 	exit, err := run(ctx, r, Command{Target: h.Target, Args: h.Args, Mark: h.Mark, Stdout: out, Stderr: out})
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
-		err = errors.Join(fmt.Errorf("%w (hook-timeout is %v)", ErrTooLong, timeout), err)
+		what := "it was ended because %w (hook-timeout is %v)"
+		if errors.Is(err, errNotEnded) {
+			what = "%w (hook-timeout is %v), and could not be ended"
+		}
+		err = errors.Join(fmt.Errorf(what, ErrTooLong, timeout), err)
 	}
 	if err != nil {
 		exit = -1
@@ -67,7 +74,7 @@ func run(ctx context.Context, r Runner, c Command) (exit int, err error) {
 		return exit, nil
 	}
 	if killed := s.Kill(); killed != nil {
-		return 0, errors.Join(err, killed)
+		return 0, errors.Join(err, fmt.Errorf("%w: %w", errNotEnded, killed))
 	}
 	// What it printed last, and that it has ended.
 	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
