@@ -36,6 +36,7 @@ type Options struct {
 	Run     string
 	Now     func() time.Time
 	Report  Report // may be nil
+	Machine string // tells this host from all others; "" means what /etc/machine-id says
 
 	// Engine connects to the Docker engine. workload.ErrNoEngine when this
 	// host has none. It is called once or twice an operation.

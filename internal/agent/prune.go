@@ -124,6 +124,9 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 			a.noteOutcome(ctx, g.Name, StepPrune, errors.Join(failed[g.Name], fault))
 		}
 	}
+	if len(faults) == 0 { // otherwise not everything is known
+		a.pruneOrphans(ctx, s, repos, views, o, &out)
+	}
 	if o.Former != "" && len(faults) == 0 && len(out.Keep)+len(out.Drop) == 0 {
 		faults = append(faults, fmt.Errorf("group %s has points neither here nor in a repository: %w", o.Former, ErrNotThere))
 	}

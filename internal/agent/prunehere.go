@@ -271,8 +271,7 @@ func (a *Agent) forget(ctx context.Context, id point.ID) (err error) {
 }
 
 // strays removes snapshots of ours that no record knows: the record was lost.
-// What a repository has and no increment will build on can go; what lies in no
-// repository is told and never touched.
+// What a repository has and no increment will build on can go.
 func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 	a := h.agent
 	all, err := a.record.All()
@@ -324,8 +323,7 @@ func (h *pruneHere) stray(ctx context.Context, snap fs.Snapshot, p *spot) error 
 		}
 	}
 	if !shipped {
-		h.out.add(true, id, "here", "%s: not in the local record, and in no repository: remove it by hand if it is not wanted", snap.Dataset.Name)
-		return nil
+		return nil // an orphan, see pruneOrphans
 	}
 	h.out.add(false, id, "here", "%s: not in the local record, and in a repository", snap.Dataset.Name)
 	if h.dryRun {

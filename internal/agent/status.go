@@ -19,6 +19,7 @@ type Status struct {
 	Attention []string      `json:"attention,omitempty"` // what concerns the host: windows that could not be recovered, restores that were interrupted
 
 	Repositories []RepositoryStatus `json:"repositories"`
+	Orphans      []OrphanStatus     `json:"orphans,omitempty"` // snapshots here that belong to no restore point
 }
 
 // RepositoryStatus is what the last looks at a repository found.
@@ -61,6 +62,10 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	a.tendStorage(ctx)
 	out.Attention = append(out.Attention, a.interrupted(ctx)...)
 	points := a.points()
+	out.Orphans = a.orphanStatus(points)
+	for _, o := range out.Orphans {
+		out.Attention = append(out.Attention, o.String())
+	}
 	known := a.lastFound()
 	a.tellHealth(ctx, &out, points)
 	for _, g := range s.groups {
