@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
 	"snapd/internal/point"
+	"snapd/internal/ship"
 )
 
 // owning is the driver in memory that lists what is ours.
@@ -117,14 +119,15 @@ func TestOrphans(t *testing.T) {
 // TestOrphansThatStay: whatever is not known keeps an orphan, however old it is.
 func TestOrphansThatStay(t *testing.T) {
 	for name, c := range map[string]struct {
-		spoil func(b *bench)
-		why   string // of status, "" when it has none
-		local bool
+		spoil  func(b *bench)
+		why    string // of status, "" when it has none
+		local  bool   // the group has no repository
+		second bool   // and one more
 	}{
 		"another host made it":         {spoil: func(b *bench) { b.Machine = "another host" }, why: orphanForeign},
 		"a storage does not list":      {spoil: func(b *bench) { b.storage.Fault = failsIn("Ours") }},
 		"a repository does not answer": {spoil: func(b *bench) { b.down["main"] = true }},
-		"another repository is silent": {spoil: func(b *bench) { b.down["second"] = true }},
+		"another repository is silent": {second: true, spoil: func(b *bench) { b.down["second"] = true }},
 		"the record cannot be read": {spoil: func(b *bench) {
 			b.check(os.WriteFile(b.path("state/points/01jd8k2m5x7qf3za.json"), []byte("{"), 0o600))
 		}},
@@ -135,6 +138,15 @@ func TestOrphansThatStay(t *testing.T) {
 		}, why: orphanUnknown},
 		"the group ships to nothing":     {local: true, why: orphanHere},
 		"the memory of orphans was lost": {spoil: func(b *bench) { b.check(os.Remove(b.path("state/orphans.json"))) }},
+		"a ship of the dataset is unfinished": {spoil: func(b *bench) {
+			id := point.NewID(b.now)
+			text, err := json.Marshal(ship.RecordHead{Format: 1, Type: "ship-record", Repository: "r", Stream: id, Driver: fs.Btrfs, Origin: b.dataset.GUID, GUID: "g"})
+			b.check(err)
+			b.check(os.WriteFile(b.path("state/ships/"+string(id)+".jsonl"), append(text, '\n'), 0o600))
+			if active, err := b.records.Active(); err != nil || len(active) != 1 {
+				b.t.Fatalf("%+v, %v", active, err)
+			}
+		}},
 		"it was first seen by a wrong clock": {spoil: func(b *bench) {
 			all := b.orphans()
 			for i := range all.Orphans {
@@ -144,9 +156,12 @@ func TestOrphansThatStay(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			repositories := []string{"main", "second"}
+			repositories := []string{"main"}
 			if c.local {
 				repositories = nil
+			}
+			if c.second {
+				repositories = append(repositories, "second")
 			}
 			b, _, orphan := newOwning(t, "keep-local = \"1h\"\nkeep = \"50 last\"", repositories...)
 			b.take()
@@ -164,7 +179,7 @@ func TestOrphansThatStay(t *testing.T) {
 			if !b.has(orphan) || said(pruned.Drop, orphan.ID, "") {
 				t.Errorf("it was removed: %+v", pruned.Drop)
 			}
-			if got := b.attention(); c.why != "" && !strings.Contains(got, "because "+c.why+": snapd drop "+string(orphan.ID)) {
+			if got := b.attention(); c.why != "" && (!strings.Contains(got, "nothing removes them, because "+c.why+": snapd drop ") || !strings.Contains(got, string(orphan.ID))) {
 				t.Errorf("status: %s", got)
 			}
 		})
