@@ -110,8 +110,9 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 		}
 		views[name] = view
 	}
+	taken := a.takenStill(o.Former)
 	for _, g := range groups {
-		h := pruneHere{agent: a, group: g, views: views, out: &out, dryRun: o.DryRun}
+		h := pruneHere{agent: a, group: g, views: views, out: &out, dryRun: o.DryRun, repos: repos, taken: taken}
 		fault := h.points(ctx)
 		if g.Name != o.Former {
 			fault = errors.Join(fault, h.strays(ctx, s))
