@@ -46,6 +46,9 @@ type orphan struct {
 	First time.Time `json:"first"`         // seen as one
 	After time.Time `json:"after"`         // when it is removed; zero: it is not
 	Why   string    `json:"why,omitempty"` // it is not removed
+	// Strange: neither it nor its dataset is known here. It is no concern of
+	// this installation, and only doctor tells of it.
+	Strange bool `json:"strange,omitempty"`
 }
 
 // Why an orphan stays until a user drops it.
@@ -239,7 +242,7 @@ func (h *orphanHunt) judge(s fs.Snapshot) orphan {
 	}
 	switch k := h.kept(s.Dataset, at); {
 	case !o.id().By(h.self()):
-		o.Why = orphanForeign
+		o.Why, o.Strange = orphanForeign, !k.known
 	case s.Order >= h.newest[s.Dataset.Driver+" "+s.Dataset.GUID]:
 		o.Why = orphanNewest
 	case !k.known:
@@ -293,6 +296,9 @@ func (h *orphanHunt) settle(ctx context.Context, o orphan) (stays bool, err erro
 		reason = "removed after " + o.After.Local().Format(time.DateTime)
 	case h.unsure != "":
 		reason = h.unsure
+	}
+	if o.Strange {
+		return true, nil
 	}
 	if reason != "" {
 		h.out.add(true, o.id(), "here", "%s: belongs to no restore point: %s", o.Dataset.Name, reason)

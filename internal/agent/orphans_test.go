@@ -179,7 +179,7 @@ func TestOrphansThatStay(t *testing.T) {
 			if !b.has(orphan) || said(pruned.Drop, orphan.ID, "") {
 				t.Errorf("it was removed: %+v", pruned.Drop)
 			}
-			if got := b.attention(); c.why != "" && (!strings.Contains(got, "nothing removes them, because "+c.why+": snapd drop ") || !strings.Contains(got, string(orphan.ID))) {
+			if got := b.attention(); c.why != "" && (!strings.Contains(got, "prune removes none of these, because "+c.why+": snapd drop ") || !strings.Contains(got, string(orphan.ID))) {
 				t.Errorf("status: %s", got)
 			}
 		})

@@ -56,6 +56,7 @@ type OrphanStatus struct {
 	After     *time.Time `json:"after"`  // when the first of them is removed; null: they are not
 	Why       string     `json:"why,omitempty"`
 	IDs       []point.ID `json:"ids"`
+	Strange   bool       `json:"strange,omitempty"` // neither they nor the dataset are known here
 }
 
 // String is for people.
@@ -64,7 +65,7 @@ func (o OrphanStatus) String() string {
 	if o.After != nil {
 		return fmt.Sprintf("%s: snapd prune removes what stays so from %s on; snapd drop %s does it now", text, o.After.Local().Format(time.DateOnly), few(o.IDs))
 	}
-	return fmt.Sprintf("%s, and nothing removes them, because %s: snapd drop %s does, if they are not wanted", text, o.Why, few(o.IDs))
+	return fmt.Sprintf("%s, and prune removes none of these, because %s: snapd drop %s does, if they are not wanted", text, o.Why, few(o.IDs))
 }
 
 func belong(n int) string {
@@ -73,6 +74,9 @@ func belong(n int) string {
 	}
 	return "belong to"
 }
+
+// Orphans are what the last prune found, for doctor.
+func (a *Agent) Orphans() []OrphanStatus { return a.orphanStatus(a.points()) }
 
 // orphanStatus sums up the remembered orphans, a line for each dataset and
 // reason. One that a point has meanwhile is none any more.
@@ -86,16 +90,19 @@ func (a *Agent) orphanStatus(points []point.Point) []OrphanStatus {
 			known[d.GUID] = true
 		}
 	}
-	type key struct{ guid, why string }
+	type key struct {
+		guid, why string
+		strange   bool
+	}
 	sums := map[key]*OrphanStatus{}
 	var out []*OrphanStatus
 	for _, o := range a.orphans().Orphans {
 		if known[o.GUID] {
 			continue
 		}
-		k := key{o.Dataset.GUID, o.Why}
+		k := key{o.Dataset.GUID, o.Why, o.Strange}
 		if sums[k] == nil {
-			sums[k] = &OrphanStatus{Driver: o.Dataset.Driver, Dataset: o.Dataset.Name, Why: o.Why, Oldest: o.Time, Since: o.First}
+			sums[k] = &OrphanStatus{Driver: o.Dataset.Driver, Dataset: o.Dataset.Name, Why: o.Why, Oldest: o.Time, Since: o.First, Strange: o.Strange}
 			out = append(out, sums[k])
 		}
 		sums[k].add(o)

@@ -64,7 +64,9 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	points := a.points()
 	out.Orphans = a.orphanStatus(points)
 	for _, o := range out.Orphans {
-		out.Attention = append(out.Attention, o.String())
+		if !o.Strange {
+			out.Attention = append(out.Attention, o.String())
+		}
 	}
 	known := a.lastFound()
 	a.tellHealth(ctx, &out, points)
