@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"snapd/internal/advice"
@@ -94,6 +95,7 @@ type Agent struct {
 	taking  *point.Record // points whose snapshots are being taken: a crash leaves one here
 	records *ship.Records
 	looks   healthLooks
+	asking  sync.Map // names of drivers that have yet to say which restores were interrupted
 }
 
 // New checks the directories. They are made when they are missing.

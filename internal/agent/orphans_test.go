@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -249,3 +250,32 @@ func TestOrphansAreLookedForSeldom(t *testing.T) {
 		t.Errorf("a prune of all groups: %d", asked)
 	}
 }
+
+// TestAStorageThatDoesNotSayWhatWasInterrupted: status waits a second for it, once.
+func TestAStorageThatDoesNotSayWhatWasInterrupted(t *testing.T) {
+	b := newBench(t, "")
+	hangs := make(chan struct{})
+	asked := make(chan bool, 9)
+	b.Drivers[fs.Btrfs] = struct {
+		*fstest.Memory
+		fs.InterruptedLister
+	}{b.storage, interruptedFunc(func() { asked <- true; <-hangs })}
+	for range 2 {
+		if got := b.attention(); !strings.Contains(got, "btrfs does not answer which restores were interrupted") {
+			t.Errorf("status: %q", got)
+		}
+	}
+	if len(asked) != 1 {
+		t.Errorf("it was asked %d times and has not answered once", len(asked))
+	}
+	close(hangs)
+	for deadline := time.Now().Add(10 * time.Second); strings.Contains(b.attention(), "does not answer"); {
+		if time.Now().After(deadline) {
+			t.Fatal("it answers, and is not asked")
+		}
+	}
+}
+
+type interruptedFunc func()
+
+func (f interruptedFunc) Interrupted(context.Context) ([]string, error) { f(); return nil, nil }

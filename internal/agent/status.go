@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"snapd/internal/fs"
 	"snapd/internal/point"
 	"snapd/internal/workload"
 )
@@ -98,23 +97,6 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	a.tellFound(&out, points, known)
 	slices.SortFunc(out.Groups, func(a, b GroupStatus) int { return cmp.Compare(a.Group, b.Group) })
 	return out, nil
-}
-
-// interrupted are the restores that can be gone on with.
-func (a *Agent) interrupted(ctx context.Context) []string {
-	var out []string
-	for _, d := range a.driverList() {
-		i, ok := d.(fs.InterruptedLister)
-		if !ok {
-			continue
-		}
-		said, err := i.Interrupted(ctx)
-		if err != nil {
-			said = append(said, err.Error())
-		}
-		out = append(out, said...)
-	}
-	return out
 }
 
 // strangers are the groups of restore points that nothing makes any more: a
