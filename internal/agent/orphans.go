@@ -308,6 +308,7 @@ func (h *orphanHunt) settle(ctx context.Context, o orphan) (stays bool, err erro
 		if err := h.remove(ctx, o); err != nil {
 			return true, err
 		}
+		h.warn("", "removed the snapshot %s of %s, which belonged to no restore point since %s", o.Name, o.Dataset.Name, day)
 	}
 	h.out.add(false, o.id(), "here", "%s: belongs to no restore point, and was seen first on %s", o.Dataset.Name, day)
 	return h.dryRun, nil
