@@ -104,7 +104,7 @@ func (a *Agent) pruneOrphans(ctx context.Context, s *scene, repos *repositories,
 	}
 	h := &orphanHunt{Agent: a, repos: repos, views: views, groups: s.groups, now: a.Now().UTC(), dryRun: o.DryRun, out: out}
 	if err := h.run(ctx, len(o.Groups) > 0); err != nil && ctx.Err() == nil {
-		a.warnOfError("", fmt.Errorf("look for snapshots that belong to no restore point: %w; none of these was removed", err))
+		a.warnOfError("", fmt.Errorf("look for snapshots that belong to no restore point: %w", err))
 	}
 }
 
@@ -237,7 +237,8 @@ func (h *orphanHunt) judge(s fs.Snapshot) orphan {
 	o := orphan{Snapshot: s, First: h.now}
 	at, _, _ := fs.ParseSnapshotName(s.Name)
 	// A time that a wrong clock gave proves nothing.
-	if before, seen := h.first[s.GUID]; seen && !before.First.After(h.now) && !before.First.Before(at) {
+	before, seen := h.first[s.GUID]
+	if seen && !before.First.After(h.now) && !before.First.Before(at) {
 		o.First = before.First
 	}
 	switch k := h.kept(s.Dataset, at); {
@@ -252,6 +253,9 @@ func (h *orphanHunt) judge(s fs.Snapshot) orphan {
 	case !k.shipped:
 		o.Why = orphanUnshipped
 	default:
+		if before.After.IsZero() {
+			o.First = h.now // until now it was said that it stays
+		}
 		o.After = o.First.Add(orphanAge)
 		if end := at.Add(k.keep); end.After(o.After) {
 			o.After = end
@@ -280,7 +284,7 @@ func (h *orphanHunt) kept(d fs.Dataset, at time.Time) kept {
 		}
 		k.known = true
 		k.local = k.local || len(g.Repositories) == 0
-		k.shipped = k.shipped || len(p.Numbers) > 0 && p.Time.After(at)
+		k.shipped = k.shipped || p.Time.After(at) && slices.ContainsFunc(h.repositoryNames(""), p.InRepository)
 		k.keep = max(k.keep, time.Duration(g.KeepLocal))
 	}
 	return k

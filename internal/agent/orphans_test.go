@@ -137,7 +137,14 @@ func TestOrphansThatStay(t *testing.T) {
 			b.check(os.MkdirAll(b.path("state/points"), 0o700))
 			b.down["main"], b.down["second"] = false, false
 		}, why: orphanUnknown},
-		"the group ships to nothing":     {local: true, why: orphanHere},
+		"the group ships to nothing": {local: true, why: orphanHere},
+		"until now it was said to stay": {spoil: func(b *bench) {
+			all := b.orphans()
+			for i := range all.Orphans {
+				all.Orphans[i].After, all.Orphans[i].Why = time.Time{}, orphanUnshipped
+			}
+			b.check(b.writeOrphans(all))
+		}},
 		"the memory of orphans was lost": {spoil: func(b *bench) { b.check(os.Remove(b.path("state/orphans.json"))) }},
 		"a ship of the dataset is unfinished": {spoil: func(b *bench) {
 			id := point.NewID(b.now)
