@@ -34,12 +34,21 @@ func (h *pruneHere) bases(name, origin string, streams []ship.StreamRef) map[str
 	if h.taken != nil && !h.taken[origin] {
 		return nil
 	}
-	if h.repos != nil && h.repos.open[name] != nil {
-		for _, f := range h.agent.baseFilters(h.repos.open[name], h.group) {
+	if o := h.repos.answered(name); o != nil {
+		for _, f := range h.agent.baseFilters(o, h.group) {
 			streams = slices.DeleteFunc(streams, func(s ship.StreamRef) bool { return !f.fit(s) })
 		}
 	}
 	return retain.Needed(chainOf(streams), h.agent.Now().Add(-skipAge))
+}
+
+// answered is a repository that is open, nil when it is not. It may be called on
+// nil.
+func (r *repositories) answered(name string) *opened {
+	if r == nil || r.all[name] == nil || !r.all[name].isDone() {
+		return nil
+	}
+	return r.all[name].opened
 }
 
 // takenStill are the origins of the datasets that more points are to be expected

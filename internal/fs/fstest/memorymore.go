@@ -291,14 +291,14 @@ func (s Checking) CheckFilesystem(_ context.Context, dataset fs.Dataset) (string
 	return s(dataset)
 }
 
-<<<<<<< HEAD
 // Ailing is fs.HealthTeller: what it returns is wrong. It may hang.
 type Ailing func(ctx context.Context, datasets []fs.Dataset) ([]fs.Finding, error)
 
 // Health implements fs.HealthTeller.
 func (s Ailing) Health(ctx context.Context, datasets []fs.Dataset) ([]fs.Finding, error) {
 	return s(ctx, datasets)
-=======
+}
+
 // Owning is fs.OwnLister of a Memory.
 type Owning struct{ m *Memory }
 
@@ -313,5 +313,4 @@ func (o *Owning) Ours(ctx context.Context) ([]fs.Snapshot, error) {
 	all := o.m.All()
 	slices.SortStableFunc(all, func(a, b fs.Snapshot) int { return cmp.Compare(a.Dataset.Name, b.Dataset.Name) })
 	return all, nil
->>>>>>> 13dd652 (What is ours by name and belongs to no point is named by status and removed by prune after a week)
 }

@@ -37,11 +37,8 @@ var (
 	_ fs.Sweeper           = (*Driver)(nil)
 	_ fs.FilesystemLister  = (*Driver)(nil)
 	_ fs.InterruptedLister = (*Driver)(nil)
-<<<<<<< HEAD
 	_ fs.HealthTeller      = (*Driver)(nil)
-=======
 	_ fs.OwnLister         = (*Driver)(nil)
->>>>>>> 13dd652 (What is ours by name and belongs to no point is named by status and removed by prune after a week)
 
 	_ fs.Prepared  = (*prepared)(nil)
 	_ fs.Receiver  = (*receiver)(nil)
