@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"snapd/internal/advice"
@@ -36,6 +37,7 @@ type Options struct {
 	Run     string
 	Now     func() time.Time
 	Report  Report // may be nil
+	Machine string // tells this host from all others; "" means what /etc/machine-id says
 
 	// Engine connects to the Docker engine. workload.ErrNoEngine when this
 	// host has none. It is called once or twice an operation.
@@ -95,6 +97,7 @@ type Agent struct {
 	taking  *point.Record // points whose snapshots are being taken: a crash leaves one here
 	records *ship.Records
 	looks   healthLooks
+	asking  sync.Map // names of drivers that have yet to say which restores were interrupted
 }
 
 // New checks the directories. They are made when they are missing.

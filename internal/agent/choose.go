@@ -40,26 +40,33 @@ func (a *shipping) chooser(o *opened, g workload.Group, origin string) *chooser 
 			c.all = append(c.all, s)
 		}
 	}
+	c.filters = a.baseFilters(o, g)
+	if a.full && !a.begun[o.repo.ID+" "+origin] {
+		c.full = true
+		c.onlyFull("it was asked for")
+	}
+	return c
+}
+
+// baseFilters are the reasons for which no increment is built on a stream that is
+// there, one after the other.
+func (a *Agent) baseFilters(o *opened, g workload.Group) []filter {
 	tag := o.repo.RecipientsTag()
 	begun := a.Now().Add(-time.Duration(g.FullEvery))
 	root := roots(o.view)
-	c.filters = []filter{
+	filters := []filter{
 		{"its base is damaged", func(s ship.StreamRef) bool { return o.view.Whole(s.ID) }},
 		{"the recipients changed", func(s ship.StreamRef) bool {
 			return o.repo.Encryption == ship.EncryptionNone || s.Recipients == tag
 		}},
 	}
 	if g.FullEvery > 0 {
-		c.filters = append(c.filters, filter{
+		filters = append(filters, filter{
 			fmt.Sprintf("the last full stream is older than full-every (%s)", shortDuration(time.Duration(g.FullEvery))),
 			func(s ship.StreamRef) bool { return root(s.ID).Time().After(begun) },
 		})
 	}
-	if a.full && !a.begun[o.repo.ID+" "+origin] {
-		c.full = true
-		c.onlyFull("it was asked for")
-	}
-	return c
+	return filters
 }
 
 // made is a stream that makes a snapshot and may be built upon.

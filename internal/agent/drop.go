@@ -62,13 +62,14 @@ func (a *Agent) Drop(ctx context.Context, o DropOptions) (out Dropped, err error
 
 // drop is one call of Drop.
 type drop struct {
-	agent  *Agent
-	o      DropOptions
-	out    *Dropped
-	local  []point.Point
-	places []*dropPlace
-	chosen []point.Point
-	seats  pruneHere // looks at each dataset once
+	agent   *Agent
+	o       DropOptions
+	out     *Dropped
+	local   []point.Point
+	places  []*dropPlace
+	chosen  []point.Point
+	orphans []orphan  // chosen too: snapshots that belong to no point any more
+	seats   pruneHere // looks at each dataset once
 }
 
 // dropPlace is one repository. Its list of points is locked.
@@ -121,6 +122,11 @@ func (d *drop) choose(ctx context.Context) error {
 	going := map[point.ID]bool{}
 	for _, w := range d.o.Points {
 		p, err := matchIn(points, w, views, d.agent.Now())
+		if errors.Is(err, ErrNotThere) {
+			if err = d.chooseOrphans(w, err); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -130,6 +136,20 @@ func (d *drop) choose(ctx context.Context) error {
 		going[p.ID] = true
 	}
 	return d.refuse(ctx, going)
+}
+
+// chooseOrphans is for snapshots that belong to no point any more, which have the
+// id of the one that they were taken for; none is the error when there are none.
+func (d *drop) chooseOrphans(wanted string, none error) error {
+	if d.agent.OnlyRepositories {
+		return none
+	}
+	found, err := d.agent.orphansOf(wanted)
+	if err == nil && len(found) == 0 {
+		err = none
+	}
+	d.orphans = append(d.orphans, found...)
+	return err
 }
 
 // refuse is for what must stay, and sorts the rest to the repositories.
@@ -222,7 +242,23 @@ func (d *drop) here(ctx context.Context) error {
 		}
 		faults = append(faults, a.forget(ctx, p.ID))
 	}
+	for _, o := range d.orphans {
+		faults = append(faults, d.orphan(ctx, o))
+	}
 	return errors.Join(faults...)
+}
+
+func (d *drop) orphan(ctx context.Context, o orphan) error {
+	if !d.o.DryRun {
+		if err := d.agent.remove(ctx, o); err != nil {
+			return fmt.Errorf("drop the snapshot %s: %w", o.Name, err)
+		}
+		if err := d.agent.forgetOrphan(o.GUID); err != nil {
+			return err
+		}
+	}
+	d.out.Drop = append(d.out.Drop, Verdict{ID: o.id(), Where: "here", Reason: o.Dataset.Name + ": named, and belonged to no restore point"})
+	return nil
 }
 
 func (d *drop) pointHere(ctx context.Context, p point.Point) (left bool, err error) {

@@ -42,6 +42,9 @@ func whatToDoAbout(group, warning string) string {
 	if container, rest, _ := strings.Cut(strings.TrimPrefix(warning, "container "), " "); strings.HasPrefix(rest, workload.EndsAgain) {
 		return "find out why it ends: docker logs " + container
 	}
+	if where, yes := workload.SnapshotsSeen(warning); yes {
+		return "mount a subvolume or a directory of that filesystem in the container in place of its top, or hide them from it: a tmpfs at " + where
+	}
 	return ""
 }
 

@@ -112,8 +112,9 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 		}
 		views[name] = view
 	}
+	taken := a.takenStill(o.Former)
 	for _, g := range groups {
-		h := pruneHere{agent: a, group: g, views: views, out: &out, dryRun: o.DryRun}
+		h := pruneHere{agent: a, group: g, views: views, out: &out, dryRun: o.DryRun, repos: repos, taken: taken}
 		fault := h.points(ctx)
 		if g.Name != o.Former {
 			fault = errors.Join(fault, h.strays(ctx, s))
@@ -125,6 +126,9 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 		if !o.DryRun && g.Name != o.Former {
 			a.noteOutcome(ctx, g.Name, StepPrune, errors.Join(failed[g.Name], fault))
 		}
+	}
+	if len(faults) == 0 { // otherwise not everything is known
+		a.pruneOrphans(ctx, s, repos, views, o, &out)
 	}
 	if o.Former != "" && len(faults) == 0 && len(out.Keep)+len(out.Drop) == 0 {
 		faults = append(faults, fmt.Errorf("group %s has points neither here nor in a repository: %w", o.Former, ErrNotThere))

@@ -23,6 +23,8 @@ type pruneHere struct {
 	views  map[string]*ship.View // of the repositories that answered
 	out    *Pruned
 	dryRun bool
+	repos  *repositories   // in which the views are open; nil: what is built upon is not asked
+	taken  map[string]bool // origins of the datasets that more points are to be expected of; nil: all
 
 	places map[string]*spot  // by dataset
 	facts  map[string]*facts // by repository and dataset
@@ -105,7 +107,7 @@ func (h *pruneHere) ask(name string, view *ship.View, origin string, p *spot) *f
 		_, here := p.local[s.GUID]
 		return !p.unseen && !here && !p.marked[s.GUID]
 	})
-	f := &facts{bases: retain.Needed(chainOf(streams)), damaged: map[string]bool{}}
+	f := &facts{bases: h.bases(name, origin, streams), damaged: map[string]bool{}}
 	for _, d := range view.Damage() {
 		if s, known := view.Stream(d.Stream); known && s.Origin == origin {
 			f.damaged[s.GUID] = true
@@ -271,8 +273,7 @@ func (a *Agent) forget(ctx context.Context, id point.ID) (err error) {
 }
 
 // strays removes snapshots of ours that no record knows: the record was lost.
-// What a repository has and no increment will build on can go; what lies in no
-// repository is told and never touched.
+// What a repository has and no increment will build on can go.
 func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 	a := h.agent
 	all, err := a.record.All()
@@ -291,6 +292,9 @@ func (h *pruneHere) strays(ctx context.Context, s *scene) error {
 	}
 	var faults []error
 	for _, d := range r.datasets {
+		if h.taken != nil {
+			h.taken[d.GUID] = true // though no record says so
+		}
 		p, err := h.place(ctx, d)
 		if err != nil {
 			return err
@@ -324,8 +328,7 @@ func (h *pruneHere) stray(ctx context.Context, snap fs.Snapshot, p *spot) error 
 		}
 	}
 	if !shipped {
-		h.out.add(true, id, "here", "%s: not in the local record, and in no repository: remove it by hand if it is not wanted", snap.Dataset.Name)
-		return nil
+		return nil // an orphan, see pruneOrphans
 	}
 	h.out.add(false, id, "here", "%s: not in the local record, and in a repository", snap.Dataset.Name)
 	if h.dryRun {

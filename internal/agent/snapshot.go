@@ -138,7 +138,7 @@ func (t *taking) recoverLeft(ctx context.Context) error { return t.sweep(ctx, t.
 func (t *taking) begin(context.Context) error {
 	g, r, now := t.group, t.found, t.Now()
 	t.point = point.Point{
-		ID: point.NewID(now), Group: g.Name, Host: hostName(), Time: now.UTC(),
+		ID: point.NewIDBy(now, t.self()), Group: g.Name, Host: hostName(), Time: now.UTC(),
 		Consistency: r.plan.Consistency, Freeze: string(g.Freeze), Why: r.plan.Why,
 		Warnings: r.warnings, Shipped: []point.Shipped{}, Containers: definitions(g.Members),
 	}

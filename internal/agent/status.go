@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"snapd/internal/fs"
 	"snapd/internal/point"
 	"snapd/internal/workload"
 )
@@ -19,6 +18,7 @@ type Status struct {
 	Attention []string      `json:"attention,omitempty"` // what concerns the host: windows that could not be recovered, restores that were interrupted
 
 	Repositories []RepositoryStatus `json:"repositories"`
+	Orphans      []OrphanStatus     `json:"orphans,omitempty"` // snapshots here that belong to no restore point
 }
 
 // RepositoryStatus is what the last looks at a repository found.
@@ -61,6 +61,12 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	a.tendStorage(ctx)
 	out.Attention = append(out.Attention, a.interrupted(ctx)...)
 	points := a.points()
+	out.Orphans = a.orphanStatus(points)
+	for _, o := range out.Orphans {
+		if !o.Strange {
+			out.Attention = append(out.Attention, o.String())
+		}
+	}
 	known := a.lastFound()
 	a.tellHealth(ctx, &out, points)
 	for _, g := range s.groups {
@@ -91,23 +97,6 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	a.tellFound(&out, points, known)
 	slices.SortFunc(out.Groups, func(a, b GroupStatus) int { return cmp.Compare(a.Group, b.Group) })
 	return out, nil
-}
-
-// interrupted are the restores that can be gone on with.
-func (a *Agent) interrupted(ctx context.Context) []string {
-	var out []string
-	for _, d := range a.driverList() {
-		i, ok := d.(fs.InterruptedLister)
-		if !ok {
-			continue
-		}
-		said, err := i.Interrupted(ctx)
-		if err != nil {
-			said = append(said, err.Error())
-		}
-		out = append(out, said...)
-	}
-	return out
 }
 
 // strangers are the groups of restore points that nothing makes any more: a

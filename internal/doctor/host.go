@@ -15,7 +15,23 @@ import (
 // host looks at what the kernel and logind offer, and at what a killed snapd
 // left here.
 func (d doctor) host() []Check {
-	return []Check{d.runDir(), d.leftovers(), cgroups(), d.inhibitor(), memory(d.Agent.State)}
+	return append([]Check{d.runDir(), d.leftovers(), cgroups(), d.inhibitor(), memory(d.Agent.State)}, d.orphans()...)
+}
+
+// orphans are snapshots of snapd that belong to no restore point, a line for each
+// dataset, as the last prune found them. Those that are nothing to this
+// installation are no trouble.
+func (d doctor) orphans() []Check {
+	const name = "orphaned snapshots"
+	out := []Check{}
+	for _, o := range d.Agent.Orphans() {
+		if o.Strange {
+			out = append(out, well(name, "note: %s", o))
+		} else {
+			out = append(out, Check{Check: name, Level: Warn, Why: o.String()})
+		}
+	}
+	return out
 }
 
 // runDir: a journal must not survive a power cut, which thaws by itself.

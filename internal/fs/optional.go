@@ -96,10 +96,22 @@ type FilesystemLister interface {
 	Filesystems(ctx context.Context, datasets []Dataset) ([]Filesystem, error)
 }
 
-// InterruptedLister is a driver whose restores can be gone on with: its
-// receivers are Continuers.
+// OwnLister is a driver that finds our snapshots without being told of which
+// datasets: those that no record of this host names any more.
+type OwnLister interface {
+	// Ours lists what Snapshots does, of every dataset that can be seen now, and
+	// of those that are gone and have left snapshots, by dataset and then oldest
+	// first. Where there is none of this storage it is empty. After an error
+	// nothing follows from what the list lacks. It removes and changes nothing.
+	Ours(ctx context.Context) ([]Snapshot, error)
+}
+
+// InterruptedLister is a driver whose restores leave something behind when they
+// are interrupted.
 type InterruptedLister interface {
-	// Interrupted says, a sentence each, which restores wait, and until when.
+	// Interrupted says, a sentence each, which restores were interrupted, what
+	// they left, and what becomes of that: whether it can be gone on with (its
+	// receivers are Continuers then), and until when.
 	Interrupted(ctx context.Context) ([]string, error)
 }
 

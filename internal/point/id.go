@@ -5,6 +5,7 @@ package point
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
 	"strings"
@@ -15,8 +16,13 @@ import (
 // when read aloud (no i, l, o, u).
 const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
-// idLength is 80 bits: 48 of milliseconds since 1970, 32 of chance.
-const idLength = 16
+// idLength is 80 bits: 48 of milliseconds since 1970, 32 of chance. In an id of
+// NewIDBy the last 16 of these are as good as chance to all but its maker.
+const (
+	idLength   = 16
+	idTime     = 6 // bytes
+	idUnsigned = 8 // bytes before those that say who made it
+)
 
 // ID names a restore point or a stream. It has a fixed width, and sorts by
 // the time it was made. The zero value means none.
@@ -27,14 +33,34 @@ func encoding() *base32.Encoding {
 }
 
 // NewID makes an id for this instant.
-func NewID(now time.Time) ID {
+func NewID(now time.Time) ID { return NewIDBy(now, "") }
+
+// NewIDBy makes an id for this instant of which By tells that it was made by
+// that installation of snapd; "" is none. It says nothing to whoever does not
+// know what by is.
+func NewIDBy(now time.Time, by string) ID {
 	var raw [10]byte
 	ms := now.UnixMilli()
-	for i := range 6 {
+	for i := range idTime {
 		raw[i] = byte(ms >> (40 - 8*i))
 	}
-	rand.Read(raw[6:])
+	rand.Read(raw[idTime:])
+	if by != "" {
+		copy(raw[idUnsigned:], madeBy(raw[:idUnsigned], by))
+	}
 	return ID(encoding().EncodeToString(raw[:]))
+}
+
+// By tells whether NewIDBy made the id for that installation. Of one of another,
+// or of an older version, it is wrong once in 65,536 times.
+func (id ID) By(by string) bool {
+	raw, err := encoding().DecodeString(string(id))
+	return err == nil && len(raw) == 10 && by != "" && string(madeBy(raw[:idUnsigned], by)) == string(raw[idUnsigned:])
+}
+
+func madeBy(id []byte, by string) []byte {
+	sum := sha256.Sum256(fmt.Appendf(nil, "snapd id %s %x", by, id))
+	return sum[:10-idUnsigned]
 }
 
 // ParseID accepts what String gives and nothing else.
@@ -54,7 +80,7 @@ func (id ID) Time() time.Time {
 		return time.Time{}
 	}
 	var ms int64
-	for _, b := range raw[:6] {
+	for _, b := range raw[:idTime] {
 		ms = ms<<8 | int64(b)
 	}
 	return time.UnixMilli(ms).UTC()

@@ -73,3 +73,26 @@ func TestRecordKeepsPointsAndNamesADamagedOne(t *testing.T) {
 		t.Errorf("deleting twice: %v", err)
 	}
 }
+
+// TestWhoMadeAnID: an installation knows its own ids, and takes no other for one.
+func TestWhoMadeAnID(t *testing.T) {
+	now := time.Now()
+	wrong := 0
+	for range 1000 {
+		id := NewIDBy(now, "this host")
+		if parsed, err := ParseID(string(id)); err != nil || !parsed.By("this host") || id.Time().UnixMilli() != now.UnixMilli() {
+			t.Fatalf("%s: %v", id, err)
+		}
+		for _, other := range []ID{NewID(now), NewIDBy(now, "another")} {
+			if other.By("this host") {
+				wrong++
+			}
+		}
+		if id.By("") || ID("x").By("this host") {
+			t.Fatal("no installation made it")
+		}
+	}
+	if wrong > 3 { // once in 65,536
+		t.Errorf("%d of 2000 others' ids are taken for our own", wrong)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"snapd/internal/point"
 )
@@ -75,10 +76,13 @@ func Base(streams []Stream, usable func(guid string) bool) Choice {
 }
 
 // Needed returns the guids of the snapshots that future increments want to
-// find on this host.
-func Needed(streams []Stream) map[string]bool {
+// find on this host. But for the newest they are those of streams since a
+// moment: where points are rare, the one that is skipped to would stay for years
+// to save a stream of which MaxDepth needs no saving, and all that was removed
+// since would take room as long.
+func Needed(streams []Stream, since time.Time) map[string]bool {
 	out := map[string]bool{}
-	sorted := byNumber(streams)
+	sorted := slices.DeleteFunc(byNumber(streams), func(s Stream) bool { return s.Depth >= MaxDepth })
 	if len(sorted) == 0 {
 		return out
 	}
@@ -86,14 +90,14 @@ func Needed(streams []Stream) map[string]bool {
 	step := 1
 	for range levels + 1 {
 		want := newest / step * step
-		guid := ""
+		var base *Stream
 		for _, s := range sorted {
 			if s.Number <= want {
-				guid = s.GUID
+				base = &s
 			}
 		}
-		if guid != "" {
-			out[guid] = true
+		if base != nil && (base.Number == newest || !base.ID.Time().Before(since)) {
+			out[base.GUID] = true
 		}
 		step *= radix
 	}

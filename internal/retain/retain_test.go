@@ -25,7 +25,7 @@ func TestChainsStayShortWithThreeLocalSnapshots(t *testing.T) {
 		s := Stream{ID: point.ID(fmt.Sprintf("%016d", n)), GUID: fmt.Sprint("g", n), Number: n, Depth: c.Depth}
 		streams = append(streams, s)
 		local[s.GUID] = true
-		needed := Needed(streams)
+		needed := Needed(streams, time.Time{})
 		if len(needed) > 3 || !needed[s.GUID] {
 			t.Fatalf("after stream %d %d snapshots are needed here: %v", n, len(needed), needed)
 		}

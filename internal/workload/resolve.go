@@ -100,6 +100,7 @@ func (h Host) Resolve(ctx context.Context, g Group, drivers []fs.Driver) (Resolv
 	if err := r.writers(ctx, h.Containers); err != nil {
 		return Resolved{}, err
 	}
+	r.exposed(ctx, h.Containers)
 	slices.SortFunc(r.out.Places, func(a, b ResolvedPlace) int {
 		return cmp.Or(cmp.Compare(a.Dataset.Driver, b.Dataset.Driver), cmp.Compare(a.Dataset.Name, b.Dataset.Name))
 	})

@@ -33,9 +33,11 @@ type Driver struct {
 
 // What this storage can do; all capabilities are in fs/optional.go.
 var (
-	_ fs.Driver       = (*Driver)(nil)
-	_ fs.Sweeper      = (*Driver)(nil)
-	_ fs.HealthTeller = (*Driver)(nil)
+	_ fs.Driver            = (*Driver)(nil)
+	_ fs.Sweeper           = (*Driver)(nil)
+	_ fs.OwnLister         = (*Driver)(nil)
+	_ fs.InterruptedLister = (*Driver)(nil)
+	_ fs.HealthTeller      = (*Driver)(nil)
 
 	_ fs.Prepared = (*prepared)(nil)
 	_ fs.Receiver = (*receiver)(nil)

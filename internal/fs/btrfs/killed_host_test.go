@@ -57,6 +57,11 @@ func TestKilledReceive(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	waitNoReceiver(t, filepath.Base(filepath.Dir(staged[0])))
+	said, err := New().Interrupted(t.Context())
+	want := "what an interrupted restore to btrfs:" + mnt + "/target had received, in "
+	if !strings.Contains(strings.Join(said, "\n"), want) {
+		t.Errorf("an interrupted restore: %q, %v; want %q", said, err, want)
+	}
 	if exists(t, mnt+"/target") {
 		t.Error("the target exists")
 	}
@@ -66,6 +71,9 @@ func TestKilledReceive(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(pattern); len(left) > 0 {
 		t.Errorf("left over: %q", left)
+	}
+	if said, _ := New().Interrupted(t.Context()); strings.Contains(strings.Join(said, "\n"), want) {
+		t.Errorf("what was swept is still said: %q", said)
 	}
 	command(t, "btrfs", "subvolume", "delete", mnt+"/target")
 }

@@ -155,7 +155,7 @@ func openOurs(top *os.File, create bool) (*os.File, error) {
 	}
 	if st.Uid != 0 || st.Mode&0o077 != 0 {
 		return nil, errors.Join(advice.With(fmt.Errorf("%s at the top of the filesystem is not root's alone (owner %d, mode %o), so it is not used", fs.BtrfsDir, st.Uid, st.Mode&0o7777),
-			"see what is in it, then: chown root and chmod 700"), dir.Close())
+			"a container that has the top of this filesystem mounted may have done that (chown -R): mount a subvolume there in place of the top; see what is in the directory, then: chown root:root and chmod 700"), dir.Close())
 	}
 	return dir, nil
 }

@@ -66,7 +66,9 @@ func (r *receiver) open() error {
 	// still there for the next one, and no reason not to restore.
 	_, _ = sweepStaging(r.ours)
 	r.stage = newStage()
-	r.staging, err = lockFolder(r.ours, r.stage, unix.LOCK_EX)
+	if r.staging, err = lockFolder(r.ours, r.stage, unix.LOCK_EX); err == nil {
+		r.mark()
+	}
 	return err
 }
 

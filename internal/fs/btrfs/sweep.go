@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
 	"snapd/internal/fs"
 	"snapd/internal/fs/btrfs/btrfsstream"
@@ -29,45 +28,24 @@ func newStage() string {
 // restores that were being built and snapshots that were never completed. It
 // returns what it removed. What a living process works on is locked and stays.
 func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
-	mounts, err := hostMounts()
-	if err != nil {
-		return nil, fmt.Errorf("sweep Btrfs filesystems: %w", err)
-	}
 	var removed []string
-	var failed error
-	swept := make(map[btrfsstream.UUID]bool)
-	for _, m := range mounts.Table {
-		if err := ctx.Err(); err != nil {
-			return removed, errors.Join(failed, err)
+	err := everyFilesystem(ctx, func(f *os.File, _ btrfsstream.UUID, readOnly bool) error {
+		if readOnly {
+			return nil
 		}
-		f, fsid, err := openMountPoint(m.Point)
-		if err != nil {
-			continue // hidden under another mount, or gone again
-		}
-		if !swept[fsid] && !m.FilesystemReadOnly {
-			swept[fsid] = true
-			gone, err := sweepFilesystem(f)
-			removed = append(removed, gone...)
-			if err != nil {
-				failed = errors.Join(failed, fmt.Errorf("sweep the Btrfs filesystem at %s: %w", m.Point, err))
-			}
-		}
-		failed = errors.Join(failed, f.Close())
+		gone, err := sweepFilesystem(f)
+		removed = append(removed, gone...)
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("sweep Btrfs: %w", err)
 	}
-	return removed, failed
+	return removed, err
 }
 
 func sweepFilesystem(f *os.File) ([]string, error) {
-	top, err := openSubvolume(f, topLevelID)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = top.Close() }()
-	ours, err := openOurs(top, false)
-	if errors.Is(err, fs.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
+	ours, err := openOursOn(f)
+	if ours == nil {
 		return nil, err
 	}
 	defer func() { _ = ours.Close() }()
@@ -78,10 +56,9 @@ func sweepFilesystem(f *os.File) ([]string, error) {
 
 // sweepStaging removes restores whose process is gone.
 func sweepStaging(ours *os.File) ([]string, error) {
-	return sweepFolders(ours, func(name string) bool { return strings.HasPrefix(name, stagePrefix) },
-		func(folder *os.File, name string) ([]string, error) {
-			return []string{folder.Name()}, clearStaging(ours, folder, name)
-		})
+	return sweepFolders(ours, isStage, func(folder *os.File, name string) ([]string, error) {
+		return []string{interruptedRestore(folder)}, clearStaging(ours, folder, name)
+	})
 }
 
 // sweepSnapshots removes snapshots of ours that are not complete, and folders

@@ -31,7 +31,10 @@ func memoryHarness(t testing.TB, m *Memory) Harness {
 	full := t.TempDir()
 	m.Room = map[string]int64{full: 40 << 20}
 	return Harness{
-		Driver: m,
+		Driver: struct {
+			*Memory
+			*Owning
+		}{m, NewOwning(m)},
 		Names: []string{
 			"plain", "with space", "a@b", "ünïcödé 漢字", "new\nline", "tab\t", "back\\slash 040", "not utf-8 \xff", "#hash", "[brackets]",
 			strings.Repeat("n", 255),

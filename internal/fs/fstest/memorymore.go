@@ -27,6 +27,7 @@ var (
 	_ fs.Unsuspender       = Unsuspending(nil)
 	_ fs.FilesystemLister  = Listing(nil)
 	_ fs.InterruptedLister = (*Interrupting)(nil)
+	_ fs.OwnLister         = (*Owning)(nil)
 	_ fs.Checker           = Checking(nil)
 	_ fs.HealthTeller      = Ailing(nil)
 )
@@ -296,4 +297,20 @@ type Ailing func(ctx context.Context, datasets []fs.Dataset) ([]fs.Finding, erro
 // Health implements fs.HealthTeller.
 func (s Ailing) Health(ctx context.Context, datasets []fs.Dataset) ([]fs.Finding, error) {
 	return s(ctx, datasets)
+}
+
+// Owning is fs.OwnLister of a Memory.
+type Owning struct{ m *Memory }
+
+// NewOwning returns it.
+func NewOwning(m *Memory) *Owning { return &Owning{m} }
+
+// Ours implements fs.OwnLister.
+func (o *Owning) Ours(ctx context.Context) ([]fs.Snapshot, error) {
+	if err := o.m.enter(ctx, "Ours"); err != nil {
+		return nil, err
+	}
+	all := o.m.All()
+	slices.SortStableFunc(all, func(a, b fs.Snapshot) int { return cmp.Compare(a.Dataset.Name, b.Dataset.Name) })
+	return all, nil
 }

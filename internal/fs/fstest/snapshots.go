@@ -80,11 +80,33 @@ func testSnapshots(t *testing.T, h Harness) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v; want %v", got, err, want)
 	}
+	h.listsOurs(t, want)
 	if _, err := h.Driver.Prepare(t.Context(), nameOf("b"), []fs.Dataset{dataset}); !errors.Is(err, fs.ErrExists) {
 		t.Errorf("a name that is taken: got %v, want ErrExists", err)
 	}
 	if p, err := h.Driver.Prepare(t.Context(), "not ours", []fs.Dataset{dataset}); err == nil {
 		t.Error("a name that is not ours is taken", p.Close())
+	}
+}
+
+// listsOurs wants an fs.OwnLister to find these snapshots of a dataset, and no
+// others of it.
+func (h Harness) listsOurs(t testing.TB, want []fs.Snapshot) {
+	t.Helper()
+	lister, ok := h.Driver.(fs.OwnLister)
+	if !ok {
+		return
+	}
+	all, err := lister.Ours(t.Context())
+	for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); {
+		all, err = lister.Ours(t.Context()) // another test's storage came or went
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := slices.DeleteFunc(all, func(s fs.Snapshot) bool { return s.Dataset.GUID != want[0].Dataset.GUID })
+	if !slices.Equal(got, want) {
+		t.Errorf("of all snapshots got %v; want %v", got, want)
 	}
 }
 
