@@ -28,7 +28,7 @@ func TestAPruneCountsNoPointThatWasDroppedMeanwhile(t *testing.T) {
 	b.check(err)
 	_, err = b.Drop(t.Context(), DropOptions{Points: points[2:3]})
 	b.check(err)
-	_, err = b.prune(t.Context(), repos, PruneOptions{})
+	_, err = b.Agent.prune(t.Context(), repos, PruneOptions{})
 	b.check(err)
 	var kept []string
 	for _, r := range b.view("main").Points {
