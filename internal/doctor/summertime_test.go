@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// likeSystemd elapses at minutes of each day, as systemd 252 and 257 do: a time that the
+// likeSystemd elapses at minutes of each day, as systemd 252 does: a time that the
 // clock skips is left out, and one that it has twice is taken once, unless both.
 func likeSystemd(zone *time.Location, both bool, minutes ...int) elapses {
 	return func(_ context.Context, calendar string, after time.Time, n int) (out []time.Time, err error) {
