@@ -3,6 +3,7 @@ package ship
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -34,43 +35,66 @@ func streamOfData(key string) (point.ID, bool) {
 
 // orphans goes through one listing of data/ and calls each for what neither a
 // manifest nor keep explains. A stream with as many objects as its manifest
-// names is not looked into.
+// names is not looked into: of it they are only counted, because a repository has
+// millions of them.
 func (r *Repository) orphans(ctx context.Context, v *View, keep map[point.ID]bool, each func(stream point.ID, manifest bool, o Object)) error {
-	objects := map[point.ID][]Object{}
-	seen := map[string]bool{}
+	counts := map[point.ID]int{} // of streams with a manifest
+	strays := map[point.ID]map[string]Object{}
 	err := r.store.List(ctx, prefixData, func(o Object) error {
-		if id, ok := streamOfData(o.Key); ok && !seen[o.Key] {
-			seen[o.Key] = true
-			objects[id] = append(objects[id], o)
+		id, ok := streamOfData(o.Key)
+		if !ok {
+			return nil
+		}
+		_, known := v.streams[id]
+		_, removed := v.removed[id]
+		switch {
+		case known && !removed:
+			counts[id]++
+		case !keep[id] && strays[id] == nil:
+			strays[id] = map[string]Object{o.Key: o}
+		case !keep[id]:
+			strays[id][o.Key] = o
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("list the data: %w", err)
 	}
-	for id, list := range objects {
-		ref, known := v.streams[id]
-		_, removed := v.removed[id]
-		_, ill := v.ill[id]
-		switch {
-		case known && !removed && (ill || len(list) == ref.Segments+(ref.Segments-1)/rowsPerPart):
+	for id, list := range strays {
+		for _, key := range slices.Sorted(maps.Keys(list)) {
+			each(id, false, list[key])
+		}
+	}
+	for id, n := range counts {
+		ref := v.streams[id]
+		if _, ill := v.ill[id]; ill || n == ref.objects() {
 			continue
-		case known && !removed:
-			if err := r.beside(ctx, ref, list, func(o Object) { each(id, true, o) }); err != nil {
-				return err
-			}
-		case !keep[id]:
-			for _, o := range list {
-				each(id, false, o)
-			}
+		}
+		if err := r.beside(ctx, ref, func(o Object) { each(id, true, o) }); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// objects is how many lie below data/ for a stream: its segments, and the parts of
+// its manifest but the first.
+func (s StreamRef) objects() int { return s.Segments + (s.Segments-1)/rowsPerPart }
+
 // beside picks the objects of a stream that its manifest does not name: slices
 // that a later attempt replaced.
-func (r *Repository) beside(ctx context.Context, ref StreamRef, objects []Object, each func(Object)) error {
+func (r *Repository) beside(ctx context.Context, ref StreamRef, each func(Object)) error {
+	objects := map[string]Object{} // a listing may repeat one
+	err := r.store.List(ctx, prefixData+string(ref.ID)+"/", func(o Object) error {
+		objects[o.Key] = o
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list the data of stream %s: %w", ref.ID, err)
+	}
+	if len(objects) == ref.objects() {
+		return nil
+	}
 	m, err := r.Manifest(ctx, ref)
 	if isDamage(err) {
 		return nil // damage is not found here
@@ -89,9 +113,9 @@ func (r *Repository) beside(ctx context.Context, ref StreamRef, objects []Object
 	if isDamage(err) {
 		return nil
 	}
-	for _, o := range objects {
-		if err == nil && !named[o.Key] {
-			each(o)
+	for _, key := range slices.Sorted(maps.Keys(objects)) {
+		if err == nil && !named[key] {
+			each(objects[key])
 		}
 	}
 	return err
