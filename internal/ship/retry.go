@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -124,17 +123,18 @@ func (r *retryStore) Get(ctx context.Context, key string) (body io.ReadCloser, e
 // where it stopped. It sorts, and drops what comes twice.
 func (r *retryStore) List(ctx context.Context, prefix string, each func(Object) error) error {
 	var all []Object
-	err := r.retry(ctx, func() error {
-		all = all[:0]
-		return r.store.List(ctx, prefix, func(o Object) error {
-			all = append(all, o)
-			return nil
-		})
+	err := r.retry(ctx, func() (err error) {
+		if prefix == prefixMeta {
+			all, err = listMeta(ctx, r.store)
+		} else {
+			all, err = listAll(ctx, r.store, prefix)
+		}
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(all, func(a, b Object) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortStableFunc(all, byKey)
 	all = slices.CompactFunc(all, func(a, b Object) bool { return a.Key == b.Key })
 	for _, o := range all {
 		if err := ctx.Err(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,4 +145,87 @@ func (b *breaking) List(ctx context.Context, prefix string, each func(ship.Objec
 		return each(o)
 	})
 	return err
+}
+
+// ranges is a store that can list from the middle. turn changes what a listing
+// gives, deaf makes it begin at the beginning all the same.
+type ranges struct {
+	*shiptest.Memory
+	turn    func([]ship.Object)
+	deaf    bool
+	broken  error
+	listing atomic.Int32
+}
+
+func (r *ranges) List(ctx context.Context, prefix string, each func(ship.Object) error) error {
+	return r.ListAfter(ctx, prefix, "", each)
+}
+
+func (r *ranges) ListAfter(ctx context.Context, prefix, after string, each func(ship.Object) error) error {
+	r.listing.Add(1)
+	if after != "" && r.broken != nil {
+		return r.broken
+	}
+	var all []ship.Object
+	err := r.Memory.List(ctx, prefix, func(o ship.Object) error {
+		if r.deaf || o.Key > after {
+			all = append(all, o)
+		}
+		return nil
+	})
+	if r.turn != nil {
+		r.turn(all)
+	}
+	for _, o := range all {
+		if err == nil {
+			err = each(o)
+		}
+	}
+	return err
+}
+
+// TestRetryListsInHalves: whatever a server makes of the order and of where a
+// listing is to begin, nothing of meta/ is left out, and nothing comes twice.
+func TestRetryListsInHalves(t *testing.T) {
+	memory := shiptest.NewMemory()
+	var want []string
+	for _, key := range []string{"meta/a", "meta/ledger/1", "meta/points/1", "meta/points/2", "meta/streams", "meta/streams!", "meta/streams/a", "meta/streams/b", "meta/streams0", "meta/z"} {
+		if ship.CheckKey(key) == nil {
+			want = append(want, key)
+			if err := memory.Put(t.Context(), key, []byte(key), false); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, r := range map[string]*ranges{
+		"in order":            {},
+		"deaf":                {deaf: true},
+		"reversed":            {turn: slices.Reverse[[]ship.Object]},
+		"swapped at the ends": {turn: func(o []ship.Object) { o[0], o[len(o)-1] = o[len(o)-1], o[0] }},
+		"a manifest comes first": {turn: func(o []ship.Object) {
+			if i := slices.IndexFunc(o, func(o ship.Object) bool { return o.Key == "meta/streams/a" }); i > 0 {
+				o[0], o[i] = o[i], o[0]
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.Memory = memory
+			var got []string
+			err := ship.Retry(r, ship.RetryPolicy{}).List(t.Context(), "meta/", func(o ship.Object) error {
+				got = append(got, o.Key)
+				return nil
+			})
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("%v, %v; want %v", got, err, want)
+			}
+		})
+	}
+	broken := errors.New("broken")
+	err := ship.Retry(&ranges{Memory: memory, broken: broken}, ship.RetryPolicy{}).List(t.Context(), "meta/", func(ship.Object) error {
+		t.Error("a half counts")
+		return nil
+	})
+	if !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
 }

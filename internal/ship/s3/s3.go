@@ -260,8 +260,17 @@ func (s *Store) Stat(ctx context.Context, key string) (ship.Object, error) {
 // List is as ship.Store says. Each answer is checked to be a listing of this
 // bucket and prefix, by the transport.
 func (s *Store) List(ctx context.Context, prefix string, each func(ship.Object) error) error {
+	return s.list(ctx, prefix, "", each)
+}
+
+// ListAfter is as ship.RangeLister says.
+func (s *Store) ListAfter(ctx context.Context, prefix, after string, each func(ship.Object) error) error {
+	return s.list(ctx, prefix, s.prefix+after, each)
+}
+
+func (s *Store) list(ctx context.Context, prefix, after string, each func(ship.Object) error) error {
 	noOwner := false
-	o := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, FetchOwner: &noOwner}
+	o := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, FetchOwner: &noOwner, StartAfter: after}
 	wanted := &listing{bucket: s.bucket, prefix: o.Prefix}
 	expected := context.WithValue(ctx, listingKey{}, wanted)
 	for info := range s.core.ListObjectsIter(expected, s.bucket, o) {
