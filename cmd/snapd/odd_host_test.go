@@ -48,23 +48,26 @@ import (
 // 13. a swap file, a deaf PID 1: TestAnOddHost, TestTwentyGroupsOfWhichSevenAreOdd
 //     ("swapped"); workload.TestASwapFile, plan.TestStopThatCannotWork,
 //     doctor.TestStopsThatMayTakeTooLong
-// 14. rights of the unit: packaging.TestSandbox and the trials of its rights;
+// 14. rights of the unit: TestCapabilitiesOfTheUnit; packaging.TestOfOtherUsers,
+//     TestEachRight, TestEachRightHasATrial, TestSandbox;
 //     workload.TestMarkedProcessesAreEnded, TestExecIsBoundedWhenTheEngineHangs,
 //     agent.TestCommandsTellWhatHadToGo
 // 15. passwords and escape sequences: api.TestMembersSeeNoSecrets, TestAHiddenHook,
 //     TestPointsAreShownWithoutDefinitions, TestNothingHarmfulIsPrinted, TestOneWayOut
 // 16. a Swarm task: TestAnOddHost; workload.TestOwners
-// 17. the top of a filesystem in a container: the tests of what is ours in internal/fs/btrfs
+// 17. the top of a filesystem in a container: TestTheTopOfAFilesystemIsBound
 // 18. no failure, no age, no health in status: TestTwentyGroupsOfWhichSevenAreOdd;
 //     agent.TestStatusTellsFailures, TestStatusTellsWhatIsLate,
-//     TestPointsOfAGroupWithoutContainers; the tests of health of the storages
+//     TestPointsOfAGroupWithoutContainers; TestDamagedFile, and TestHealth… of the storages
 // 19. what is ours and belongs to no point: agent.TestSnapshotsWithoutARecord,
-//     TestPruneKeepsTheBaseThatIsLeft, and those of orphans
+//     TestPruneKeepsTheBaseThatIsLeft, TestOrphans, TestOrphansThatStay;
+//     TestTheStateDirectoryIsLost
 // 20. shutdowns, masked timers, summer time, a folder that the unit may not write:
 //     packaging.TestShutdown; host.TestInhibit, TestWithoutLogind, agent.TestStatusTellsWhatIsLate, TestElapses,
-//     dir.TestReadOnlyToTheAgent, doctor for the hour of summer time
+//     dir.TestReadOnlyToTheAgent, TestWhatSystemdDoesInSummerTime,
+//     doctor.TestSchedulesInTheHourOfSummerTime
 // 21. a window that was given up has advice: TestAnOddHost ("deaf to its stop signal");
-//     packaging, for what a removal leaves; internal/fs/lvm, for room
+//     packaging.TestRemovalNamesWhatNothingWatches; internal/fs/lvm, for room
 // 22. snapshots of other programs, long lines: TestForeignSnapshotsHideNothing,
 //     TestTwentyGroupsOfWhichSevenAreOdd; agent.TestSnapshotsOfOthersAreOnlyCounted
 
