@@ -117,17 +117,17 @@ func (a *Agent) orphanStatus(points []point.Point) []OrphanStatus {
 	return all
 }
 
-func (s *OrphanStatus) add(o orphan) {
-	s.Snapshots++
-	s.IDs = append(s.IDs, o.id())
-	if o.Time.Before(s.Oldest) {
-		s.Oldest = o.Time
+func (o *OrphanStatus) add(found orphan) {
+	o.Snapshots++
+	o.IDs = append(o.IDs, found.id())
+	if found.Time.Before(o.Oldest) {
+		o.Oldest = found.Time
 	}
-	if o.First.Before(s.Since) {
-		s.Since = o.First
+	if found.First.Before(o.Since) {
+		o.Since = found.First
 	}
-	if after := o.After; !after.IsZero() && (s.After == nil || after.Before(*s.After)) {
-		s.After = &after
+	if after := found.After; !after.IsZero() && (o.After == nil || after.Before(*o.After)) {
+		o.After = &after
 	}
 }
 

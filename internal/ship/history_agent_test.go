@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"snapd/internal/point"
@@ -22,8 +21,7 @@ import (
 // agentState is what it keeps between two steps: its cache is on disk, and may
 // be lost.
 type agentState struct {
-	busy  bool // one ship at a time
-	doubt bool // a verify found a point's record damaged: the cache is not asked until it was put again
+	busy bool // one ship at a time
 }
 
 // repo opens the repository and what the host remembers of it, as a process
@@ -94,9 +92,6 @@ func (w *world) ship(h *host, p *localPoint, stop int) error {
 }
 
 func (w *world) view(ctx context.Context, repo *ship.Repository, cache *ship.Cache, h *host) (*ship.View, error) {
-	if h.doubt {
-		return repo.View(ctx, nil, ship.Whole)
-	}
 	return repo.View(ctx, cache, ship.Look(w.rng.IntN(2)))
 }
 
@@ -248,8 +243,14 @@ func (w *world) verify(h *host) error {
 	if err != nil {
 		return err
 	}
-	h.doubt = slices.ContainsFunc(problems, func(p ship.Problem) bool { return strings.HasPrefix(p.Object, "meta/points/") })
-	view, err := repo.View(ctx, cache, ship.Known)
+	var suspect []string // as the agent does: every look asks for them
+	for _, p := range problems {
+		suspect = append(suspect, p.Object)
+	}
+	if err := cache.NoteSuspect(suspect); err != nil {
+		return err
+	}
+	view, err := repo.View(ctx, cache, ship.Whole)
 	if err != nil {
 		return err
 	}

@@ -428,6 +428,7 @@ func (w *world) rare() {
 		return
 	}
 	w.hosts = append(w.hosts, c)
+	w.truth.cloned = true
 	w.say("%s is cloned", a.name)
 }
 

@@ -344,7 +344,15 @@ func wrongWithStreams() []wrong {
 				return err
 			})
 		}},
+		{"health", "of []", func(m *Memory) fs.Driver { return sick{m} }},
 	}
+}
+
+// sick finds something where nothing was asked about.
+type sick struct{ *Memory }
+
+func (sick) Health(context.Context, []fs.Dataset) ([]fs.Finding, error) {
+	return []fs.Finding{{}}, nil
 }
 
 // wrongVariable names, in a process of its own, the part that its driver breaks.
