@@ -34,23 +34,9 @@ func (b *bench) programs(ctx context.Context, w io.Writer, rounds int, files []s
 		if err := c.grow(ctx, n); err != nil {
 			return err
 		}
-		var names []string
-		for i := range n {
-			names = append(names, fmt.Sprintf("%q", crowdName(i)))
-		}
-		text := fmt.Sprintf("[group.crowd]\ncontainers = [%s]\nfreeze = \"freeze\"\nkeep = \"2 last\"\n", strings.Join(names, ", "))
-		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		times, err := c.turns(ctx, config, rounds, files)
+		if err != nil {
 			return err
-		}
-		times := map[string][]time.Duration{}
-		for range rounds {
-			for i, file := range files {
-				t, err := c.point(ctx, file, config, fmt.Sprint(filepath.Dir(b.mount), "/program", i))
-				if err != nil {
-					return fmt.Errorf("%s: %w", file, err)
-				}
-				times[file] = append(times[file], t)
-			}
 		}
 		fmt.Fprintf(w, "\ncontainers writing: %d\n", n)
 		for _, file := range files {
@@ -61,6 +47,29 @@ func (b *bench) programs(ctx context.Context, w io.Writer, rounds int, files []s
 		}
 	}
 	return nil
+}
+
+// turns has the programs take points of all the containers, one after the other.
+func (c *crowd) turns(ctx context.Context, config string, rounds int, files []string) (map[string][]time.Duration, error) {
+	var names []string
+	for i := range c.ids {
+		names = append(names, fmt.Sprintf("%q", crowdName(i)))
+	}
+	text := fmt.Sprintf("[group.crowd]\ncontainers = [%s]\nfreeze = \"freeze\"\nkeep = \"2 last\"\n", strings.Join(names, ", "))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	times := map[string][]time.Duration{}
+	for range rounds {
+		for i, file := range files {
+			t, err := c.point(ctx, file, config, fmt.Sprint(filepath.Dir(c.mount), "/program", i))
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
+			}
+			times[file] = append(times[file], t)
+		}
+	}
+	return times, nil
 }
 
 func median(times []time.Duration) float64 {

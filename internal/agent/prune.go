@@ -80,6 +80,14 @@ func (a *Agent) PruneAs(ctx context.Context, o PruneOptions) (Pruned, error) {
 	return a.prune(ctx, repos, o)
 }
 
+// sweepBefore removes what killed calls left half made.
+func (a *Agent) sweepBefore(ctx context.Context, o PruneOptions) {
+	if !o.DryRun {
+		a.sweepStorage(ctx)
+		a.sweepState()
+	}
+}
+
 func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) (Pruned, error) {
 	out := Pruned{Keep: []Verdict{}, Drop: []Verdict{}}
 	s, groups, unusable, err := a.pruneGroups(ctx, o)
@@ -87,10 +95,7 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 		return out, err
 	}
 	defer s.close() //nolint:errcheck // only read from
-	if !o.DryRun {
-		a.sweepStorage(ctx)
-		a.sweepState()
-	}
+	a.sweepBefore(ctx, o)
 	var faults []error
 	if unusable != nil && !o.passing {
 		faults = append(faults, unusable)
@@ -102,10 +107,10 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 		p := pruneThere{agent: a, PruneOptions: o, groups: groups, out: &out}
 		view, err := p.repository(ctx, repos, name)
 		if err != nil {
-			again := err.Error() == repos.told[name]
+			said := gone[name] || repos.told[name] == err.Error() // by the step before
 			err = fmt.Errorf("prune repository %s: %w", name, err)
 			joinFor(failed, groups, name, err)
-			if !again && !gone[name] { // else the step before has said so
+			if !said {
 				faults = append(faults, err)
 			}
 			continue
