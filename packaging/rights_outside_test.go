@@ -60,7 +60,7 @@ cat >/etc/snapd-agent/snapd.toml <<'X'
 containers = ["own", "spaced"]
 repositories = []
 max-window = "5m"
-hook-timeout = "10s"
+hook-timeout = "30s"
 hold-timeout = "5m"
 [group.btrees.container.own]
 hold = "sh -c 'echo locked; cat'"
@@ -113,7 +113,7 @@ ended() {
 }
 # seen: a process of the host that opens, writes and closes is seen by fanotify.
 seen() {
-    systemd-run -q --unit snapd-test-writer sh -c 'while :; do echo x >>"/srv/one/a b/host"; done'
+    systemd-run -q --unit snapd-test-writer sh -c 'while :; do echo x >>"/srv/one/a b/host"; sleep 0.02; done'
     take btrees '.consistency == "separate" and (.warnings | tostring | contains("while the snapshots were taken"))'
     s=$?
     systemctl stop snapd-test-writer
