@@ -24,12 +24,16 @@ func (d doctor) host() []Check {
 func (d doctor) orphans() []Check {
 	const name = "orphaned snapshots"
 	out := []Check{}
+	strange, datasets := 0, 0
 	for _, o := range d.Agent.Orphans() {
 		if o.Strange {
-			out = append(out, well(name, "note: %s", o))
+			strange, datasets = strange+o.Snapshots, datasets+1
 		} else {
 			out = append(out, Check{Check: name, Level: Warn, Why: o.String()})
 		}
+	}
+	if strange > 0 {
+		out = append(out, well(name, "note: %d on %d datasets that no group has, made by another host or installation of snapd: they stay", strange, datasets))
 	}
 	return out
 }
