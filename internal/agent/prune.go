@@ -107,7 +107,7 @@ func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) 
 		p := pruneThere{agent: a, PruneOptions: o, groups: groups, out: &out}
 		view, err := p.repository(ctx, repos, name)
 		if err != nil {
-			said := gone[name] || repos.told[name] == err.Error() // by the step before
+			said := repos.said(name, gone, err)
 			err = fmt.Errorf("prune repository %s: %w", name, err)
 			joinFor(failed, groups, name, err)
 			if !said {

@@ -115,6 +115,12 @@ func (r *repositories) gone() map[string]bool {
 	return out
 }
 
+// said tells whether the step before has told a fault of a repository: that it was
+// gone, or the same.
+func (r *repositories) said(name string, gone map[string]bool, err error) bool {
+	return gone[name] || r.told[name] == err.Error()
+}
+
 func (r *repositories) forget(name string) {
 	o := r.all[name]
 	if o == nil {
