@@ -80,14 +80,6 @@ func (a *Agent) PruneAs(ctx context.Context, o PruneOptions) (Pruned, error) {
 	return a.prune(ctx, repos, o)
 }
 
-// sweepBefore removes what killed calls left half made.
-func (a *Agent) sweepBefore(ctx context.Context, o PruneOptions) {
-	if !o.DryRun {
-		a.sweepStorage(ctx)
-		a.sweepState()
-	}
-}
-
 func (a *Agent) prune(ctx context.Context, repos *repositories, o PruneOptions) (Pruned, error) {
 	out := Pruned{Keep: []Verdict{}, Drop: []Verdict{}}
 	s, groups, unusable, err := a.pruneGroups(ctx, o)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,5 +32,13 @@ func (a *Agent) sweepState() {
 	})
 	if err != nil {
 		a.warnOfError("", fmt.Errorf("remove what killed writes left: %w", err))
+	}
+}
+
+// sweepBefore removes what killed calls left half made.
+func (a *Agent) sweepBefore(ctx context.Context, o PruneOptions) {
+	if !o.DryRun {
+		a.sweepStorage(ctx)
+		a.sweepState()
 	}
 }

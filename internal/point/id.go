@@ -36,8 +36,8 @@ func encoding() *base32.Encoding {
 func NewID(now time.Time) ID { return NewIDBy(now, "") }
 
 // NewIDBy makes an id for this instant of which By tells that it was made by
-// that installation of snapd; "" is none. It says nothing to whoever does not
-// know what by is.
+// that installation of snapd; "" is none. It tells nothing to a reader that
+// does not know what by is.
 func NewIDBy(now time.Time, by string) ID {
 	var raw [10]byte
 	ms := now.UnixMilli()

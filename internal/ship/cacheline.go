@@ -204,3 +204,12 @@ func (c *Cache) known() (points map[int64]*PointRecord, events map[int64]event, 
 	defer c.mu.Unlock()
 	return maps.Clone(c.points), maps.Clone(c.events), maps.Clone(c.streams)
 }
+
+// remember keeps a point, with its encrypted part only where it can be decrypted.
+func (r *Repository) remember(c *Cache, doc *pointDoc, digest Digest, size int64) {
+	short := *doc
+	if !r.canUnseal() {
+		short.Sealed = ""
+	}
+	c.add(pointKey(doc.Number), digest, size, &short)
+}

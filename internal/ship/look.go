@@ -329,15 +329,6 @@ func (l *looker) point(ctx context.Context, n int64) error {
 	return nil
 }
 
-// remember keeps a point, with its encrypted part only where it can be decrypted.
-func (r *Repository) remember(c *Cache, doc *pointDoc, digest Digest, size int64) {
-	short := *doc
-	if !r.canUnseal() {
-		short.Sealed = ""
-	}
-	c.add(pointKey(doc.Number), digest, size, &short)
-}
-
 // report makes problems of what lies where a record should be and is none.
 func (l *looker) report() {
 	v := l.v
