@@ -10,6 +10,7 @@ import (
 
 	"snapd/internal/advice"
 	"snapd/internal/cgroup"
+	"snapd/internal/proc"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/volume"
@@ -79,6 +80,10 @@ func (c *Container) locate(mount string) error {
 		return fmt.Errorf("read the cgroup of container %s: %w", c.Name, err)
 	}
 	if !in.Carries(c.ID) {
+		// Of one that has ended the kernel may say the top of each hierarchy.
+		if p, err := proc.Look(c.Pid); errors.Is(err, os.ErrNotExist) || err == nil && !p.Alive() {
+			return nil
+		}
 		return advice.With(fmt.Errorf("container %s: process %d is not in a cgroup of that container, so that it cannot be frozen: %w", c.Name, c.Pid, ErrElsewhere),
 			"start the container anew; if it moves its process itself, take that right from it")
 	}

@@ -2,9 +2,11 @@ package workload
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"snapd/internal/config"
+	"snapd/internal/proc"
 )
 
 // fakeEngine answers as a Docker engine does, by path without version; what it
@@ -186,5 +189,31 @@ func TestOwners(t *testing.T) {
 		if got := (Container{Labels: l}).Owner(); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+// TestAnEndedProcessIsNotElsewhere: a process that has ended and was not waited for yet
+// has left its cgroup (version 1), and is no sign of a container that moved it.
+func TestAnEndedProcessIsNotElsewhere(t *testing.T) {
+	child := exec.CommandContext(t.Context(), "true")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if p, err := proc.Look(child.Process.Pid); err != nil || !p.Alive() {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	c := Container{ID: "c1", Name: "job", Running: true, Pid: child.Process.Pid}
+	if err := c.locate(""); err != nil {
+		t.Errorf("one that has ended: %v", err)
+	}
+	if err := child.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	c.Pid = os.Getpid()
+	if err := c.locate(""); !errors.Is(err, ErrElsewhere) {
+		t.Errorf("one of another cgroup: %v", err)
 	}
 }

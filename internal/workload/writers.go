@@ -77,11 +77,13 @@ func refuses(c Container) bool {
 func (r *resolver) byTable(ctx context.Context, w *Writer) {
 	c := w.Container
 	t, err := r.table(c)
-	if ended(err) {
+	// A container that ran meanwhile has written, also where the engine last said that
+	// it runs and its process has ended since, or its number is another's by now.
+	if c.passed && err != nil || gone(err) && !ended(err) { // ended but not waited for: others of it may be there yet
+		r.byDeclaration(ctx, w)
 		return
 	}
-	if gone(err) { // its first process has ended; others of it may be there yet
-		r.byDeclaration(ctx, w)
+	if ended(err) {
 		return
 	}
 	if err != nil {
