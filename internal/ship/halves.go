@@ -14,6 +14,7 @@ import (
 // a listing one after the other: two halves take half the time.
 type RangeLister interface {
 	// ListAfter is List of the keys that come after one, which need not be there.
+	// errors.ErrUnsupported when what lies behind cannot.
 	ListAfter(ctx context.Context, prefix, after string, each func(Object) error) error
 }
 
@@ -58,7 +59,10 @@ func listMeta(ctx context.Context, s Store) ([]Object, error) {
 			return nil
 		})
 	})
-	if err := g.Wait(); err != nil {
+	switch err := g.Wait(); {
+	case errors.Is(err, errors.ErrUnsupported):
+		return listAll(ctx, s, prefixMeta)
+	case err != nil:
 		return nil, err
 	}
 	if !slices.IsSortedFunc(halves[0], byKey) || !slices.IsSortedFunc(halves[1], byKey) {

@@ -81,6 +81,27 @@ func (h *hiddenStore) Get(ctx context.Context, key string) (io.ReadCloser, error
 	return nil, gone
 }
 
+// Stat is as ObjectStater says; what was deleted is not found.
+func (h *hiddenStore) Stat(ctx context.Context, key string) (Object, error) {
+	if s, ok := h.Store.(ObjectStater); ok {
+		return s.Stat(ctx, key)
+	}
+	return Object{}, fmt.Errorf("stat %s: %w", key, errors.ErrUnsupported)
+}
+
+// ListAfter is as RangeLister says.
+func (h *hiddenStore) ListAfter(ctx context.Context, prefix, after string, each func(Object) error) error {
+	if r, ok := h.Store.(RangeLister); ok {
+		return r.ListAfter(ctx, prefix, after, each)
+	}
+	return fmt.Errorf("list %s from the middle: %w", prefix, errors.ErrUnsupported)
+}
+
+// Space is as Spacer says.
+func (h *hiddenStore) Space(ctx context.Context) (free, total int64, err error) {
+	return Space(ctx, h.Store)
+}
+
 func (h *hiddenStore) read(ctx context.Context, key, id string) ([]byte, error) {
 	body, err := h.versions.GetVersion(ctx, key, id)
 	if err != nil {

@@ -40,7 +40,11 @@ func streamOfData(key string) (point.ID, bool) {
 func (r *Repository) orphans(ctx context.Context, v *View, keep map[point.ID]bool, each func(stream point.ID, manifest bool, o Object)) error {
 	counts := map[point.ID]int{} // of streams with a manifest
 	strays := map[point.ID]map[string]Object{}
-	err := r.store.List(ctx, prefixData, func(o Object) error {
+	begin := func() {
+		clear(counts)
+		clear(strays)
+	}
+	err := listAnew(ctx, r.store, prefixData, begin, func(o Object) error {
 		id, ok := streamOfData(o.Key)
 		if !ok {
 			return nil

@@ -50,7 +50,7 @@ type listed struct {
 func (r *Repository) listSegments(ctx context.Context, stream point.ID) (map[segmentName]listed, error) {
 	found := map[segmentName]listed{}
 	prefix := dataPrefix(stream)
-	err := r.store.List(ctx, prefix, func(o Object) error {
+	err := listAnew(ctx, r.store, prefix, func() { clear(found) }, func(o Object) error {
 		if name, ok := parseSegmentName(strings.TrimPrefix(o.Key, prefix)); ok {
 			found[name] = listed{size: o.Size, etag: shortETag(o.ETag)}
 		}

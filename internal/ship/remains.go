@@ -39,7 +39,7 @@ func FindRemains(ctx context.Context, s Store, trusted PublicKey) (Remains, erro
 		return nil
 	})
 	if err == nil && out.Objects == 0 {
-		err = s.List(ctx, prefixData, func(Object) error { out.Objects++; return nil })
+		err = listAnew(ctx, s, prefixData, func() { out.Objects = 0 }, func(Object) error { out.Objects++; return nil })
 	}
 	if err != nil {
 		return out, fmt.Errorf("look for what is left of a repository: %w", err)

@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,6 +146,23 @@ func (r *retryStore) List(ctx context.Context, prefix string, each func(Object) 
 		}
 	}
 	return nil
+}
+
+// ListAnew is as AnewLister says. What each fails with is not tried again.
+func (r *retryStore) ListAnew(ctx context.Context, prefix string, begin func(), each func(Object) error) error {
+	var own error
+	err := r.retry(ctx, func() error {
+		begin()
+		err := r.store.List(ctx, prefix, func(o Object) error {
+			own = each(o)
+			return own
+		})
+		if own != nil {
+			return nil
+		}
+		return err
+	})
+	return cmp.Or(own, err)
 }
 
 func (r *retryStore) Delete(ctx context.Context, key string) error {

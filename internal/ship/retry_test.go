@@ -229,3 +229,26 @@ func TestRetryListsInHalves(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestRetryListsAnewWithoutKeepingIt: what was told before a fault does not count, and
+// is said so; what each fails with is its own matter.
+func TestRetryListsAnewWithoutKeepingIt(t *testing.T) {
+	m := shiptest.NewMemory()
+	for i := range 10 {
+		if err := m.Put(t.Context(), fmt.Sprint("k", i), nil, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, ok := ship.Retry(&breaking{Store: m, left: 3}, ship.RetryPolicy{First: time.Nanosecond}).(ship.AnewLister)
+	if !ok {
+		t.Fatal("it keeps all listings")
+	}
+	n, begun := 0, 0
+	begin := func() { n, begun = 0, begun+1 }
+	if err := s.ListAnew(t.Context(), "", begin, func(ship.Object) error { n++; return nil }); err != nil || n != 10 || begun != 4 {
+		t.Errorf("told of %d objects, begun %d times, %v, want 10 and 4", n, begun, err)
+	}
+	if err := s.ListAnew(t.Context(), "", begin, func(ship.Object) error { n++; return errAway }); n != 1 || begun != 5 || !errors.Is(err, errAway) {
+		t.Errorf("each failed: called %d times, begun %d times, %v", n, begun, err)
+	}
+}

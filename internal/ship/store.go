@@ -77,6 +77,24 @@ func statObject(ctx context.Context, s Store, key string) (Object, error) {
 	return Object{Key: key, Size: size}, err
 }
 
+// AnewLister is what a Store may also be, if it repeats a listing that breaks: such a
+// one must keep a listing until it is whole. One of data/ has millions of keys.
+type AnewLister interface {
+	// ListAnew is List that keeps nothing. It calls begin before the first key and
+	// after each fault: what each was told before does not count. It neither sorts
+	// nor leaves out what comes twice.
+	ListAnew(ctx context.Context, prefix string, begin func(), each func(Object) error) error
+}
+
+// listAnew lists what is too long to be kept.
+func listAnew(ctx context.Context, s Store, prefix string, begin func(), each func(Object) error) error {
+	if a, ok := s.(AnewLister); ok {
+		return a.ListAnew(ctx, prefix, begin, each)
+	}
+	begin()
+	return s.List(ctx, prefix, each)
+}
+
 // Spacer is what a Store may also be, if it knows how much room there is.
 type Spacer interface {
 	// Space counts bytes; errors.ErrUnsupported when the store cannot tell.
