@@ -94,14 +94,16 @@ func (p *prune) run(ctx context.Context) error {
 	if err := p.look(ctx); err != nil {
 		return err
 	}
-	if err := p.choose(); err != nil {
+	if err := p.plan(); err != nil || p.idle() {
 		return err
 	}
-	if err := p.mark(); err != nil {
-		return err
-	}
-	if p.idle() {
-		return nil
+	if p.view.look == Known {
+		if err := p.lookWhole(ctx); err != nil {
+			return err
+		}
+		if err := p.plan(); err != nil || p.idle() {
+			return err
+		}
 	}
 	if p.o.Orphans {
 		if err := p.readStoreClock(ctx); err != nil {
@@ -155,22 +157,42 @@ func (p *prune) idle() bool {
 
 // look makes the view, or takes the one given if it says enough.
 func (p *prune) look(ctx context.Context) error {
-	v := p.view
-	if v == nil || v.look == Known && len(v.old) > 0 {
-		var cache *Cache
-		if v != nil {
-			cache = v.cache
-		}
-		whole, err := p.repo.View(ctx, cache, Whole)
-		if err != nil {
-			return err
-		}
-		if v == nil {
-			p.view = whole
-		} else {
-			*v = *whole
-		}
+	if v := p.view; v == nil || v.look == Known && len(v.old) > 0 {
+		return p.lookWhole(ctx)
 	}
+	return p.explained()
+}
+
+// lookWhole looks at all that is listed. What goes is decided on that alone: a look
+// that probes upwards from what this host knows ends at the first number that is not
+// there, and what lies above a record that was lost may need what is to go.
+func (p *prune) lookWhole(ctx context.Context) error {
+	var cache *Cache
+	if p.view != nil {
+		cache = p.view.cache
+	}
+	whole, err := p.repo.View(ctx, cache, Whole)
+	if err != nil {
+		return err
+	}
+	if p.view == nil {
+		p.view = whole
+	} else {
+		*p.view = *whole
+	}
+	return p.explained()
+}
+
+// plan picks what goes and what stays.
+func (p *prune) plan() error {
+	if err := p.choose(); err != nil {
+		return err
+	}
+	return p.mark()
+}
+
+// explained refuses to go on while something in the repository is not explained.
+func (p *prune) explained() error {
 	return p.refuse(slices.DeleteFunc(slices.Clone(p.view.Problems), func(x Problem) bool { return x.Kind == KindOldGaps }))
 }
 

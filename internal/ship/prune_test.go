@@ -391,3 +391,40 @@ func TestALongUploadComparesItsBaseAgain(t *testing.T) {
 		t.Errorf("committed on a base that lost a segment: %v", err)
 	}
 }
+
+// TestPruneLooksAboveAGap: a host whose memory ends right below a record that is lost
+// learns of what lies above it before it deletes anything. The older code asked for
+// the number after the highest that it knew, and took what it did not find for the
+// end: what only newer points needed was deleted (history attacks:4792).
+func TestPruneLooksAboveAGap(t *testing.T) {
+	for name, o := range map[string]ship.PruneOptions{"a point": later(), "what no record explains": {Now: later().Now, Orphans: true}} {
+		t.Run(name, func(t *testing.T) {
+			store := shiptest.NewMemory()
+			b := newBench(t, store)
+			w, c := b.host(), openCache(t, t.TempDir())
+			first := b.upload(w, full("g1"), noise(1, 2*slice))
+			p1 := b.point(w, first)
+			b.point(w, b.upload(w, full("g2"), noise(2, slice)))
+			look(t, b.host(), c, ship.Whole)
+			b.point(w, b.upload(w, full("g3"), noise(3, slice)))
+			b.point(w, b.upload(w, on(first, "g4"), noise(4, slice)))
+			store.Tamper("meta/points/0000000003", nil)
+			for _, key := range store.Keys("meta/leases/") {
+				store.Tamper(key, nil)
+			}
+			var drop []point.ID
+			if !o.Orphans {
+				drop = []point.ID{p1}
+			}
+			before := store.Keys("")
+			known := look(t, b.host(), c, ship.Known)
+			if len(known.Points) != 2 {
+				t.Fatalf("it knows %d points", len(known.Points))
+			}
+			got, err := b.host().Prune(t.Context(), known, drop, o)
+			if !errors.Is(err, advice.Damaged) || len(got.Problems) == 0 || !slices.Equal(store.Keys(""), before) {
+				t.Errorf("got %+v, %v; of %d objects %d are left", got, err, len(before), len(store.Keys("")))
+			}
+		})
+	}
+}
