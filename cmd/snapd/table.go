@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -34,21 +35,23 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// points prints restore points as a table.
+// points prints restore points as a table, of fewer columns where the terminal is too
+// narrow for all.
 func (c *cli) points(points []point.Point) {
-	rows := make([][]string, len(points))
+	heading, rows := []string{"POINT", "GROUP", "TIME", "CONSISTENCY", "WINDOW", "DATASETS", "STATE", "SHIPPED"}, make([][]string, len(points))
 	for i, p := range points {
-		group := p.Group
-		if group == "" {
-			group = "(encrypted)"
-		}
 		rows[i] = []string{
-			string(p.ID), group, p.Time.Local().Format("2006-01-02 15:04:05"), string(p.Consistency),
+			string(p.ID), groupOf(p), p.Time.Local().Format("2006-01-02 15:04:05"), string(p.Consistency),
 			window(p.WindowUS), fmt.Sprint(max(len(p.Datasets), len(p.Shipped))), states(p), shipped(p),
 		}
 	}
-	c.table([]string{"POINT", "GROUP", "TIME", "CONSISTENCY", "WINDOW", "DATASETS", "STATE", "SHIPPED"}, rows)
+	if c.width > 0 && tableWidth(heading, rows) > c.width {
+		heading, rows = narrowPoints(points, c.width)
+	}
+	c.table(heading, rows)
 }
+
+func groupOf(p point.Point) string { return cmp.Or(p.Group, "(encrypted)") }
 
 // states is what there is to know of a point, the places of each together.
 func states(p point.Point) string {
