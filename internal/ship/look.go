@@ -24,13 +24,20 @@ const (
 // View reads what the repository holds. cache may be nil; what is verified is
 // added to it.
 func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, error) {
+	return r.viewBeyond(ctx, cache, look, 0)
+}
+
+// viewBeyond is View that also asks for so many numbers beyond the first one that is
+// not there: a record that was lost ends a look at what was there, and a listing that
+// lacks what lies above it would make it look like the end.
+func (r *Repository) viewBeyond(ctx context.Context, cache *Cache, look Look, beyond int64) (*View, error) {
 	seen := cache.Seen()
 	if seen.Point == nil && seen.Event == nil {
 		look = Whole // nothing to probe upwards from
 	}
 	v := &View{cache: cache, look: look, absent: map[int64]bool{}, junk: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}, broken: map[int64]bool{}}
 	l := &looker{
-		repo: r, v: v, listed: map[string]Object{}, streams: map[point.ID][]StreamRef{},
+		repo: r, v: v, beyond: beyond, listed: map[string]Object{}, streams: map[point.ID][]StreamRef{},
 		sealed: map[int64]string{}, asked: map[string]bool{}, badEvents: map[int64]error{}, badPoints: map[int64]error{}, doubts: newDoubts(seen),
 	}
 	v.points, v.events, v.found = cache.known()
@@ -53,8 +60,9 @@ func (r *Repository) View(ctx context.Context, cache *Cache, look Look) (*View, 
 
 // looker fills a View.
 type looker struct {
-	repo *Repository
-	v    *View
+	repo   *Repository
+	v      *View
+	beyond int64 // numbers that are asked for beyond the first that is not there
 
 	listed  map[string]Object
 	streams map[point.ID][]StreamRef // listed
@@ -141,15 +149,35 @@ func (l *looker) readEvents(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for n, junk := l.topEvent()+1, 0; junk < maxJunk; n++ {
-		if err := l.event(ctx, n); err != nil {
+	return l.upwards(ctx, l.topEvent()+1, l.event, l.badEvents)
+}
+
+// upwards asks for one number after the other, until there is none, or until there are
+// only such that hold no record of ours.
+func (l *looker) upwards(ctx context.Context, from int64, ask func(context.Context, int64) error, bad map[int64]error) error {
+	if l.beyond > 0 { // all of them at once: there is hardly ever one
+		var numbers []int64
+		for n := from; n <= from+l.beyond; n++ {
+			numbers = append(numbers, n)
+		}
+		if err := l.each(ctx, numbers, ask); err != nil {
 			return err
 		}
-		switch bad := l.badEvents[n]; {
-		case errors.Is(bad, ErrNotFound):
-			return nil
-		case bad != nil:
+	}
+	missing := int64(0)
+	for n, junk := from, 0; junk < maxJunk; n++ {
+		if err := ask(ctx, n); err != nil {
+			return err
+		}
+		switch err := bad[n]; {
+		case errors.Is(err, ErrNotFound):
+			if missing++; missing > l.beyond {
+				return nil
+			}
+		case err != nil:
 			junk++
+		default:
+			missing = 0
 		}
 	}
 	return nil
@@ -279,18 +307,7 @@ func (l *looker) probePoints(ctx context.Context) error {
 	for n := range l.v.points {
 		from = max(from, n)
 	}
-	for n, junk := from+1, 0; junk < maxJunk; n++ {
-		if err := l.point(ctx, n); err != nil {
-			return err
-		}
-		switch bad := l.badPoints[n]; {
-		case errors.Is(bad, ErrNotFound):
-			return nil
-		case bad != nil:
-			junk++
-		}
-	}
-	return nil
+	return l.upwards(ctx, from+1, l.point, l.badPoints)
 }
 
 // point asks for one point by name.

@@ -48,6 +48,10 @@ type Orphans struct {
 
 const pruneDeletes = 8 // at once
 
+// pruneBeyond is how many numbers beyond the first that is not there are asked for
+// before anything is deleted.
+const pruneBeyond = 8
+
 // Prune removes points, and the streams that then nothing needs. It puts on
 // record what goes before it deletes any of it, and looks for new points in
 // between. It deletes nothing while anything in the repository is unexplained:
@@ -78,6 +82,7 @@ type prune struct {
 	o    PruneOptions
 	drop map[point.ID]bool
 
+	looked   bool // at all that is there, for this prune
 	leases   []Lease
 	storeNow time.Time                // the newest time that a listing told, when orphans are looked for
 	keep     map[point.ID]bool        // streams that stay
@@ -97,7 +102,7 @@ func (p *prune) run(ctx context.Context) error {
 	if err := p.plan(); err != nil || p.idle() {
 		return err
 	}
-	if p.view.look == Known {
+	if !p.looked {
 		if err := p.lookWhole(ctx); err != nil {
 			return err
 		}
@@ -171,10 +176,15 @@ func (p *prune) lookWhole(ctx context.Context) error {
 	if p.view != nil {
 		cache = p.view.cache
 	}
-	whole, err := p.repo.View(ctx, cache, Whole)
+	beyond := int64(pruneBeyond)
+	if p.o.Orphans {
+		beyond = maxJunk // all that is not known goes
+	}
+	whole, err := p.repo.viewBeyond(ctx, cache, Whole, beyond)
 	if err != nil {
 		return err
 	}
+	p.looked = true
 	if p.view == nil {
 		p.view = whole
 	} else {

@@ -393,33 +393,44 @@ func TestALongUploadComparesItsBaseAgain(t *testing.T) {
 }
 
 // TestPruneLooksAboveAGap: a host whose memory ends right below a record that is lost
-// learns of what lies above it before it deletes anything. The older code asked for
-// the number after the highest that it knew, and took what it did not find for the
-// end: what only newer points needed was deleted (history attacks:4792).
+// learns of what lies above it before it deletes anything, also where the listing lacks
+// that. The older code asked for the number after the highest that it knew, and took
+// what it did not find for the end: what only newer points needed was deleted (histories
+// attacks:4792 and everything:5466).
 func TestPruneLooksAboveAGap(t *testing.T) {
-	for name, o := range map[string]ship.PruneOptions{"a point": later(), "what no record explains": {Now: later().Now, Orphans: true}} {
+	for name, c := range map[string]struct{ orphans, lacking bool }{
+		"a point": {}, "what no record explains": {orphans: true}, "a point, listed short": {lacking: true}, "what no record explains, listed short": {true, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			store := shiptest.NewMemory()
 			b := newBench(t, store)
-			w, c := b.host(), openCache(t, t.TempDir())
+			w, memory := b.host(), openCache(t, t.TempDir())
 			first := b.upload(w, full("g1"), noise(1, 2*slice))
 			p1 := b.point(w, first)
 			b.point(w, b.upload(w, full("g2"), noise(2, slice)))
-			look(t, b.host(), c, ship.Whole)
+			look(t, b.host(), memory, ship.Whole)
 			b.point(w, b.upload(w, full("g3"), noise(3, slice)))
-			b.point(w, b.upload(w, on(first, "g4"), noise(4, slice)))
+			last := b.upload(w, on(first, "g4"), noise(4, slice))
+			b.point(w, last)
 			store.Tamper("meta/points/0000000003", nil)
 			for _, key := range store.Keys("meta/leases/") {
 				store.Tamper(key, nil)
 			}
-			var drop []point.ID
-			if !o.Orphans {
-				drop = []point.ID{p1}
+			if c.lacking {
+				b.store = shiptest.NewFaults(store, shiptest.Fault{Op: "list", Nth: 1, Always: true, Listed: func(all []ship.Object) []ship.Object {
+					return slices.DeleteFunc(all, func(o ship.Object) bool {
+						return o.Key == "meta/points/0000000004" || strings.HasPrefix(o.Key, "meta/streams/"+string(last.ID))
+					})
+				}})
 			}
 			before := store.Keys("")
-			known := look(t, b.host(), c, ship.Known)
+			known := look(t, b.host(), memory, ship.Known)
 			if len(known.Points) != 2 {
 				t.Fatalf("it knows %d points", len(known.Points))
+			}
+			o, drop := later(), []point.ID{p1}
+			if o.Orphans = c.orphans; o.Orphans {
+				drop = nil
 			}
 			got, err := b.host().Prune(t.Context(), known, drop, o)
 			if !errors.Is(err, advice.Damaged) || len(got.Problems) == 0 || !slices.Equal(store.Keys(""), before) {
