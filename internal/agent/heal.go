@@ -100,7 +100,9 @@ func (a *shipping) again(ctx context.Context, o *opened, g workload.Group, rec s
 			continue
 		}
 		fresh, err := a.streamAgain(ctx, o, g, p, s)
-		if errors.Is(err, fs.ErrNotFound) {
+		// A snapshot that is gone, or that the disk does not give back any more, heals
+		// nothing, and holds up nothing.
+		if errors.Is(err, fs.ErrNotFound) || errors.Is(err, fs.ErrUnreadable) && ctx.Err() == nil {
 			lacking = append(lacking, err.Error())
 			continue
 		}

@@ -103,6 +103,42 @@ func TestDamageThatCannotBeHealedIsSaid(t *testing.T) {
 	}
 }
 
+// TestAnUnreadableSnapshotHoldsUpNothing: the damaged point cannot be healed from it, the
+// other one is healed, and the new point is shipped.
+func TestAnUnreadableSnapshotHoldsUpNothing(t *testing.T) {
+	b := newBench(t, "", "main")
+	ill, other := b.take(), b.take()
+	b.ship()
+	fresh := b.take()
+	b.damage(ill)
+	b.damage(other)
+	said := ""
+	b.Report = func(e Event) { said += e.Text + "\n" }
+	sends := 0
+	b.storage.Fault = func(call string) error {
+		if call != "Send" {
+			return nil
+		}
+		if sends++; sends > 1 {
+			return nil
+		}
+		return fmt.Errorf("%w: /srv/x/a file", fs.ErrUnreadable)
+	}
+	done, err := b.Do(t.Context(), []string{"shop"}, Steps{Ship: true})
+	if !errors.Is(err, advice.Damaged) || !strings.Contains(err.Error(), string(ill.ID)) {
+		t.Errorf("%v", err)
+	}
+	shipped := func(p point.Point) bool {
+		return slices.ContainsFunc(done.Points, func(q point.Point) bool { return q.ID == p.ID && q.InRepository("main") })
+	}
+	if shipped(ill) || !shipped(other) || !shipped(fresh) {
+		t.Errorf("healed or shipped: %+v", done.Points)
+	}
+	if !strings.Contains(said, "/srv/x/a file") {
+		t.Errorf("the file is not named: %s", said)
+	}
+}
+
 func TestPruneKeepsTheSnapshotThatHeals(t *testing.T) {
 	b := newBench(t, `keep-local = "1h"`, "main")
 	p := b.take()
