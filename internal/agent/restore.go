@@ -148,6 +148,9 @@ func (a *Agent) restoreAll(ctx context.Context, p *restorePlan) (out []Restored,
 			return nil, say(i, err)
 		}
 	}
+	if err := roomForAll(receivers); err != nil {
+		return nil, fmt.Errorf("restore to %s: %w", p.options.To, err)
+	}
 	for i, d := range datasets {
 		r, err := a.restoreOne(ctx, p.src, d, p.driver, receivers[i], targets[i])
 		if err != nil && len(out) > 0 {

@@ -156,6 +156,15 @@ type Expecter interface {
 	Expect(ctx context.Context, properties map[string]string) error
 }
 
+// Roomer is a receiver that knows how much room its dataset needs.
+type Roomer interface {
+	// Room is asked after Expect and before the first stream. needed is what the
+	// dataset will take at least, beside what an interrupted restore has left of it,
+	// and free what there is now, in bytes. Receivers with the same place share what
+	// is free. place is for users too, and "" when the room is not known.
+	Room() (place string, needed, free int64)
+}
+
 // Continuer is a receiver that goes on with what an interrupted restore to the
 // same target left, and leaves such in turn when its source fails or its
 // context ends.

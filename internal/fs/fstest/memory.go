@@ -37,7 +37,7 @@ type Memory struct {
 
 	// Resumes makes its streams fs.Staters and fs.Densers.
 	Resumes bool
-	// Continues makes its receivers fs.Continuers and fs.Expecters.
+	// Continues makes its receivers fs.Continuers, fs.Expecters and fs.Roomers.
 	Continues bool
 	// StreamNotes and ReceiverNotes, if any, make those fs.Noters.
 	StreamNotes, ReceiverNotes []string

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"snapd/internal/fs"
 
@@ -81,6 +82,7 @@ var (
 	_ fs.Receiver  = (*memoryReceiver)(nil)
 	_ fs.Noter     = notedReceiver{}
 	_ fs.Expecter  = continuingReceiver{}
+	_ fs.Roomer    = continuingReceiver{}
 	_ fs.Continuer = continuingReceiver{}
 )
 
@@ -262,6 +264,18 @@ func (r continuingReceiver) Expect(ctx context.Context, properties map[string]st
 	}
 	r.expected = properties
 	return r.m.enter(ctx, "Expect")
+}
+
+// Room implements fs.Roomer: of Memory.Room for the directory, and of the size that
+// Expect was told as referenced.
+func (r continuingReceiver) Room() (place string, needed, free int64) {
+	for dir, room := range r.m.Room {
+		if isBelow(r.target, dir) {
+			needed, _ = strconv.ParseInt(r.expected["referenced"], 10, 64) // 0: it needs nothing that is known
+			return dir, needed, room
+		}
+	}
+	return "", 0, 0
 }
 
 // Continue implements fs.Continuer.

@@ -133,8 +133,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", fs.ErrNotFound, err)
 	case strayDevice.MatchString(failed.Stderr):
 		m := strayDevice.FindStringSubmatch(failed.Stderr)
-		return advice.With(fmt.Errorf("%w; the power went while LVM had the pool make this volume, and it does not know that it was made", err),
-			"unless older metadata of the group was restored here (vgcfgrestore), that volume is all that has the id, and LVM makes it anew after: dmsetup message %s 0 'delete %s'", m[1], m[2])
+		return advice.With(fmt.Errorf("%w; LVM does not know that device: the power may have gone while the pool made it, or older metadata of the group was restored (vgcfgrestore)", err),
+			"see first what it has: dmsetup create look --readonly --table '0 8 thin /dev/mapper/%[1]s %[2]s', dmsetup status look (the sectors that are written, and the last of them), dmsetup remove look. Where it has nothing, or nothing that is of use, LVM makes it anew after: dmsetup message %[1]s 0 'delete %[2]s'", m[1], m[2])
 	case poolRefused.MatchString(failed.Stderr):
 		return advice.With(fmt.Errorf("%w; that is common after a power cut", err), "repair it with: lvconvert --repair %s", poolRefused.FindStringSubmatch(failed.Stderr)[1])
 	case has("Permission denied", "Operation not permitted") && os.Geteuid() != 0:

@@ -40,6 +40,13 @@ func (d *Driver) checkFilesystem(ctx context.Context, dataset fs.Dataset) (said 
 	name := workName()
 	argv := []string{"lvcreate", "-q", "-y", "-s", "-n", name, "--addtag", tagTemporary, "--addtag", tagOwner + proc.Mark()}
 	if v.thin() {
+		pool, err := all.pool(v)
+		if err != nil {
+			return "", err
+		}
+		if _, err := d.nextFree(ctx, all, pool, 1); err != nil {
+			return "", err
+		}
 		argv = append(argv, "-k", "y", "-a", "y", "-K")
 	} else {
 		const replay = 512 << 20 // bytes; more than a journal and what it brings up to date

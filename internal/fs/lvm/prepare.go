@@ -73,6 +73,9 @@ func (d *Driver) prepare(ctx context.Context, name string, datasets []fs.Dataset
 		}
 		p.each = append(p.each, one)
 	}
+	if err := p.lookBefore(ctx, all); err != nil {
+		return nil, err
+	}
 	if err := p.flush(ctx); err != nil {
 		return nil, err
 	}
@@ -93,6 +96,7 @@ type prepared struct {
 	driver  *Driver
 	name    string
 	each    []*pending
+	before  map[string]map[uint64]thinDevice // what each pool had, by the pools' UUIDs
 	run     func(argv []string) error
 	started bool
 	closed  bool
@@ -256,6 +260,9 @@ func (p *prepared) Result(ctx context.Context) ([]fs.Snapshot, error) {
 		v, there := all.named(one.origin.vg, one.volume)
 		if !there {
 			return made, fmt.Errorf("read snapshot %s of %s: %w", p.name, one.dataset.Name, fs.ErrNotFound)
+		}
+		if err := p.isNew(ctx, v); err != nil {
+			return made, err
 		}
 		s, err := describe(v, one.dataset)
 		if err != nil {

@@ -184,14 +184,18 @@ func workName() string {
 // create makes an empty volume and opens it.
 func (r *receiver) create(ctx context.Context, size int64) (*work, error) {
 	name := workName()
-	argv := []string{"lvcreate", "-q", "-y", "-n", name, "-k", "y", "-a", "y", "-K", "-W", "n", "--addtag", tagTemporary, "--addtag", tagOwner + proc.Mark()}
+	argv := []string{"lvcreate", "-q", "-y", "-n", name, "-k", "y", "-a", "y", "-K", "-W", "n", "--addtag", tagOwner + proc.Mark()}
 	bytes := strconv.FormatInt(size, 10) + "b"
-	if r.pool != "" {
-		argv = append(argv, "-V", bytes, "--thinpool", r.vg+"/"+r.pool)
-	} else {
-		argv = append(argv, "-Z", "n", "-L", bytes, r.vg)
+	if r.pool == "" {
+		return r.make(ctx, name, append(argv, "--addtag", tagTemporary, "-Z", "n", "-L", bytes, r.vg), size)
 	}
-	return r.make(ctx, name, argv, size)
+	if err := r.lvcreate(ctx, append(argv, "--addtag", tagUnproven, "-V", bytes, "--thinpool", r.vg+"/"+r.pool), size); err != nil {
+		return nil, err
+	}
+	if err := r.driver.prove(ctx, volume{vg: r.vg, name: name, pool: r.pool}); err != nil {
+		return nil, err
+	}
+	return r.ready(ctx, name, size)
 }
 
 // branch makes a thin volume that begins as what was built so far.
@@ -202,12 +206,38 @@ func (r *receiver) branch(ctx context.Context, size int64) (*work, error) {
 }
 
 func (r *receiver) make(ctx context.Context, name string, argv []string, size int64) (*work, error) {
-	if err := r.driver.beQuiet(ctx); err != nil {
+	if err := r.lvcreate(ctx, argv, size); err != nil {
 		return nil, err
 	}
-	if err := r.driver.change(ctx, argv...); err != nil {
-		return nil, fmt.Errorf("make a volume of %d MiB to restore into: %w", size>>20, err)
+	return r.ready(ctx, name, size)
+}
+
+func (r *receiver) lvcreate(ctx context.Context, argv []string, size int64) error {
+	if err := r.driver.beQuiet(ctx); err != nil {
+		return err
 	}
+	if r.pool != "" {
+		all, err := r.driver.list(ctx, r.vg)
+		if err != nil {
+			return err
+		}
+		pool, there := all.named(r.vg, r.pool)
+		if !there {
+			return fmt.Errorf("thin pool %s/%s: %w", r.vg, r.pool, fs.ErrNotFound)
+		}
+		if _, err := r.driver.nextFree(ctx, all, pool, 1); err != nil {
+			return err
+		}
+	}
+	if err := r.driver.change(ctx, argv...); err != nil {
+		return fmt.Errorf("make a volume of %d MiB to restore into: %w", size>>20, err)
+	}
+	return nil
+}
+
+// ready opens a volume that was just made and is known to be ours; what cannot be
+// opened goes.
+func (r *receiver) ready(ctx context.Context, name string, size int64) (*work, error) {
 	undo := volume{vg: r.vg, name: name}
 	w, err := r.openWork(ctx, name, size)
 	if err != nil {

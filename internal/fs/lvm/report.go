@@ -23,6 +23,7 @@ const (
 	tagOrder     = "snapd.order="    // and the number that orders it
 	tagOrigin    = "snapd.origin="   // and the UUID of the volume it is of
 	tagTemporary = "snapd.temporary" // goes when its process does
+	tagUnproven  = "snapd.unproven"  // made for a restore, and perhaps not new: see prove
 	tagOwner     = "snapd.owner="    // and that process
 	fieldsLV     = "vg_name,vg_uuid,vg_seqno,vg_exported,vg_partial,vg_lock_type,vg_free,vg_extent_size," +
 		"lv_uuid,lv_name,lv_size,origin_size,origin_uuid,pool_lv,pool_lv_uuid,lv_time,lv_tags,data_percent,metadata_percent,snap_percent," +

@@ -32,6 +32,12 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 		by, owned := v.tag(tagOwner)
 		_, ours := v.tag(tagOrigin)
 		switch {
+		case v.unproven() && strings.HasPrefix(v.name, fs.LVMRestorePrefix) && owned && !proc.Lives(by):
+			if err := d.sweepUnproven(ctx, v); err != nil && !errors.Is(err, fs.ErrNotFound) {
+				failed = errors.Join(failed, err)
+				continue
+			}
+			removed = append(removed, "the logical volume "+v.full())
 		case slices.Contains(v.tags, tagTemporary) && strings.HasPrefix(v.name, fs.LVMRestorePrefix) && owned && !proc.Lives(by):
 			if err := d.remove(ctx, v); err != nil && !errors.Is(err, fs.ErrNotFound) {
 				failed = errors.Join(failed, err)

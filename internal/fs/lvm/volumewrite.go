@@ -79,7 +79,8 @@ func (w *work) play(ctx context.Context, d *lvmstream.Decoder, known int64) erro
 		}
 		w.pos = r.Offset + r.Length
 	}
-	if err := w.gap(d.Head.Size); err != nil {
+	// To the end of the volume, which LVM has rounded up to an extent.
+	if err := w.gap(max(d.Head.Size, w.volume.size)); err != nil {
 		return fmt.Errorf("write %s at byte %d: %w", w.volume.full(), w.pos, explainIO(err))
 	}
 	if err := w.device.Sync(); err != nil {

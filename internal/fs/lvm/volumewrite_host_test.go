@@ -135,3 +135,41 @@ func TestPlayOntoGarbage(t *testing.T) {
 	copy(want[7<<20:], filled(4096, 'e'))
 	check("increment", want)
 }
+
+// TestPlayToTheVolumesEnd: LVM rounds a volume up to an extent, and what the disk had
+// there belongs to another volume. It is cleared by a full stream, and by an
+// increment that grows.
+func TestPlayToTheVolumesEnd(t *testing.T) {
+	const old, size, end = 5 << 20, 6 << 20, 8 << 20
+	buf, err := pages(workBuffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer giveBack(buf) //nolint:errcheck // memory of a test
+	w := &work{device: &activated{File: loopDevice(t, end)}, buf: buf, volume: volume{size: size + 1<<20}}
+	for _, step := range []struct {
+		raw   []byte
+		known int64
+		ends  int64
+	}{
+		{encodeAll(t, full(old), change{4096, 4096, filled(4096, 'a')}), 0, size + 1<<20},
+		{encodeAll(t, increment(size, old), change{old, 4096, filled(4096, 'b')}), old, end},
+	} {
+		w.volume.size = step.ends
+		d, err := lvmstream.NewDecoder(bytes.NewReader(step.raw), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Buf = w.data()
+		if err := w.play(t.Context(), d, step.known); err != nil {
+			t.Fatal(err)
+		}
+		got := readAll(t, w, end)
+		if bytes.IndexByte(got[:step.ends], 0xee) >= 0 {
+			t.Errorf("%d of %d bytes: what the disk had before is to be seen", bytes.Count(got[:step.ends], []byte{0xee}), step.ends)
+		}
+		if step.ends < end && bytes.IndexByte(got[step.ends:], 0) >= 0 {
+			t.Error("what lies behind the volume was written")
+		}
+	}
+}

@@ -43,6 +43,7 @@ var (
 	_ fs.Prepared  = (*prepared)(nil)
 	_ fs.Receiver  = (*receiver)(nil)
 	_ fs.Expecter  = (*receiver)(nil)
+	_ fs.Roomer    = (*receiver)(nil)
 	_ fs.Continuer = (*receiver)(nil)
 	_ fs.Noter     = (*receiver)(nil)
 	_ fs.Stater    = (*Stream)(nil)

@@ -14,6 +14,7 @@ import (
 	"snapd/internal/advice"
 	"snapd/internal/fs"
 	"snapd/internal/fs/zfs/zfsstream"
+	"snapd/internal/proc"
 
 	gozfs "github.com/mistifyio/go-zfs/v3"
 )
@@ -31,6 +32,8 @@ type receiver struct {
 	kind     string // filesystem or volume, once a stream was received
 	applied  []applied
 	props    map[string]string
+	needed   int64    // bytes that Expect was told of, and that are not there yet
+	free     int64    // bytes below the ancestor, at that time
 	made     []string // missing parents that Finish made, top first
 	notes    []string
 	left     *zfsstream.Left // of a stream that is there in part
@@ -193,11 +196,45 @@ func (r *receiver) Expect(ctx context.Context, props map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if free, err := strconv.ParseUint(now["available"], 10, 64); err == nil && free < size {
+	there, err := r.leftBefore(ctx)
+	if err != nil {
+		return err
+	}
+	free, err := strconv.ParseUint(now["available"], 10, 64)
+	if err != nil {
+		return nil //nolint:nilerr // the room is not known
+	}
+	r.needed, r.free = int64(size-min(size, there)), int64(free)
+	if r.free < r.needed {
 		return advice.With(fmt.Errorf("restore to %s: %w in %s: the dataset had %d MiB on its disks, and %d MiB are available",
 			r.target, fs.ErrNoSpace, r.ancestor, size>>20, free>>20), "free some, raise the quota, or choose another pool")
 	}
 	return nil
+}
+
+// leftBefore is how many bytes of this restore are there already, which Continue
+// goes on with.
+func (r *receiver) leftBefore(ctx context.Context) (uint64, error) {
+	rows, err := table(ctx, r.pool(), 4, "zfs", "list", "-Hp", "-d", "1", "-t", "filesystem,volume", "-o", "name,used,"+fs.PropertyOwner+","+fs.PropertyTarget, r.ancestor)
+	if err != nil {
+		return 0, fmt.Errorf("look for an interrupted restore to %s: %w", r.target, err)
+	}
+	var left uint64
+	for _, row := range rows {
+		used, err := strconv.ParseUint(row[1], 10, 64)
+		if err == nil && fs.IsStageName(path.Base(row[0])) && row[3] == r.wanted && !proc.Lives(row[2]) {
+			left += used
+		}
+	}
+	return left, nil
+}
+
+// Room implements fs.Roomer.
+func (r *receiver) Room() (place string, needed, free int64) {
+	if r.needed == 0 {
+		return "", 0, 0
+	}
+	return r.ancestor, r.needed, r.free
 }
 
 // Notes are what a user should know about what was restored.
