@@ -115,7 +115,9 @@ func TestHolders(t *testing.T) {
 	nested = subvolume(t, group, "nested")
 	elsewhere := directory(t, t.TempDir(), "bound")
 	command(t, "mount", "--bind", group, elsewhere)
-	t.Cleanup(func() { command(t, "umount", elsewhere) })
+	t.Cleanup(func() { // what was killed is there for a moment yet
+		eventually(t, "it is unmounted", func() bool { return unix.Unmount(elsewhere, 0) == nil })
+	})
 	for _, name := range []string{group + "/f", group + "/gone", nested + "/f", data + "/beside"} {
 		if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
