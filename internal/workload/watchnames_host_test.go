@@ -119,7 +119,7 @@ func (l topLocator) OpenTop(context.Context, fs.Dataset) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(tree) //nolint:errcheck // what is opened keeps it
+	defer unix.Close(tree) // what is opened keeps it
 	fd, err := unix.Openat(tree, ".", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
