@@ -31,6 +31,27 @@ func stamps(a, b string) string {
 n=1000000; while [ ! -e '%[1]s/end' ]; do echo $n > '%[1]s/stamps/'$n; echo $n > '%[2]s/stamps/'$n; n=$((n+1)); done; wait`, a, b)
 }
 
+const envNames = "SNAPD_TEST_NAMES" // two directories, with a colon between
+
+// TestOnlyNames is a process of TestAPointIsNotCalledMoreThanItsWriterAllows. It makes
+// stamps that are directories: it has no file open, and writes to none.
+func TestOnlyNames(t *testing.T) {
+	a, b, is := strings.Cut(os.Getenv(envNames), ":")
+	if !is {
+		return
+	}
+	for n := 1_000_000; ; n++ {
+		if _, err := os.Lstat(a + "/end"); err == nil {
+			return
+		}
+		for _, dir := range []string{a, b} {
+			if err := os.Mkdir(dir+"/stamps/"+strconv.Itoa(n), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // TestAPointIsNotCalledMoreThanItsWriterAllows has a writer in each place where
 // one can be. What the point claims is compared with what the stamps in its two
 // snapshots prove.
@@ -62,6 +83,8 @@ func TestAPointIsNotCalledMoreThanItsWriterAllows(t *testing.T) {
 			w.process(t, fmt.Sprintf("exec 3<>'%s/sub/kept' 4<>'%s/sub/kept'; ", w.a, w.b)+stamps(w.a+"/sub", w.b+"/sub"))
 		}, "", []point.Consistency{point.Separate}, "(sh)"},
 		{"a process that opens them anew", "db", func(t *testing.T) { w.process(t, stamps(w.a+"/sub", w.b+"/sub")) }, "", []point.Consistency{point.Separate}, "process "},
+		{"a process that only makes names", "db", func(t *testing.T) { w.process(t, fmt.Sprintf("exec env %s='%s/sub:%s/sub' '%s' -test.run='^TestOnlyNames$'", envNames, w.a, w.b, os.Args[0])) }, "", []point.Consistency{point.Separate}, "wrote to the group's files"},
+		{"a filesystem in files", "db", func(t *testing.T) { w.inFiles(t) }, "", []point.Consistency{point.Separate}, "loop device /dev/loop"},
 		{"a process and a stop", "stop", func(t *testing.T) { w.process(t, stamps(w.a+"/sub", w.b+"/sub")) }, "", []point.Consistency{point.Separate}, "process "},
 		{"another engine", "db", func(t *testing.T) { w.otherEngine(t, both...) }, "", []point.Consistency{point.Separate}, "process "},
 	} {
@@ -187,15 +210,34 @@ func (w *writers) inDB(t *testing.T) {
 func (w *writers) process(t *testing.T, script string) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", script)
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		w.end(t) // what it has started too
-		_ = cmd.Process.Kill()
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 		_ = cmd.Wait()
 	})
 	w.begun(t)
+}
+
+// inFiles writes to filesystems in files, as virtual machines and jails have them: no
+// process has these files open. What is behind the stamps that it makes is a file.
+func (w *writers) inFiles(t *testing.T) {
+	t.Helper()
+	for _, dir := range []string{w.a, w.b} {
+		image, at := dir+"/sub/image", filepath.Join(t.TempDir(), "mounted")
+		command(t, "truncate", "-s", "16M", image)
+		command(t, "mkfs.ext4", "-q", image)
+		command(t, "mkdir", at)
+		command(t, "mount", "-o", "loop", image, at)
+		t.Cleanup(func() {
+			if err := errors.Join(unix.Unmount(at, 0), os.Remove(image)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // otherEngine writes in a container of an engine that the agent does not know.

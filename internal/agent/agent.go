@@ -97,7 +97,7 @@ type Agent struct {
 	taking  *point.Record // points whose snapshots are being taken: a crash leaves one here
 	records *ship.Records
 	looks   healthLooks
-	asking  sync.Map // names of drivers that have yet to say which restores were interrupted
+	asking  sync.Map // *interruptedLook by the name of a driver that has yet to say which restores were interrupted
 }
 
 // New checks the directories. They are made when they are missing.

@@ -25,30 +25,41 @@ func (a *Agent) interrupted(ctx context.Context) []string {
 	return out
 }
 
+// interruptedLook is one question to a storage. Calls that come together share it.
+type interruptedLook struct {
+	begun time.Time
+	done  chan struct{}
+	said  []string // after done
+}
+
 // interruptedOn asks one storage. A question that is not answered is left behind,
 // and not asked again before it is.
 func (a *Agent) interruptedOn(ctx context.Context, name string, lister fs.InterruptedLister) []string {
-	silent := []string{fmt.Sprintf("%s does not answer which restores were interrupted", name)}
-	if _, still := a.asking.LoadOrStore(name, true); still {
-		return silent
+	look := &interruptedLook{begun: time.Now(), done: make(chan struct{})}
+	if before, still := a.asking.LoadOrStore(name, look); still {
+		look = before.(*interruptedLook) //nolint:forcetypeassert // nothing else is stored
+	} else {
+		// What one caller does not wait for, another one may.
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthLimit)
+		go func() {
+			defer cancel()
+			said, err := lister.Interrupted(limited)
+			if err != nil {
+				said = append(said, err.Error())
+			}
+			look.said = said
+			a.asking.Delete(name)
+			close(look.done)
+		}()
 	}
-	answer := make(chan []string, 1)
-	go func() {
-		defer a.asking.Delete(name)
-		said, err := lister.Interrupted(ctx)
-		if err != nil {
-			said = append(said, err.Error())
-		}
-		answer <- said
-	}()
-	enough := time.NewTimer(interruptedPatience)
+	enough := time.NewTimer(time.Until(look.begun.Add(interruptedPatience)))
 	defer enough.Stop()
 	select {
-	case said := <-answer:
-		return said
+	case <-look.done:
+		return look.said
 	case <-ctx.Done():
 		return nil
 	case <-enough.C:
-		return silent
+		return []string{fmt.Sprintf("%s does not answer which restores were interrupted", name)}
 	}
 }

@@ -164,9 +164,12 @@ func (t *taking) wroteMeanwhile(ctx context.Context) {
 		p.Warnings = append(p.Warnings, "whether a process of the host wrote while the snapshots were taken cannot be told: "+inOneLine(err))
 	}
 	open := workload.LookAtOpenFiles(ctx, lookLimit)
+	if missed := missedText(open); missed != "" && !slices.Contains(p.Warnings, missed) {
+		p.Warnings = append(p.Warnings, missed)
+	}
 	did := r.strangers(t.scene, wrote)
 	holders := slices.DeleteFunc(r.reach.Holders(open), func(h workload.Process) bool {
-		return h.Started.After(t.taken) || slices.ContainsFunc(wrote, func(w workload.Process) bool { return w.PID == h.PID })
+		return h.Started.After(t.taken) || slices.ContainsFunc(wrote, func(w workload.Process) bool { return w.PID == h.PID && w.Device == h.Device })
 	})
 	has := r.strangers(t.scene, holders)
 	var text []string

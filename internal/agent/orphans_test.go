@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -280,6 +281,34 @@ func TestAStorageThatDoesNotSayWhatWasInterrupted(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("it answers, and is not asked")
 		}
+	}
+}
+
+// TestStatusesThatComeTogetherShareTheAnswer: that another status asks already does
+// not mean that the storage is silent.
+func TestStatusesThatComeTogetherShareTheAnswer(t *testing.T) {
+	b := newBench(t, "")
+	asked, answer := make(chan bool, 9), make(chan struct{})
+	b.Drivers[fs.Btrfs] = struct {
+		*fstest.Memory
+		fs.InterruptedLister
+	}{b.storage, interruptedFunc(func() { asked <- true; <-answer })}
+	said := make(chan string, 2)
+	look := func() {
+		st, err := b.Status(t.Context())
+		said <- strings.Join(st.Attention, "\n") + fmt.Sprint(err)
+	}
+	go look()
+	<-asked
+	go look()
+	time.AfterFunc(interruptedPatience/5, func() { close(answer) })
+	for range 2 {
+		if got := <-said; strings.Contains(got, "does not answer") {
+			t.Errorf("it answers at once: %q", got)
+		}
+	}
+	if len(asked) > 0 {
+		t.Errorf("it was asked %d times more", len(asked))
 	}
 }
 

@@ -42,11 +42,19 @@ func (a *Agent) lookAtProcesses(ctx context.Context, s *scene, r *resolved) erro
 		open := workload.LookAtOpenFiles(ctx, lookLimit)
 		s.open = &open
 	}
-	if s.open.Missed != "" {
-		r.input.Warnings = append(slices.Clone(r.input.Warnings), "whether processes of the host write to the group's files cannot be told of all: "+s.open.Missed)
+	if missed := missedText(*s.open); missed != "" {
+		r.input.Warnings = append(slices.Clone(r.input.Warnings), missed)
 	}
 	r.input.Processes = r.strangers(s, r.reach.Holders(*s.open))
 	return r.make()
+}
+
+// missedText says for people what a look through the processes did not see.
+func missedText(open workload.OpenFiles) string {
+	if open.Missed == "" {
+		return ""
+	}
+	return "whether processes of the host write to the group's files cannot be told of all: " + open.Missed
 }
 
 // strangers are those of the processes that nothing freezes.
@@ -58,6 +66,9 @@ func (r *resolved) strangers(s *scene, processes []workload.Process) []plan.Proc
 			continue
 		}
 		name := "process " + fmt.Sprint(p.PID)
+		if p.Device != "" {
+			name = "loop device " + p.Device
+		}
 		if p.Name != "" {
 			name += " (" + p.Name + ")"
 		}

@@ -96,7 +96,7 @@ func (t *taking) checkpoint(ctx context.Context) error {
 
 func (t *taking) prepare(ctx context.Context) (err error) {
 	if t.watch, t.unwatched = nil, nil; t.found.promises() {
-		if t.watch, t.unwatched = t.found.reach.Watch(); t.watch != nil {
+		if t.watch, t.unwatched = t.found.reach.Watch(ctx); t.watch != nil {
 			t.then(func(context.Context) error { return t.watch.Close() })
 		}
 	}

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"io"
+	"os"
 )
 
 // What some storages can do beside Driver. Each is used where it is there, and
@@ -145,6 +146,16 @@ type Finding struct {
 	// Grave: something is missing, damaged or cannot be written now. Otherwise it
 	// was counted once, and may have been repaired.
 	Grave bool
+}
+
+// TopOpener is a driver of a storage whose filesystems hold several datasets, and
+// need not be mounted where all of them are seen.
+type TopOpener interface {
+	// OpenTop opens the directory at the top of the filesystem that a dataset lies
+	// on, through a mount that is seen nowhere. The caller closes it soon: until
+	// then the filesystem is in use. The error of another storage's dataset is
+	// ErrNotMine.
+	OpenTop(ctx context.Context, dataset Dataset) (*os.File, error)
 }
 
 // What some receivers and streams can do.

@@ -70,6 +70,7 @@ func lookAtOpenFiles(ctx context.Context) OpenFiles {
 		l.out.Missed = err.Error()
 		return l.out
 	}
+	l.loops()
 	denied := 0
 	for i, pid := range pids {
 		if ctx.Err() != nil || len(l.out.files) >= mostFiles {
@@ -83,16 +84,35 @@ func lookAtOpenFiles(ctx context.Context) OpenFiles {
 			denied++
 		}
 	}
+	l.lookAtWaiting(ctx)
 	if denied > 0 {
 		l.out.Missed = fmt.Sprintf("%d processes could not be looked at: the right to do so is missing", denied)
 	}
 	return l.out
 }
 
+// lookAtWaiting looks at the mappings of those that waited in the kernel. One that
+// writes through memory and has the kernel write that out waits most of the time.
+func (l *opener) lookAtWaiting(ctx context.Context) {
+	const tries, pause = 20, 10 * time.Millisecond
+	for try := 0; len(l.waiting) > 0 && try < tries && ctx.Err() == nil; try++ {
+		time.Sleep(pause)
+		again := l.waiting
+		l.waiting = nil
+		for _, pid := range again {
+			_ = l.mappings(pid, "/proc/"+strconv.Itoa(pid)) // of one that has ended there are none
+		}
+	}
+	if len(l.waiting) > 0 {
+		l.out.Missed = fmt.Sprintf("%d processes wait in the kernel all the time, and the files that they have mapped could not be looked at", len(l.waiting))
+	}
+}
+
 // opener is the state of one look.
 type opener struct {
-	tables map[string]proc.Table // by mount namespace
-	out    OpenFiles
+	tables  map[string]proc.Table // by mount namespace
+	waiting []int                 // in the kernel, so that their mappings are yet to be looked at
+	out     OpenFiles
 }
 
 func (l *opener) process(ctx context.Context, pid int) error {
@@ -170,8 +190,13 @@ func mountID(fdinfo []byte) uint64 {
 // mappings adds the files that a process writes to through its memory. Their
 // descriptors may be closed long since.
 func (l *opener) mappings(pid int, dir string) error {
-	if p, err := proc.Look(pid); err != nil || p.State == 'D' {
-		return err // it may hold what a reader would wait for
+	p, err := proc.Look(pid)
+	if err != nil {
+		return err
+	}
+	if p.State == 'D' { // it may hold what a reader would wait for
+		l.waiting = append(l.waiting, pid)
+		return nil
 	}
 	text, err := os.ReadFile(dir + "/maps")
 	if err != nil {

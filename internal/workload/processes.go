@@ -12,9 +12,11 @@ import (
 	"snapd/internal/proc"
 )
 
-// Process is one that writes to the files of a group, or has them open for it.
+// Process is one that writes to the files of a group, or has them open for it. A
+// loop device does so too, without one.
 type Process struct {
-	PID      int
+	PID      int       // 0 of a loop device
+	Device   string    // its node, "" of a process
 	Name     string    // of its program, "" when it has ended
 	Started  time.Time // to hundredths of a second; zero when it has ended
 	Datasets []fs.Dataset
@@ -55,7 +57,7 @@ func (r *Reach) holder(list []Process, f openFile) []Process {
 		if _, in := inside(s.root, f.root); !in || s.dev != f.dev || s.inodes != f.inodes {
 			continue
 		}
-		i := slices.IndexFunc(list, func(p Process) bool { return p.PID == f.process.PID })
+		i := slices.IndexFunc(list, func(p Process) bool { return p.PID == f.process.PID && p.Device == f.process.Device })
 		if i < 0 {
 			list, i = append(list, f.process), len(list)
 		}

@@ -9,11 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"snapd/internal/config"
 	"snapd/internal/fs"
@@ -37,16 +39,37 @@ func mapAndWait(name string) int {
 	}
 	_ = f.Close()
 	fmt.Println("ready")
+	if os.Getenv(waitVariable) != "" {
+		waitInKernel()
+	}
 	time.Sleep(time.Minute)
 	return 0
 }
 
+// waitVariable has that program wait in the kernel for two seconds, and then as others
+// do.
+const waitVariable = "SNAPD_TEST_WAIT"
+
+// waitInKernel makes a child as vfork does, for which its parent waits in the kernel.
+func waitInKernel() {
+	runtime.LockOSThread()
+	pid, _, _ := syscall.RawSyscall6(syscall.SYS_CLONE, syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	if pid == 0 {
+		ts := unix.Timespec{Sec: 2}
+		_, _, _ = syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+}
+
 // reachOf resolves a group of one path.
-func reachOf(t *testing.T, path string) *workload.Reach {
+func reachOf(t *testing.T, path string, drivers ...fs.Driver) *workload.Reach {
 	t.Helper()
+	if len(drivers) == 0 {
+		drivers = []fs.Driver{locator{}}
+	}
 	g := workload.Group{Group: config.Group{Name: "g", Settings: config.Settings{}}}
 	g.Paths = []string{path}
-	r, err := workload.Host{}.Resolve(t.Context(), g, []fs.Driver{locator{}})
+	r, err := workload.Host{}.Resolve(t.Context(), g, drivers)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +115,9 @@ func TestHolders(t *testing.T) {
 	nested = subvolume(t, group, "nested")
 	elsewhere := directory(t, t.TempDir(), "bound")
 	command(t, "mount", "--bind", group, elsewhere)
-	t.Cleanup(func() { command(t, "umount", elsewhere) })
+	t.Cleanup(func() { // what was killed is there for a moment yet
+		eventually(t, "it is unmounted", func() bool { return unix.Unmount(elsewhere, 0) == nil })
+	})
 	for _, name := range []string{group + "/f", group + "/gone", nested + "/f", data + "/beside"} {
 		if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
@@ -138,6 +163,37 @@ func TestHolders(t *testing.T) {
 	}
 }
 
+// A process that waits in the kernel is looked at when it goes on, or it is said that
+// it was not looked at.
+func TestHoldersThatWait(t *testing.T) {
+	group := subvolume(t, btrfs(t), "data")
+	if err := os.WriteFile(group+"/f", []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(waitVariable, "1")
+	r := reachOf(t, group)
+	pid := 0
+	waits := func() bool {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return strings.Contains(string(text), ") D ")
+	}
+	eventually(t, "one waits", func() bool { // where the kernel shows it, in its first thread
+		pid = begin(t, mapVariable+"="+group+"/f", os.Args[0])
+		for range 20 {
+			if waits() {
+				return true
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		return false
+	})
+	open := workload.LookAtOpenFiles(t.Context(), 5*time.Second)
+	seen := slices.ContainsFunc(r.Holders(open), func(p workload.Process) bool { return p.PID == pid })
+	if !seen && !strings.Contains(open.Missed, "wait in the kernel") {
+		t.Errorf("it is not seen, and missed is %q", open.Missed)
+	}
+}
+
 func parentOf(t *testing.T, pid int) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -156,7 +212,7 @@ func TestWatch(t *testing.T) {
 	root := btrfs(t)
 	data, other := subvolume(t, root, "data"), subvolume(t, root, "other")
 	group := directory(t, data, "group")
-	w, err := reachOf(t, group).Watch()
+	w, err := reachOf(t, group).Watch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

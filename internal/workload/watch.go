@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,17 +15,19 @@ import (
 
 // Watch sees which processes write to the files of a group while its snapshots
 // are taken, also those that open a file, write and close it in between. It sees
-// write, truncate and the like, whichever mount they come through (fanotify(7)).
-// It does not see what is written through memory, nor what is only renamed or
-// removed.
+// write, truncate and the like, and names that are made, moved and removed,
+// whichever mount they come through (fanotify(7)). It does not see what is written
+// through memory.
 type Watch struct {
 	reach *Reach
 	fd    int
-	paths []string // one on each filesystem: an open descriptor would keep it from being unmounted
+	paths []string    // one on each filesystem: an open descriptor would keep it from being unmounted
+	names []nameWatch // of those filesystems where the kernel tells of names
 }
 
-// Watch prepares a watch; the caller closes it. Nothing is watched before Begin.
-func (r *Reach) Watch() (*Watch, error) {
+// Watch prepares a watch; the caller closes it soon. Nothing is watched before
+// Begin.
+func (r *Reach) Watch(ctx context.Context) (*Watch, error) {
 	// The queue's limit stays: what writes in the window is not frozen, so that it
 	// may write as much as it likes.
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
@@ -39,6 +42,9 @@ func (r *Reach) Watch() (*Watch, error) {
 		}
 		have[s.dev] = true
 		w.paths = append(w.paths, s.path)
+		if n, err := r.watchNames(ctx, s); err == nil { // some kernels, and filesystems, do not tell
+			w.names = append(w.names, n)
+		}
 	}
 	return w, nil
 }
@@ -47,6 +53,10 @@ func (r *Reach) Watch() (*Watch, error) {
 func (w *Watch) Close() error {
 	_ = unix.Close(w.fd)
 	w.fd = -1
+	for _, n := range w.names {
+		n.close()
+	}
+	w.names = nil
 	return nil
 }
 
@@ -58,46 +68,74 @@ func (w *Watch) Begin() error {
 			return os.NewSyscallError("fanotify_mark", err)
 		}
 	}
+	for _, n := range w.names {
+		if err := n.begin(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // End is needed also after a Begin that failed.
 func (w *Watch) End() {
-	_ = unix.FanotifyMark(w.fd, unix.FAN_MARK_FLUSH|unix.FAN_MARK_FILESYSTEM, 0, unix.AT_FDCWD, "/") // Close does it too
+	for _, fd := range w.descriptors() {
+		_ = unix.FanotifyMark(fd, unix.FAN_MARK_FLUSH|unix.FAN_MARK_FILESYSTEM, 0, unix.AT_FDCWD, "/") // Close does it too
+	}
+}
+
+func (w *Watch) descriptors() []int {
+	out := []int{w.fd}
+	for _, n := range w.names {
+		out = append(out, n.fd)
+	}
+	return out
 }
 
 // Wrote are the processes that wrote to files of the group between Begin and End.
 // An error says that not all may be among them.
 func (w *Watch) Wrote() ([]Process, error) {
 	var out []Process
-	buffer := make([]byte, 64<<10)
 	o := opener{tables: map[string]proc.Table{}}
+	missed := eachEvent(w.fd, func(e unix.FanotifyEventMetadata, _ []byte) {
+		if e.Fd >= 0 {
+			out = w.event(out, &o, e)
+			_ = unix.Close(int(e.Fd))
+		}
+	})
+	for _, n := range w.names {
+		missed = errors.Join(missed, eachEvent(n.fd, func(e unix.FanotifyEventMetadata, more []byte) {
+			out = w.reach.named(out, n, e, more)
+		}))
+	}
+	return out, missed
+}
+
+// eachEvent calls do for every event that waits, with what follows it. An error
+// says that there were more.
+func eachEvent(fd int, do func(e unix.FanotifyEventMetadata, more []byte)) error {
+	buffer := make([]byte, 64<<10)
 	var missed error
 	for {
-		n, err := unix.Read(w.fd, buffer)
+		n, err := unix.Read(fd, buffer)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if errors.Is(err, unix.EAGAIN) || n == 0 {
-			return out, missed
+			return missed
 		}
 		if err != nil {
-			return out, errors.Join(missed, fmt.Errorf("read who wrote to files: %w", err))
+			return errors.Join(missed, fmt.Errorf("read who wrote to files: %w", err))
 		}
 		for rest := buffer[:n]; len(rest) >= unix.FAN_EVENT_METADATA_LEN; {
 			e := event(rest)
-			if e.Event_len < uint32(e.Metadata_len) || int(e.Event_len) > len(rest) {
-				return out, errors.New("read who wrote to files: the kernel says what snapd does not understand")
+			if e.Event_len < uint32(e.Metadata_len) || e.Metadata_len < unix.FAN_EVENT_METADATA_LEN || int(e.Event_len) > len(rest) {
+				return errors.New("read who wrote to files: the kernel says what snapd does not understand")
 			}
-			rest = rest[e.Event_len:]
 			if e.Mask&unix.FAN_Q_OVERFLOW != 0 {
 				missed = errors.New("more was written than the kernel remembers")
 			}
-			if e.Fd < 0 {
-				continue
-			}
-			out = w.event(out, &o, e)
-			_ = unix.Close(int(e.Fd))
+			do(e, rest[e.Metadata_len:e.Event_len])
+			rest = rest[e.Event_len:]
 		}
 	}
 }

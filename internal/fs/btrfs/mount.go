@@ -1,6 +1,7 @@
 package btrfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -40,6 +41,23 @@ func openSubvolume(f *os.File, id uint64) (*os.File, error) {
 		return nil, errors.Join(os.NewSyscallError("close", err), m.root.Close())
 	}
 	return m.root, nil
+}
+
+// OpenTop implements fs.TopOpener.
+func (d *Driver) OpenTop(ctx context.Context, dataset fs.Dataset) (*os.File, error) {
+	if dataset.Driver != fs.Btrfs {
+		return nil, fs.ErrNotMine
+	}
+	id, err := d.identify(ctx, dataset)
+	if err != nil {
+		return nil, err
+	}
+	f, err := openFilesystem(id.fsid)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return openSubvolume(f, topLevelID)
 }
 
 func newMount(f *os.File, id uint64) (*privateMount, error) {
