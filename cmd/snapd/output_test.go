@@ -175,6 +175,7 @@ func TestNothingHarmfulIsPrinted(t *testing.T) {
 		{"ls", "latest:" + nasty},
 		{"cat", nasty + ":" + nasty},
 		{"cp", nasty + ":" + nasty, nasty},
+		{"diff", nasty, nasty},
 		{"mount", nasty, nasty},
 		{"drop", nasty},
 		{"pin", nasty},

@@ -267,3 +267,38 @@ func TestPruneLeavesWhatIsOpen(t *testing.T) {
 		t.Errorf("snapshots: %d, with one open %d, then %d", before, with, b.snaps())
 	}
 }
+
+// TestDiffInside: between two points, and with now; the paths are those of the host.
+func TestDiffInside(t *testing.T) {
+	b := newBench(t, "")
+	b.opens()
+	b.check(os.Mkdir(b.path("data/sub"), 0o755))
+	b.write("sub/file", "one\n")
+	b.write("stays", "x")
+	first := string(b.take().ID)
+	b.write("sub/file", "two and\n")
+	second := string(b.take().ID)
+	b.write("new", "n")
+	diff := func(where, to string) (got []string) {
+		t.Helper()
+		b.check(b.DiffInside(t.Context(), where, to, true, func(d inside.Difference) error {
+			got = append(got, d.What+" "+d.Path+" "+d.Text)
+			return nil
+		}))
+		return got
+	}
+	changed := "changed " + b.path("data/sub/file") + " "
+	if got := diff(first, second); len(got) != 1 || !strings.HasPrefix(got[0], changed) || !strings.Contains(got[0], "-one\n+two and\n") {
+		t.Errorf("between points: %q", got)
+	}
+	if got := diff(second+":sub", Now); len(got) > 0 {
+		t.Errorf("of a folder, with now: %q", got)
+	}
+	if got := diff(first, Now); len(got) != 2 || !strings.HasPrefix(got[0], "added "+b.path("data/new")) || !strings.HasPrefix(got[1], changed) {
+		t.Errorf("with now: %q", got)
+	}
+	b.check(b.storage.Remove(b.dataset.GUID, false))
+	if err := b.DiffInside(t.Context(), first, Now, false, nil); err == nil || !strings.Contains(err.Error(), "is not at "+b.path("data")+" now") {
+		t.Errorf("what is gone now: %v", err)
+	}
+}
