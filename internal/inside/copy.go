@@ -117,6 +117,7 @@ type copying struct {
 	stage *os.Root
 	top   string // name of the copy there
 	lost  map[string]bool
+	buf   []byte
 }
 
 // begin opens the folders that the source and the copy lie in.
@@ -284,7 +285,6 @@ func (c *copying) file(ctx context.Context, from, to spot, size int64) (err erro
 		c.progress(size)
 		return nil
 	}
-	buf := make([]byte, 1<<20)
 	for at := int64(0); at < size; {
 		data, err := unix.Seek(int(in.Fd()), at, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) { // only a hole is left
@@ -297,22 +297,34 @@ func (c *copying) file(ctx context.Context, from, to spot, size int64) (err erro
 		if err != nil {
 			return os.NewSyscallError("lseek", err)
 		}
-		for at = data; at < hole; {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			n, err := in.ReadAt(buf[:min(int64(len(buf)), hole-at)], at)
-			if n == 0 {
-				return fmt.Errorf("it ends after %d of %d bytes: %w", at, size, err)
-			}
-			if _, err := out.WriteAt(buf[:n], at); err != nil {
-				return err
-			}
-			at += int64(n)
-			c.progress(int64(n))
+		if err := c.piece(ctx, in, out, data, hole); err != nil {
+			return err
 		}
+		at = hole
 	}
 	return out.Truncate(size)
+}
+
+// piece copies the bytes from at up to end, which the file has.
+func (c *copying) piece(ctx context.Context, in, out *os.File, at, end int64) error {
+	if c.buf == nil {
+		c.buf = make([]byte, 1<<20)
+	}
+	for at < end {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := in.ReadAt(c.buf[:min(int64(len(c.buf)), end-at)], at)
+		if n == 0 {
+			return fmt.Errorf("it ends after %d of %d bytes: %w", at, end, err)
+		}
+		if _, err := out.WriteAt(c.buf[:n], at); err != nil {
+			return err
+		}
+		at += int64(n)
+		c.progress(int64(n))
+	}
+	return nil
 }
 
 func (c *copying) progress(n int64) {

@@ -288,6 +288,11 @@ func contents(ctx context.Context, was, is spot, a, b iofs.FileInfo) (differ boo
 		return false, err
 	}
 	defer y.Close() //nolint:errcheck // only read from
+	return otherBytes(ctx, x, y)
+}
+
+// otherBytes tells whether two readers have other bytes.
+func otherBytes(ctx context.Context, x, y io.Reader) (differ bool, err error) {
 	p, q := make([]byte, 256<<10), make([]byte, 256<<10)
 	for {
 		if err := ctx.Err(); err != nil {
