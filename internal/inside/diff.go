@@ -309,7 +309,7 @@ func otherBytes(ctx context.Context, x, y io.Reader) (differ bool, err error) {
 			}
 		}
 		if errX != nil || errY != nil {
-			return false, nil
+			return false, nil //nolint:nilerr // both have ended, at the same byte
 		}
 	}
 }
