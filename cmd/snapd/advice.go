@@ -9,6 +9,7 @@ import (
 	"snapd/internal/agent"
 	"snapd/internal/freeze"
 	"snapd/internal/fs"
+	"snapd/internal/inside"
 	"snapd/internal/ship"
 )
 
@@ -34,6 +35,7 @@ func answers() []answer {
 		{agent.EitherOr, "say --beside or --replace, not both"},
 		{agent.OneName, "restore all to lvm:GROUP or lvm:GROUP/POOL, each under its own name, or one of them with --dataset"},
 		{agent.OneByOne, "restore the others one by one with --dataset; what was restored stays"},
+		{agent.NotHere, "restore it, or one of its datasets (--dataset), to a new place, and look there: snapd restore POINT --to DRIVER:TARGET, such as " + examplesOfTo},
 		{agent.NoCheck, "leave --check out"},
 		{agent.FileThere, "edit that file, then run snapd init without --repository"},
 		{agent.NotAccepted, "see what snapd repair says of it; if it is gone for good, run: snapd repair --accept-loss"},
@@ -46,6 +48,7 @@ func answers() []answer {
 		{ship.OtherSigner, "give each host a prefix of its own; to read another host's, name its key with --signer KEY"},
 		{fs.ErrDamaged, "restore an older point beside it, or repair this one with e2fsck or xfs_repair"},
 		{agent.ErrNotThere, "name one of those that snapd list shows"},
+		{inside.ErrExists, "name another place, or say --replace (what is there is kept under another name)"},
 		{fs.ErrExists, "name another target, or say --beside (a new name next to it) or --replace (what is there is kept under another name)"},
 		{fs.ErrNoSpace, "make room and run the same command again; what was there before is untouched"},
 		{ship.ErrSignature, "take another point (snapd list shows them); snapd verify names what is damaged. If nothing there verifies, compare the signer's key with the recovery kit"},

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"snapd/internal/show"
 
@@ -59,4 +60,35 @@ func (c *cli) say(text string) {
 	if !c.json {
 		c.print(2, "%s", text)
 	}
+}
+
+// contents is the way out for the contents of files: as they are, unless they go to a
+// terminal. There, what it would obey is escaped.
+func contents(s *screen, stdout io.Writer) io.Writer {
+	if f, ok := stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return results{s, &harmless{w: show.Writer(stdout)}}
+	}
+	return results{s, stdout}
+}
+
+// harmless passes text on in whole characters, and tabs as spaces.
+type harmless struct {
+	w    io.Writer
+	rest []byte // of a character that has not come whole yet
+}
+
+func (h *harmless) Write(p []byte) (int, error) {
+	text := append(h.rest, p...)
+	whole := len(text)
+	for back := 1; back < utf8.UTFMax && back <= len(text); back++ {
+		if at := len(text) - back; utf8.RuneStart(text[at]) {
+			if !utf8.FullRune(text[at:]) {
+				whole = at
+			}
+			break
+		}
+	}
+	h.rest = append([]byte(nil), text[whole:]...)
+	_, err := io.WriteString(h.w, strings.ReplaceAll(string(text[:whole]), "\t", "        "))
+	return len(p), err
 }

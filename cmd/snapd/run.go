@@ -29,7 +29,8 @@ type cli struct {
 	now            func() time.Time
 	args           []string
 	stdout, stderr io.Writer
-	width          int // of standard output's terminal, in characters; 0: it is none
+	bytes          io.Writer // standard output, for what is no text of ours: contents of files
+	width          int       // of standard output's terminal, in characters; 0: it is none
 	json           bool
 	where          where
 	screen         *screen
@@ -44,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func newCLI(args []string, stdout, stderr io.Writer) *cli {
 	s := newScreen(stderr, time.Now)
-	c := &cli{now: time.Now, args: args, stdout: results{s, show.Writer(stdout)}, stderr: results{s, show.Writer(stderr)}, width: terminalWidth(stdout), screen: s}
+	c := &cli{now: time.Now, args: args, bytes: contents(s, stdout), stdout: results{s, show.Writer(stdout)}, stderr: results{s, show.Writer(stderr)}, width: terminalWidth(stdout), screen: s}
 	c.where.looks = workload.NewLooks()
 	return c
 }
@@ -104,6 +105,7 @@ To see it all: snapd demo`,
 		c.snapshotCommand(), c.shipCommand(), c.runCommand(), c.pruneCommand(),
 		c.dropCommand(), c.pinCommand(), c.unpinCommand(), c.acceptCommand(),
 		c.listCommand(), c.showCommand(), c.statusCommand(),
+		c.lsCommand(), c.catCommand(), c.cpCommand(), c.diffCommand(), c.mountCommand(),
 		c.restoreCommand(), c.verifyCommand(), c.repairCommand(),
 		c.initCommand(), c.doctorCommand(), c.adoptCommand(), c.scheduleCommand(), c.serveCommand(), c.thawCommand(), c.demoCommand(), c.versionCommand(), c.manCommand(),
 		c.generateCommand(), c.reloadCommand(),

@@ -83,7 +83,9 @@ func TestAPointIsNotCalledMoreThanItsWriterAllows(t *testing.T) {
 			w.process(t, fmt.Sprintf("exec 3<>'%s/sub/kept' 4<>'%s/sub/kept'; ", w.a, w.b)+stamps(w.a+"/sub", w.b+"/sub"))
 		}, "", []point.Consistency{point.Separate}, "(sh)"},
 		{"a process that opens them anew", "db", func(t *testing.T) { w.process(t, stamps(w.a+"/sub", w.b+"/sub")) }, "", []point.Consistency{point.Separate}, "process "},
-		{"a process that only makes names", "db", func(t *testing.T) { w.process(t, fmt.Sprintf("exec env %s='%s/sub:%s/sub' '%s' -test.run='^TestOnlyNames$'", envNames, w.a, w.b, os.Args[0])) }, "", []point.Consistency{point.Separate}, "wrote to the group's files"},
+		{"a process that only makes names", "db", func(t *testing.T) {
+			w.process(t, fmt.Sprintf("exec env %s='%s/sub:%s/sub' '%s' -test.run='^TestOnlyNames$'", envNames, w.a, w.b, os.Args[0]))
+		}, "", []point.Consistency{point.Separate}, "wrote to the group's files"},
 		{"a filesystem in files", "db", func(t *testing.T) { w.inFiles(t) }, "", []point.Consistency{point.Separate}, "loop device /dev/loop"},
 		{"a process and a stop", "stop", func(t *testing.T) { w.process(t, stamps(w.a+"/sub", w.b+"/sub")) }, "", []point.Consistency{point.Separate}, "process "},
 		{"another engine", "db", func(t *testing.T) { w.otherEngine(t, both...) }, "", []point.Consistency{point.Separate}, "process "},

@@ -23,6 +23,7 @@ const (
 	EitherOr      advice.Class = "either-or"      // a name beside the target, and to replace it
 	NoCheck       advice.Class = "no-check"       // the storage has no filesystems to check
 	SnapshotsHere advice.Class = "snapshots-here" // this host has the snapshots of the point
+	NotHere       advice.Class = "not-here"       // this host has no snapshot of the point that it could open
 	FileThere     advice.Class = "file-there"     // there is a configuration, and it names another repository than the caller
 	NoRepository  advice.Class = "no-repository"  // no repository is configured or named
 	NoTmpfs       advice.Class = "no-tmpfs"       // the run directory outlives a power cut

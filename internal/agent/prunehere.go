@@ -204,18 +204,35 @@ func (h *pruneHere) point(ctx context.Context, p point.Point, why string) (left 
 			left++
 		case s.unseen: // nothing to remove, and nothing that would be missed
 		default:
-			h.out.add(false, p.ID, "here", "%s: older than keep-local, and %s", s.dataset.Dataset, h.elsewhere(torn))
-			if h.dryRun {
+			stays, err := h.remove(ctx, p, s, torn)
+			if stays {
 				left++
-			} else if err := s.driver.Delete(ctx, *s.snap); err != nil {
-				left++
-				faults = append(faults, fmt.Errorf("%s: %w", s.dataset.Dataset, err))
-			} else {
-				delete(s.local, s.snap.GUID)
 			}
+			faults = append(faults, err)
 		}
 	}
 	return left, errors.Join(faults...)
+}
+
+// remove removes a snapshot that nothing needs, and tells whether it stays all the
+// same. One that is in use keeps no other from going, and is no fault.
+func (h *pruneHere) remove(ctx context.Context, p point.Point, s seat, torn bool) (stays bool, err error) {
+	if !h.dryRun {
+		err = s.driver.Delete(ctx, *s.snap)
+	}
+	if errors.Is(err, fs.ErrBusy) && ctx.Err() == nil {
+		h.agent.warnOfError(h.group.Name, fmt.Errorf("a snapshot of point %s stays until a later prune: %w", p.ID, err))
+		h.out.add(true, p.ID, "here", "%s: in use", s.dataset.Dataset)
+		return true, nil
+	}
+	h.out.add(false, p.ID, "here", "%s: older than keep-local, and %s", s.dataset.Dataset, h.elsewhere(torn))
+	if err != nil {
+		return true, fmt.Errorf("%s: %w", s.dataset.Dataset, err)
+	}
+	if !h.dryRun {
+		delete(s.local, s.snap.GUID)
+	}
+	return h.dryRun, nil
 }
 
 func (h *pruneHere) elsewhere(torn bool) string {

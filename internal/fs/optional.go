@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"io"
+	iofs "io/fs"
 	"os"
 )
 
@@ -123,6 +124,33 @@ type Checker interface {
 	// found damage, and ErrNotMine where there is no filesystem that it knows; any
 	// other error says that nothing was found out.
 	CheckFilesystem(ctx context.Context, dataset Dataset) (said string, err error)
+}
+
+// Opener is a driver that shows what a snapshot holds without a restore.
+type Opener interface {
+	// Open opens a snapshot of ours for reading, and changes nothing in it. One that
+	// is gone is ErrNotFound; one that this driver cannot show, as of a disk without
+	// a filesystem, is ErrNotMine. The caller closes the result. As long as it is open
+	// Delete of that snapshot may be ErrBusy. What a killed process had opened goes
+	// with it, or with the next Open or Sweep.
+	Open(ctx context.Context, snapshot Snapshot) (Opened, error)
+}
+
+// Opened is a snapshot that is open for reading.
+type Opened interface {
+	// Root is its root directory, until Close. Nothing leads out of it, nothing can
+	// be written there, and reading sets no time.
+	Root() *os.Root
+	// Absent tells of an entry, by what Lstat says of it, that it is only the place
+	// of a dataset of its own, of which the snapshot has nothing. Where a storage
+	// leaves no trace of that the answer is no.
+	Absent(entry iofs.FileInfo) bool
+	// Attach shows it at a directory of this host (nosuid, nodev, noexec, read-only),
+	// until it is unmounted there. It is called once at most. No process has to stay,
+	// and Close does not end it.
+	Attach(dir *os.File) error
+	// Close closes it. It may be called twice.
+	Close() error
 }
 
 // HealthTeller is a driver whose storage counts errors, and knows what it lacks.

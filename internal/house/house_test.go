@@ -18,7 +18,7 @@ func mayImport() map[string][]string {
 	return map[string][]string{
 		"cmd/snapd":              everything,
 		"internal/demo":          everything,
-		"internal/agent":         {"config", "plan", "point", "workload", "freeze", "freeze/hold", "fs", "ship", "retain"},
+		"internal/agent":         {"config", "plan", "point", "workload", "freeze", "freeze/hold", "fs", "inside", "ship", "retain"},
 		"internal/api":           {"agent", "point"},
 		"internal/advice":        {},
 		"internal/proc":          {},
@@ -34,6 +34,8 @@ func mayImport() map[string][]string {
 		"internal/freeze/hold":   {},
 		"internal/fs":            {},
 		"internal/fs/fstest":     {"fs"},
+		"internal/fs/hidden":     {"fs"},
+		"internal/inside":        {"fs"},
 		"internal/ship":          {"point"},
 		"internal/ship/s3":       {"ship"},
 		"internal/ship/dir":      {"ship"},
@@ -61,7 +63,7 @@ func ofStorage(name string) (allowed []string, is bool) {
 	if storage, codec, nested := strings.Cut(storage, "/"); nested {
 		return []string{"fs"}, codec == storage+"stream"
 	}
-	return []string{"fs", "run", "fs/" + storage + "/" + storage + "stream"}, true
+	return []string{"fs", "run", "fs/hidden", "fs/" + storage + "/" + storage + "stream"}, true
 }
 
 // everywhere lists the leaves that every package may import: how advice

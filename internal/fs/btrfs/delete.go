@@ -55,6 +55,11 @@ func deleteSnapshot(id identity, s fs.Snapshot) error {
 		return err
 	}
 	defer func() { _ = folder.Close() }()
+	alone, err := holdAlone(f, folder, id, s.Name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = alone.Close() }()
 	if err := removeSubvolume(folder, s.Name, s.GUID); err != nil {
 		return err
 	}

@@ -71,6 +71,7 @@ func parts() []part {
 		{"receive is cancelled", testReceiveCancelled},
 		{"target is full", testFull},
 		{"health", testHealth},
+		{"open", testOpen},
 	}
 }
 

@@ -34,7 +34,8 @@ func memoryHarness(t testing.TB, m *Memory) Harness {
 		Driver: struct {
 			*Memory
 			*Owning
-		}{m, NewOwning(m)},
+			*Opening
+		}{m, NewOwning(m), NewOpening(m)},
 		Names: []string{
 			"plain", "with space", "a@b", "ünïcödé 漢字", "new\nline", "tab\t", "back\\slash 040", "not utf-8 \xff", "#hash", "[brackets]",
 			strings.Repeat("n", 255),

@@ -345,6 +345,7 @@ func wrongWithStreams() []wrong {
 			})
 		}},
 		{"health", "of []", func(m *Memory) fs.Driver { return sick{m} }},
+		{"open", `"goes" is missing`, func(m *Memory) fs.Driver { return living{m, NewOpening(m)} }},
 	}
 }
 
@@ -354,6 +355,31 @@ type sick struct{ *Memory }
 func (sick) Health(context.Context, []fs.Dataset) ([]fs.Finding, error) {
 	return []fs.Finding{{}}, nil
 }
+
+// living opens the dataset as it is now.
+type living struct {
+	*Memory
+	right *Opening
+}
+
+func (l living) Open(ctx context.Context, s fs.Snapshot) (fs.Opened, error) {
+	o, err := l.right.Open(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(s.Dataset.Name)
+	if err != nil {
+		return nil, err
+	}
+	return livingOpened{o, root}, nil
+}
+
+type livingOpened struct {
+	fs.Opened
+	root *os.Root
+}
+
+func (o livingOpened) Root() *os.Root { return o.root }
 
 // wrongVariable names, in a process of its own, the part that its driver breaks.
 const wrongVariable = "SNAPD_WRONG_DRIVER"

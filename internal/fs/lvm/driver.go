@@ -47,6 +47,7 @@ var (
 	_ fs.Checker          = (*Driver)(nil)
 	_ fs.HealthTeller     = (*Driver)(nil)
 	_ fs.OwnLister        = (*Driver)(nil)
+	_ fs.Opener           = (*Driver)(nil)
 
 	_ fs.Prepared = (*prepared)(nil)
 	_ fs.Receiver = (*receiver)(nil)

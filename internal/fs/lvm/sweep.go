@@ -30,7 +30,6 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 			return removed, errors.Join(failed, err)
 		}
 		by, owned := v.tag(tagOwner)
-		_, ours := v.tag(tagOrigin)
 		switch {
 		case v.unproven() && strings.HasPrefix(v.name, fs.LVMRestorePrefix) && owned && !proc.Lives(by):
 			if err := d.sweepUnproven(ctx, v); err != nil && !errors.Is(err, fs.ErrNotFound) {
@@ -44,17 +43,29 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 				continue
 			}
 			removed = append(removed, "the logical volume "+v.full())
-		case ours && v.thin() && v.active() && !v.open:
-			err := d.change(ctx, "lvchange", "-q", "-a", "n", v.full())
-			if err != nil && !errors.Is(err, fs.ErrBusy) && !errors.Is(err, fs.ErrNotFound) {
-				failed = errors.Join(failed, err)
-			}
+		case v.idle():
+			failed = errors.Join(failed, d.deactivate(ctx, v))
 		}
 	}
 	if failed = errors.Join(failed, d.sweepProbes(ctx)); failed != nil {
 		failed = fmt.Errorf("sweep LVM: %w", failed)
 	}
 	return removed, failed
+}
+
+// idle tells of a snapshot of ours that is active, and that no process has open.
+func (v volume) idle() bool {
+	_, ours := v.tag(tagOrigin)
+	return ours && v.thin() && v.active() && !v.open
+}
+
+// deactivate is no error for what another process has opened or removed meanwhile.
+func (d *Driver) deactivate(ctx context.Context, v volume) error {
+	err := d.change(ctx, "lvchange", "-q", "-a", "n", v.full())
+	if errors.Is(err, fs.ErrBusy) || errors.Is(err, fs.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // used tells whether this driver was ever asked for anything on this host:

@@ -39,6 +39,7 @@ var (
 	_ fs.InterruptedLister = (*Driver)(nil)
 	_ fs.HealthTeller      = (*Driver)(nil)
 	_ fs.OwnLister         = (*Driver)(nil)
+	_ fs.Opener            = (*Driver)(nil)
 
 	_ fs.Prepared  = (*prepared)(nil)
 	_ fs.Receiver  = (*receiver)(nil)
