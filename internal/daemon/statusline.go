@@ -6,6 +6,7 @@ import (
 	"time"
 
 	systemd "snapd/internal/host"
+	"snapd/internal/proc"
 )
 
 // alive feeds the watchdog as long as the loop that accepts calls turns. What else
@@ -41,6 +42,7 @@ func (d *Daemon) showStatus() (stop func()) {
 				}
 				if len(calls) == 0 && !freed {
 					debug.FreeOSMemory()
+					_ = proc.ReleaseProgram() // what stays resident costs memory, nothing else
 				}
 				freed = len(calls) == 0
 			}
