@@ -18,6 +18,7 @@ import (
 	"snapd/internal/fs/btrfs"
 	"snapd/internal/fs/lvm"
 	"snapd/internal/fs/zfs"
+	"snapd/internal/inside"
 	"snapd/internal/plan"
 	"snapd/internal/ship"
 	"snapd/internal/ship/dir"
@@ -127,7 +128,7 @@ func TestFaultsOfConfigurationsSayWhatToDo(t *testing.T) {
 // the same from the agent's own process, whose kinds travel by name.
 func TestEveryClassHasAnAnswer(t *testing.T) {
 	here := []error{ // made in the caller's process only
-		agent.NoTarget, agent.EitherOr, agent.OneName, agent.OneByOne, agent.NoCheck, agent.FileThere, agent.NoTmpfs,
+		agent.NoTarget, agent.EitherOr, agent.OneName, agent.OneByOne, agent.NoCheck, agent.FileThere, agent.NoTmpfs, agent.NotHere, inside.ErrExists,
 	}
 	for _, a := range answers() {
 		err := fmt.Errorf("open x: %w", a.to)
