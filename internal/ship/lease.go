@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -24,8 +25,42 @@ const (
 
 // leaseCounts are the leases that this process holds, by stream.
 type leaseCounts struct {
-	mu    sync.Mutex
-	count map[point.ID]int
+	mu       sync.Mutex
+	count    map[point.ID]int
+	finished map[point.ID]leaseDoc // of streams that are uploaded, while others of their point are not
+}
+
+// finish says that a stream is uploaded, and waits for its point.
+func (l *leaseCounts) finish(doc leaseDoc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.finished == nil {
+		l.finished = map[point.ID]leaseDoc{}
+	}
+	l.finished[doc.Stream] = doc
+}
+
+// waiting are the streams that wait for their point.
+func (l *leaseCounts) waiting() []leaseDoc {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(l.finished))
+}
+
+// renewed notes the newest lease of a stream that still waits.
+func (l *leaseCounts) renewed(doc leaseDoc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, waits := l.finished[doc.Stream]; waits {
+		l.finished[doc.Stream] = doc
+	}
+}
+
+// end says that a stream waits no more.
+func (l *leaseCounts) end(stream point.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.finished, stream)
 }
 
 func (l *leaseCounts) set(stream point.ID, count int) {
@@ -56,6 +91,7 @@ type lease struct {
 // beginLease puts the first lease of an upload, or the next one of an upload
 // that is continued, and removes the ones before.
 func (r *Repository) beginLease(ctx context.Context, stream, base point.ID, host string, rec *record) (*lease, error) {
+	r.held.end(stream)
 	l := &lease{repo: r, record: rec, doc: leaseDoc{
 		header: header{Format: formatVersion, Type: typeLease, Repository: r.ID},
 		Stream: stream, Base: optional(base), Host: host,
@@ -146,10 +182,22 @@ func (l *lease) renew(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		before := leaseKey(l.doc.Stream, l.doc.Count)
-		if err := l.put(ctx); err == nil {
-			l.remove(ctx, []string{before})
+		l.next(ctx)
+		// The other streams of the same point, which it cannot have yet: this one may
+		// take longer than a lease counts.
+		for _, doc := range l.repo.held.waiting() {
+			other := &lease{repo: l.repo, doc: doc, kept: l.kept}
+			other.next(ctx)
+			l.repo.held.renewed(other.doc)
 		}
+	}
+}
+
+// next puts the next lease in place of the last one.
+func (l *lease) next(ctx context.Context) {
+	before := leaseKey(l.doc.Stream, l.doc.Count)
+	if err := l.put(ctx); err == nil {
+		l.remove(ctx, []string{before})
 	}
 }
 
@@ -162,6 +210,7 @@ func (l *lease) keepLease(ctx context.Context) (done func()) {
 	return func() {
 		cancel()
 		wg.Wait()
+		l.repo.held.finish(l.doc)
 	}
 }
 
@@ -170,6 +219,7 @@ func (l *lease) keepLease(ctx context.Context) (done func()) {
 // is what keeps it. One that is not there is no error, and neither is that this
 // host may not delete: a prune sees that the stream has its point.
 func (r *Repository) EndLease(ctx context.Context, stream point.ID) error {
+	r.held.end(stream)
 	var keys []string
 	if count := r.held.take(stream); count > 0 {
 		keys = []string{leaseKey(stream, count)} // the ones before it are gone

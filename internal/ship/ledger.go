@@ -44,6 +44,7 @@ func (r *Repository) refresh(ctx context.Context, v *View) (news []event, err er
 			}
 			return news, nil
 		case isDamage(err):
+			v.unread[n] = true
 			junk++
 			continue
 		case err != nil:

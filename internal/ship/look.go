@@ -35,7 +35,7 @@ func (r *Repository) viewBeyond(ctx context.Context, cache *Cache, look Look, be
 	if seen.Point == nil && seen.Event == nil {
 		look = Whole // nothing to probe upwards from
 	}
-	v := &View{cache: cache, look: look, absent: map[int64]bool{}, junk: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}, broken: map[int64]bool{}}
+	v := &View{cache: cache, look: look, absent: map[int64]bool{}, junk: map[int64]bool{}, missing: map[point.ID]noted{}, left: map[string]bool{}, fresh: map[string]bool{}, broken: map[int64]bool{}, unread: map[int64]bool{}}
 	l := &looker{
 		repo: r, v: v, beyond: beyond, listed: map[string]Object{}, streams: map[point.ID][]StreamRef{},
 		sealed: map[int64]string{}, asked: map[string]bool{}, badEvents: map[int64]error{}, badPoints: map[int64]error{}, doubts: newDoubts(seen),
@@ -152,37 +152,6 @@ func (l *looker) readEvents(ctx context.Context) error {
 	return l.upwards(ctx, l.topEvent()+1, l.event, l.badEvents)
 }
 
-// upwards asks for one number after the other, until there is none, or until there are
-// only such that hold no record of ours.
-func (l *looker) upwards(ctx context.Context, from int64, ask func(context.Context, int64) error, bad map[int64]error) error {
-	if l.beyond > 0 { // all of them at once: there is hardly ever one
-		var numbers []int64
-		for n := from; n <= from+l.beyond; n++ {
-			numbers = append(numbers, n)
-		}
-		if err := l.each(ctx, numbers, ask); err != nil {
-			return err
-		}
-	}
-	missing := int64(0)
-	for n, junk := from, 0; junk < maxJunk; n++ {
-		if err := ask(ctx, n); err != nil {
-			return err
-		}
-		switch err := bad[n]; {
-		case errors.Is(err, ErrNotFound):
-			if missing++; missing > l.beyond {
-				return nil
-			}
-		case err != nil:
-			junk++
-		default:
-			missing = 0
-		}
-	}
-	return nil
-}
-
 // topEvent is the highest number that a signed record or this host's memory
 // names.
 func (l *looker) topEvent() int64 {
@@ -221,6 +190,9 @@ func (l *looker) event(ctx context.Context, n int64) error {
 	case err != nil:
 		l.badEvents[n] = err
 		l.v.broken[n] = before
+		if !before && !errors.Is(err, ErrNotFound) {
+			l.v.unread[n] = true
+		}
 	case before && known.digest != e.digest:
 		l.badEvents[n] = fmt.Errorf("event number %d: %w: it is not the one that was read before", n, ErrDamaged)
 	default:

@@ -158,5 +158,50 @@ func (r *Repository) checkAfter(ctx context.Context, rec PointRecord, view *View
 		damage := Damage{Stream: id, Object: view.objectOf(id), Problem: fmt.Sprintf("event number %d removed it by record while a point was put that needs it", n)}
 		return errors.Join(gone(id, n), r.NoteDamage(ctx, view, []Damage{damage}))
 	}
+	if n, blind := view.blind(); blind {
+		return r.checkThere(ctx, rec, view, n)
+	}
+	return nil
+}
+
+// blind tells whether an event lies there that no host can read: it may have removed
+// anything by record.
+func (v *View) blind() (number int64, blind bool) {
+	for n := range v.unread {
+		if _, read := v.events[n]; !read && !v.givenUp[n] && !v.passedOver(n) {
+			return n, true
+		}
+	}
+	return 0, false
+}
+
+// checkThere asks for all that a point needs, where an event that cannot be read may
+// have removed it by record.
+func (r *Repository) checkThere(ctx context.Context, rec PointRecord, view *View, event int64) error {
+	for _, id := range view.chainOf(rec) {
+		ref, known := view.Stream(id)
+		if !known || ref.Key == "" {
+			continue // it is a problem of the view
+		}
+		m, err := r.Manifest(ctx, ref)
+		var lacking []lack
+		if err == nil {
+			lacking, err = r.lacks(ctx, m)
+		}
+		problem := ""
+		switch {
+		case isDamage(err) || errors.Is(err, ErrNotFound):
+			problem = err.Error()
+		case err != nil:
+			return err
+		case len(lacking) > 0:
+			problem = lacking[0].key + ": " + lacking[0].why
+		default:
+			continue
+		}
+		lost := advice.With(advice.In(advice.Damaged, fmt.Errorf("stream %s, which it needs, is not whole, and event number %d, which may have removed it by record, cannot be read: %s: %w", id, event, problem, ErrDamaged)),
+			"run the same command again: it is shipped anew")
+		return errors.Join(lost, r.NoteDamage(ctx, view, []Damage{{Stream: id, Object: view.objectOf(id), Problem: clip(problem, maxProblem)}}))
+	}
 	return nil
 }

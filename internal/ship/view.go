@@ -24,6 +24,7 @@ type View struct {
 	found   map[point.ID]StreamRef // of manifests that were read
 	absent  map[int64]bool         // numbers without a verified point, by a Get just now
 	junk    map[int64]bool         // numbers under which something else than a point of ours lies
+	unread  map[int64]bool         // events that lie there, do not verify, and were never read
 	broken  map[int64]bool         // events that were read before, and are damaged or gone now
 	met     []Problem              // what the look itself met
 	missing map[point.ID]noted     // manifests that a Get did not find, or that do not verify
