@@ -100,9 +100,7 @@ func (a *shipping) again(ctx context.Context, o *opened, g workload.Group, rec s
 			continue
 		}
 		fresh, err := a.streamAgain(ctx, o, g, p, s)
-		// A snapshot that is gone, or that the disk does not give back any more, heals
-		// nothing, and holds up nothing.
-		if errors.Is(err, fs.ErrNotFound) || errors.Is(err, fs.ErrUnreadable) && ctx.Err() == nil {
+		if healsNothing(ctx, err) {
 			lacking = append(lacking, err.Error())
 			continue
 		}
@@ -129,6 +127,12 @@ func (a *shipping) again(ctx context.Context, o *opened, g workload.Group, rec s
 		q, err = p, nil
 	}
 	return &q, lacking, err
+}
+
+// healsNothing tells of a snapshot that is gone, or that the disk does not give back any
+// more: it holds up nothing else.
+func healsNothing(ctx context.Context, err error) bool {
+	return errors.Is(err, fs.ErrNotFound) || errors.Is(err, fs.ErrUnreadable) && ctx.Err() == nil
 }
 
 // fullAgain ships the newest point of a group in full although it is there: a

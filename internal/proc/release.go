@@ -24,7 +24,7 @@ func ReleaseProgram() error {
 		return fmt.Errorf("release the program's pages: %w", err)
 	}
 	var faults []error
-	for _, line := range strings.Split(string(maps), "\n") {
+	for line := range strings.SplitSeq(string(maps), "\n") {
 		// 00400000-00452000 r-xp 00000000 08:02 173521   /usr/bin/snapd
 		where, rest, _ := strings.Cut(line, " ")
 		begin, end, _ := strings.Cut(where, "-")

@@ -96,19 +96,8 @@ type prune struct {
 }
 
 func (p *prune) run(ctx context.Context) error {
-	if err := p.look(ctx); err != nil {
+	if err := p.begin(ctx); err != nil || p.idle() {
 		return err
-	}
-	if err := p.plan(); err != nil || p.idle() {
-		return err
-	}
-	if !p.looked {
-		if err := p.lookWhole(ctx); err != nil {
-			return err
-		}
-		if err := p.plan(); err != nil || p.idle() {
-			return err
-		}
 	}
 	if p.o.Orphans {
 		if err := p.readStoreClock(ctx); err != nil {
@@ -158,6 +147,20 @@ func (p *prune) idle() bool {
 		}
 	}
 	return true
+}
+
+// begin looks what is there, and picks what goes.
+func (p *prune) begin(ctx context.Context) error {
+	if err := p.look(ctx); err != nil {
+		return err
+	}
+	if err := p.plan(); err != nil || p.looked || p.idle() {
+		return err
+	}
+	if err := p.lookWhole(ctx); err != nil {
+		return err
+	}
+	return p.plan()
 }
 
 // look makes the view, or takes the one given if it says enough.

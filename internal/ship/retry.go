@@ -153,14 +153,14 @@ func (r *retryStore) ListAnew(ctx context.Context, prefix string, begin func(), 
 	var own error
 	err := r.retry(ctx, func() error {
 		begin()
-		err := r.store.List(ctx, prefix, func(o Object) error {
+		listed := r.store.List(ctx, prefix, func(o Object) error {
 			own = each(o)
 			return own
 		})
-		if own != nil {
-			return nil
+		if own == nil {
+			return listed
 		}
-		return err
+		return nil
 	})
 	return cmp.Or(own, err)
 }

@@ -40,11 +40,7 @@ func (d *Driver) checkFilesystem(ctx context.Context, dataset fs.Dataset) (said 
 	name := workName()
 	argv := []string{"lvcreate", "-q", "-y", "-s", "-n", name, "--addtag", tagTemporary, "--addtag", tagOwner + proc.Mark()}
 	if v.thin() {
-		pool, err := all.pool(v)
-		if err != nil {
-			return "", err
-		}
-		if _, err := d.nextFree(ctx, all, pool, 1); err != nil {
+		if err := d.roomForOne(ctx, all, v); err != nil {
 			return "", err
 		}
 		argv = append(argv, "-k", "y", "-a", "y", "-K")
@@ -130,4 +126,15 @@ func replayXFS(node string) error {
 		return err
 	}
 	return root.Close()
+}
+
+// roomForOne tells whether the pool of a thin volume has no device of which LVM does
+// not know where its next one goes.
+func (d *Driver) roomForOne(ctx context.Context, all volumes, v volume) error {
+	pool, err := all.pool(v)
+	if err != nil {
+		return err
+	}
+	_, err = d.nextFree(ctx, all, pool, 1)
+	return err
 }
