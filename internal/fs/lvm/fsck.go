@@ -37,12 +37,12 @@ func (d *Driver) checkFilesystem(ctx context.Context, dataset fs.Dataset) (said 
 	if err != nil {
 		return "", err
 	}
+	if err := d.roomForOne(ctx, all, v); err != nil {
+		return "", err
+	}
 	name := workName()
 	argv := []string{"lvcreate", "-q", "-y", "-s", "-n", name, "--addtag", tagTemporary, "--addtag", tagOwner + proc.Mark()}
 	if v.thin() {
-		if err := d.roomForOne(ctx, all, v); err != nil {
-			return "", err
-		}
 		argv = append(argv, "-k", "y", "-a", "y", "-K")
 	} else {
 		const replay = 512 << 20 // bytes; more than a journal and what it brings up to date
