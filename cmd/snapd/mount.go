@@ -15,7 +15,7 @@ func (c *cli) mountCommand() *cobra.Command {
 		Short:   "Mount a restore point at an empty folder, read-only",
 		Long: `Mount a restore point at an empty folder: read-only, nosuid, nodev, noexec, until
 umount DIR. No process stays behind. Of a point of several datasets the path of one is
-named. On ZFS and LVM a snapshot that is mounted stays until a prune after the umount.
+named. A snapshot that is mounted stays until a prune after the umount.
 ` + aboutPlaces,
 		Example: `  snapd mount latest:shop /mnt
   umount /mnt`,

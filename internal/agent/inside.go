@@ -12,6 +12,7 @@ import (
 	"snapd/internal/fs"
 	"snapd/internal/inside"
 	"snapd/internal/point"
+	"snapd/internal/proc"
 )
 
 // spotInside is a place in a point that a user named.
@@ -128,8 +129,8 @@ func waysInto(p point.Point, d *point.Dataset) []way {
 func (a *Agent) placeInside(ctx context.Context, p point.Point, name string) (found *point.Dataset, inner string) {
 	if !path.IsAbs(name) {
 		for i := range p.Datasets {
-			if rest, below := cutDir(path.Clean(name), p.Datasets[i].Dataset); below {
-				return &p.Datasets[i], rest
+			if rest, below := proc.CutDir(path.Clean(name), p.Datasets[i].Dataset); below {
+				return &p.Datasets[i], cleanInside(rest)
 			}
 		}
 		if len(p.Datasets) == 1 {
@@ -142,7 +143,7 @@ func (a *Agent) placeInside(ctx context.Context, p point.Point, name string) (fo
 	for i := range p.Datasets {
 		d := &p.Datasets[i]
 		for _, w := range waysInto(p, d) {
-			if rest, below := cutDir(name, w.host); below && len(w.host) > longest {
+			if rest, below := proc.CutDir(name, w.host); below && len(w.host) > longest {
 				found, inner, longest = d, path.Join(w.path, rest), len(w.host)
 			}
 		}
@@ -165,7 +166,7 @@ func (a *Agent) placeNow(ctx context.Context, p point.Point, name string) (*poin
 		for at := name; ; at = path.Dir(at) {
 			place, err := driver.Locate(ctx, at)
 			if err == nil && place.Dataset.GUID == d.Origin {
-				rest, _ := cutDir(name, at)
+				rest, _ := proc.CutDir(name, at)
 				return d, path.Join(place.Path, rest)
 			}
 			if at == "/" || err == nil || !errors.Is(err, fs.ErrNotFound) {
@@ -176,15 +177,6 @@ func (a *Agent) placeNow(ctx context.Context, p point.Point, name string) (*poin
 	return nil, ""
 }
 
-// cutDir is the path below a directory, "." for the directory itself.
-func cutDir(name, dir string) (rest string, below bool) {
-	if name == dir {
-		return ".", true
-	}
-	rest, below = strings.CutPrefix(name, strings.TrimSuffix(dir, "/")+"/")
-	return rest, below
-}
-
 // cleanInside is a path below a root, "." for the root.
 func cleanInside(name string) string {
 	if name = strings.TrimPrefix(path.Clean("/"+name), "/"); name == "" {
@@ -193,7 +185,7 @@ func cleanInside(name string) string {
 	return name
 }
 
-// open opens the snapshot of a dataset of a point.
+// openInside opens the snapshot of a dataset of a point.
 func (a *Agent) openInside(ctx context.Context, p point.Point, d *point.Dataset) (fs.Opened, error) {
 	driver, err := a.driver(d.Driver)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
@@ -34,18 +33,7 @@ func TestOpenNested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := h.Driver.Prepare(t.Context(), fs.SnapshotName(time.Now(), "n"), []fs.Dataset{place.Dataset})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	if err := p.Take(); err != nil {
-		t.Fatal(err)
-	}
-	made, err := p.Result(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := take(t, "n", place.Dataset)
 	o, err := New().Open(t.Context(), made[0])
 	if err != nil {
 		t.Fatal(err)

@@ -129,8 +129,11 @@ func replayXFS(node string) error {
 }
 
 // roomForOne tells whether the pool of a thin volume has no device of which LVM does
-// not know where its next one goes.
+// not know where its next one goes. A classic volume has no pool.
 func (d *Driver) roomForOne(ctx context.Context, all volumes, v volume) error {
+	if !v.thin() {
+		return nil
+	}
 	pool, err := all.pool(v)
 	if err != nil {
 		return err

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"snapd/internal/fs"
 	"snapd/internal/fs/fstest"
@@ -44,19 +43,7 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := d.Prepare(t.Context(), fs.SnapshotName(time.Now(), "o"), []fs.Dataset{place.Dataset})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	if err := p.Take(); err != nil {
-		t.Fatal(err)
-	}
-	made, err := p.Result(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := made[0]
+	s := take(t, d, "o", place.Dataset)[0]
 	o, err := d.Open(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
